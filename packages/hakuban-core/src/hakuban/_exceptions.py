@@ -1,0 +1,284 @@
+"""Every error this project raises.
+
+    HakubanError
+    ├── InvalidDescriptorError (ValueError)     a tag or object that cannot be named in JSON
+    ├── InvalidURLError (ValueError)            a URL or one of its options
+    ├── UnknownSchemeError                      no installed transport serves this scheme
+    ├── AmbiguousSchemeError                    two installed transports serve it
+    ├── AlreadyConnectedError                   a node has one upstream link at most
+    ├── NotAssignedError                        a sink was used after its assignment ended
+    ├── StateTooLargeError (ValueError)         more bytes than the node's max_state
+    ├── SerializationError (ValueError)         a value that the serializer cannot encode
+    ├── DeserializationError (ValueError)       a state that the serializer cannot decode
+    │   └── WrongFormatError                    its outermost format is another one
+    ├── NodeBrokenError                         an exception escaped the node's core
+    ├── NodeForkedError                         the node belongs to the parent process
+    └── LinkError                               a link could not be made, or ended
+        ├── Refused                             the other side said no
+        ├── PeerViolation                       the other side broke the protocol
+        │   └── WireError                       ... with bytes that do not decode
+        │       └── DiffError                   ... in a patch
+        └── LinkTimeout                         the other side was silent for too long
+
+Errors carry fields; the text is made of them and ends with the next step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "AlreadyConnectedError",
+    "AmbiguousSchemeError",
+    "DeserializationError",
+    "DiffError",
+    "HakubanError",
+    "InvalidDescriptorError",
+    "InvalidURLError",
+    "LinkError",
+    "LinkTimeout",
+    "NodeBrokenError",
+    "NodeForkedError",
+    "NotAssignedError",
+    "PeerViolation",
+    "Refused",
+    "SerializationError",
+    "StateTooLargeError",
+    "UnknownSchemeError",
+    "WireError",
+    "WrongFormatError",
+]
+
+
+class HakubanError(Exception):
+    """Base of all errors of this project."""
+
+
+class InvalidDescriptorError(HakubanError, ValueError):
+    """A tag or object descriptor is not JSON that every peer can read.
+
+    :ivar reason: what is wrong with it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"{reason}; a descriptor is plain JSON: see ObjectDescriptor")
+
+
+class InvalidURLError(HakubanError, ValueError):
+    """A URL, or an option in its fragment, cannot be used.
+
+    :ivar url: the URL as given.
+    :ivar reason: what is wrong with it.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(f"{url!r}: {reason}")
+
+
+class UnknownSchemeError(HakubanError):
+    """No installed transport serves the scheme of a URL.
+
+    :ivar scheme: the scheme asked for.
+    :ivar installed: the schemes that installed distributions offer, sorted.
+    :ivar distribution: the distribution that is known to offer it, or None.
+    """
+
+    def __init__(
+        self, scheme: str, installed: Sequence[str], distribution: str | None = None
+    ) -> None:
+        self.scheme = scheme
+        self.installed = tuple(installed)
+        self.distribution = distribution
+        have = ", ".join(self.installed) or "none"
+        step = (
+            f"pip install {distribution}"
+            if distribution
+            else "install a distribution with this name in the entry-point group hakuban.transports"
+        )
+        super().__init__(f"no transport for scheme {scheme!r} (installed: {have}); {step}")
+
+
+class AmbiguousSchemeError(HakubanError):
+    """Two installed distributions offer a transport for one scheme.
+
+    :ivar scheme: the scheme asked for.
+    :ivar distributions: the distributions that offer it.
+    """
+
+    def __init__(self, scheme: str, distributions: Sequence[str]) -> None:
+        self.scheme = scheme
+        self.distributions = tuple(distributions)
+        super().__init__(
+            f"scheme {scheme!r} is offered by {' and '.join(self.distributions)};"
+            " uninstall all but one, or pass transport= explicitly"
+        )
+
+
+class AlreadyConnectedError(HakubanError):
+    """The node already has an upstream link, and a tree node has one at most.
+
+    :ivar url: where the existing connection leads.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        super().__init__(
+            f"this node is connected to {url} already; leave that block first,"
+            " or use a second LocalNode"
+        )
+
+
+class NotAssignedError(HakubanError):
+    """A sink was used although its assignment has ended: somebody else produces the object, or nobody wants it.
+
+    :ivar descriptor: the object.
+    """
+
+    def __init__(self, descriptor: object) -> None:
+        self.descriptor = descriptor
+        super().__init__(
+            f"no longer assigned to produce {descriptor}; stop producing and wait for the next sink"
+        )
+
+
+class StateTooLargeError(HakubanError, ValueError):
+    """The data of a state exceed what the node may send.
+
+    :ivar size: bytes of the refused data.
+    :ivar limit: bytes allowed (`max_state` of the node).
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"a state of {size} bytes is over the limit of {limit} bytes;"
+            " split the object, or raise LocalNode(max_state=...) on every node of the tree"
+        )
+
+
+class SerializationError(HakubanError, ValueError):
+    """A value cannot be encoded; nothing was published and no version was used up.
+
+    :ivar value_type: the type of the value.
+    """
+
+    def __init__(self, value_type: type, reason: str) -> None:
+        self.value_type = value_type
+        self.reason = reason
+        super().__init__(f"cannot encode {value_type.__name__}: {reason}")
+
+
+class DeserializationError(HakubanError, ValueError):
+    """The data of a state cannot be decoded to what the observer asked for.
+
+    :ivar format: the state's stack of encodings, outermost last.
+    """
+
+    def __init__(self, format: Sequence[str], reason: str) -> None:
+        self.format = tuple(format)
+        self.reason = reason
+        super().__init__(f"cannot decode a state of format {list(self.format)}: {reason}")
+
+
+class WrongFormatError(DeserializationError):
+    """The outermost format of a state is not the one the serializer reads.
+
+    :ivar expected: the format that the serializer reads.
+    """
+
+    def __init__(self, format: Sequence[str], expected: str) -> None:
+        self.expected = expected
+        super().__init__(
+            format, f"the last format is not {expected!r}; observe with the exposer's serializer"
+        )
+
+
+class NodeBrokenError(HakubanError):
+    """An exception escaped the core of this node, so its state cannot be trusted; its links are closed.
+
+    The exception is the `__cause__`. Make a new LocalNode.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this node is broken by an earlier exception (see __cause__); make a new LocalNode"
+        )
+
+
+class NodeForkedError(HakubanError):
+    """The node was made by the parent of this process; a node does not survive fork."""
+
+    def __init__(self) -> None:
+        super().__init__("this node belongs to the parent process; make a LocalNode after fork")
+
+
+class LinkError(HakubanError):
+    """A link could not be made, or has ended.
+
+    :ivar code: the WebSocket close code that says why (RFC 6455, section 7.4), also on other transports.
+    :ivar reason: one line for people.
+    """
+
+    code: int = 1006
+
+    def __init__(self, reason: str, *, code: int | None = None) -> None:
+        self.reason = reason
+        if code is not None:
+            self.code = code
+        super().__init__(reason)
+
+
+class Refused(LinkError):
+    """The other side refused the link.
+
+    :ivar retry: whether trying again can help (a server error does, a wrong path does not).
+    """
+
+    code = 1008
+
+    def __init__(self, reason: str, *, retry: bool, code: int | None = None) -> None:
+        self.retry = retry
+        super().__init__(reason, code=code)
+
+
+class PeerViolation(LinkError):
+    """The other side broke the protocol; its link is ended, and nothing else.
+
+    :ivar descriptor: the object or tag concerned, or None.
+    """
+
+    code = 1002
+
+    def __init__(
+        self, reason: str, *, code: int | None = None, descriptor: object | None = None
+    ) -> None:
+        self.descriptor = descriptor
+        super().__init__(reason, code=code)
+
+
+class WireError(PeerViolation):
+    """Bytes from the other side do not decode."""
+
+    code = 1007
+
+
+class DiffError(WireError):
+    """A patch from the other side is truncated, out of range, or over the size limit."""
+
+
+class LinkTimeout(LinkError):
+    """Nothing was received from the other side for `timeout` seconds.
+
+    :ivar timeout: seconds of silence that were allowed.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        super().__init__(f"nothing received for {timeout:g} s")

@@ -1,0 +1,1 @@
+"""The hakuban-router command."""
