@@ -1,0 +1,106 @@
+"""What a machine asks of its shell. All are level-triggered: acting on one late, or twice, does no harm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from .._descriptors import ObjectDescriptor
+    from .._exceptions import LinkError
+    from .._states import Version
+
+
+@dataclass(slots=True)
+class StreamOpened:
+    """An observe contract sees an object: states can be read under this id (`Machine.view_of`)."""
+
+    contract: int
+    stream: int
+    descriptor: ObjectDescriptor
+
+
+@dataclass(slots=True)
+class StreamClosed:
+    """The contract sees the object no more. What was read stays readable, and is not synchronized."""
+
+    contract: int
+    stream: int
+
+
+@dataclass(slots=True)
+class StateChanged:
+    """The view of a stream is a new one."""
+
+    stream: int
+
+
+@dataclass(slots=True)
+class SinkOpened:
+    """An expose contract is assigned to produce an object. The id is the assignment's generation: never used twice."""
+
+    contract: int
+    sink: int
+    descriptor: ObjectDescriptor
+
+
+@dataclass(slots=True)
+class SinkClosed:
+    """The assignment has ended."""
+
+    contract: int
+    sink: int
+
+
+@dataclass(slots=True)
+class LinkReady:
+    """`Machine.next_for` has something to send on this link."""
+
+    link: int
+
+
+@dataclass(slots=True)
+class CloseLink:
+    """The peer broke a rule: end its link for this reason. The machine has forgotten it already."""
+
+    link: int
+    reason: LinkError
+
+
+@dataclass(slots=True)
+class PeerRenamed:
+    """The peer of a link said its name: an upstream link is established with this."""
+
+    link: int
+    name: str
+
+
+@dataclass(slots=True)
+class StaleVersion:
+    """A published state was ignored, since its version is not newer than the held one; said once for each assignment."""
+
+    descriptor: ObjectDescriptor
+    version: Version
+    held: Version
+
+
+@dataclass(slots=True)
+class Ignored:
+    """One item of a peer's was over a limit, and was ignored; said once for each link."""
+
+    link: int
+    reason: str
+
+
+Effect: TypeAlias = (
+    StreamOpened
+    | StreamClosed
+    | StateChanged
+    | SinkOpened
+    | SinkClosed
+    | LinkReady
+    | CloseLink
+    | PeerRenamed
+    | StaleVersion
+    | Ignored
+)

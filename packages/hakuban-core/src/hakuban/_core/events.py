@@ -1,0 +1,43 @@
+"""What can happen to a machine beside the calls of its user: links come and go, peers say things, time passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from .._messages import PeerEvent
+
+
+@dataclass(slots=True)
+class LinkUp:
+    """A link is established; `link` is an id that `Machine.new_link` gave. `upstream`: this node is the connecting side."""
+
+    link: int
+    upstream: bool
+    local_name: str = ""
+    local_address: str = ""
+    remote_address: str = ""
+
+
+@dataclass(slots=True)
+class LinkDown:
+    """A link has ended, for whatever reason. Says so once or twice: the second time means nothing."""
+
+    link: int
+
+
+@dataclass(slots=True)
+class Received:
+    """The peer of a link said something."""
+
+    link: int
+    event: PeerEvent
+
+
+@dataclass(slots=True)
+class Tick:
+    """Time has passed; due whenever `Machine.next_deadline()` is reached."""
+
+
+Event: TypeAlias = LinkUp | LinkDown | Received | Tick

@@ -1,0 +1,209 @@
+"""Links as the machine sees them: what is open, what was said, what has to be said next. Pulled, never queued."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from .._messages import (
+    ChannelKind,
+    CloseChannel,
+    ContractAction,
+    Instruction,
+    OpenChannel,
+    SendContracts,
+    SendState,
+    SendSynchronized,
+    Verb,
+)
+from .freshness import Source
+from .records import MAX_CAPACITY, Interest, ObjectRecord, TagRecord
+
+if TYPE_CHECKING:
+    from .._descriptors import ObjectDescriptor, TagDescriptor
+    from .._states import Content
+    from .assignment import Ramp
+    from .world import World
+
+_CONTRACTS_AT_ONCE = 500
+
+
+class Outlet:
+    """A channel on which states of an object leave over a link, and what was last said on it."""
+
+    __slots__ = ("channel", "link", "record", "sent", "since")
+
+    def __init__(self, link: Link, channel: int, record: ObjectRecord) -> None:
+        self.link = link
+        self.channel = channel
+        self.record = record
+        # weak, so that a slow link keeps no old content alive
+        self.sent: weakref.ref[Content] | None = None
+        self.since: float | None = None
+
+
+class Inlet(Source):
+    """A channel on which states of an object arrive over a link."""
+
+    __slots__ = ("channel", "closing", "record")
+
+    def __init__(self, link: Link, channel: int, record: ObjectRecord) -> None:
+        super().__init__(link)
+        self.channel = channel
+        self.record = record
+        # The assignment has ended and the Close is not yet pulled. Should the peer be assigned again before that, it
+        # gets the Close all the same: it has to start anew, or it would not send its state again.
+        self.closing = False
+
+
+class Link:
+    """Base of both kinds of link."""
+
+    __slots__ = (
+        "alive",
+        "awake",
+        "id",
+        "ignored",
+        "inlets",
+        "local_address",
+        "local_name",
+        "outdated",
+        "remote_address",
+        "remote_name",
+    )
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.alive = True
+        self.awake = False  # LinkReady was said, and the writer has not yet run dry
+        self.ignored = False
+        self.local_name = ""
+        self.local_address = ""
+        self.remote_address = ""
+        self.remote_name: str | None = None
+        self.inlets: dict[int, Inlet] = {}
+        self.outdated: dict[Outlet, None] = {}  # outlets with something new to say, in turn
+
+    def _next_state(self, now: float) -> SendState | SendSynchronized | None:
+        while self.outdated:
+            outlet = next(iter(self.outdated))
+            del self.outdated[outlet]
+            held = outlet.record.held
+            view = held.view
+            if view is None or (held.origin is self and not isinstance(self, Downlink)):
+                continue
+            age = 0 if view.since is None else max(1, int((now - view.since) * 1e6))
+            content = view.content
+            if outlet.sent is None or outlet.sent() is not content:
+                outlet.sent = weakref.ref(content)
+                outlet.since = view.since
+                return SendState(outlet.channel, content, age)
+            if outlet.since != view.since:
+                outlet.since = view.since
+                return SendSynchronized(outlet.channel, age)
+        return None
+
+
+class Downlink(Link):
+    """A link to a node below: it announces contracts, we open channels."""
+
+    __slots__ = ("contracts", "control", "interests", "issued", "load", "ramp", "tags")
+
+    def __init__(self, id: int) -> None:
+        super().__init__(id)
+        self.interests: dict[ObjectRecord, Interest] = {}
+        self.tags: dict[TagRecord, None] = {}
+        self.contracts = 0
+        self.control: dict[Interest, None] = {}  # channels to open or to close
+        self.issued = 1  # channel 1 is the control channel
+        self.load = 0.0
+        self.ramp: Ramp | None = None
+
+    def interest(self, record: ObjectRecord) -> Interest:
+        """Find or make what this peer wants of an object."""
+        interest = self.interests.get(record)
+        if interest is None:
+            interest = self.interests[record] = record.interests[self] = Interest(self, record)
+        return interest
+
+    def next_for(self, world: World, now: float) -> Instruction | None:
+        """Give the next thing to say: channels first, then states."""
+        while self.control:
+            interest = next(iter(self.control))
+            instruction = self._next_channel(interest)
+            if instruction is not None:
+                return instruction
+            del self.control[interest]
+            world.forget_unused(interest)
+        return self._next_state(now)
+
+    def _next_channel(self, interest: Interest) -> OpenChannel | CloseChannel | None:
+        outlet, inlet = interest.outlet, interest.inlet
+        if outlet is not None and not interest.stream_wanted:
+            interest.outlet = None
+            self.outdated.pop(outlet, None)
+            return CloseChannel(outlet.channel)
+        if inlet is not None and (inlet.closing or not interest.sink_wanted):
+            interest.inlet = None
+            del self.inlets[inlet.channel]
+            return CloseChannel(inlet.channel)
+        if inlet is None and interest.sink_wanted:
+            self.issued += 1
+            interest.inlet = self.inlets[self.issued] = Inlet(self, self.issued, interest.record)
+            return OpenChannel(self.issued, ChannelKind.SINK, interest.record.descriptor)
+        if outlet is None and interest.stream_wanted:
+            self.issued += 1
+            interest.outlet = Outlet(self, self.issued, interest.record)
+            self.outdated[interest.outlet] = None
+            return OpenChannel(self.issued, ChannelKind.STREAM, interest.record.descriptor)
+        return None
+
+
+class Uplink(Link):
+    """The link to the node above: we announce contracts, it opens channels."""
+
+    __slots__ = ("announced", "outlets", "unannounced")
+
+    def __init__(self, id: int) -> None:
+        super().__init__(id)
+        self.outlets: dict[int, Outlet] = {}
+        self.announced: dict[ObjectDescriptor | TagDescriptor, tuple[bool, int]] = {}
+        self.unannounced: dict[ObjectDescriptor | TagDescriptor, None] = {}
+
+    def next_for(self, world: World, now: float) -> Instruction | None:
+        """Give the next thing to say: contracts first, then states."""
+        actions: list[ContractAction] = []
+        while self.unannounced and len(actions) < _CONTRACTS_AT_ONCE:
+            descriptor = next(iter(self.unannounced))
+            del self.unannounced[descriptor]
+            actions += self._difference(descriptor, world.wish(descriptor))
+        return SendContracts(actions) if actions else self._next_state(now)
+
+    def _difference(
+        self, descriptor: ObjectDescriptor | TagDescriptor, wish: tuple[bool, int]
+    ) -> list[ContractAction]:
+        observed, exposed = self.announced.get(descriptor, (False, 0))
+        observe, expose = wish
+        actions = []
+        if observe != observed:
+            actions.append(ContractAction(Verb.OBSERVE if observe else Verb.UNOBSERVE, descriptor))
+        if expose and not exposed:
+            actions.append(ContractAction(Verb.EXPOSE, descriptor, expose))
+        elif exposed and not expose:
+            actions.append(ContractAction(Verb.UNEXPOSE, descriptor))
+        elif expose != exposed:
+            actions.append(ContractAction(Verb.SET_CAPACITY, descriptor, expose))
+        if wish == (False, 0):
+            self.announced.pop(descriptor, None)
+        else:
+            self.announced[descriptor] = wish
+        return actions
+
+
+def wish_of(record: ObjectRecord | TagRecord) -> tuple[bool, int]:
+    """Sum up what a node announces upstream of an object or tag: whether it observes, and with what capacity it exposes."""
+    interests = record.interests.values()
+    observe = bool(record.observers) or any(interest.observes for interest in interests)
+    capacity = sum(contract.capacity for contract in record.exposers.values())
+    capacity += sum(interest.capacity for interest in interests)
+    return observe, min(capacity, MAX_CAPACITY)

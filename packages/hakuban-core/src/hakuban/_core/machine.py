@@ -1,0 +1,300 @@
+"""The machine of one node: events and calls in, effects out, and instructions when a link asks for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._messages import Instruction, ItemIgnored
+from .assignment import Balancer
+from .events import Event, LinkDown, LinkUp, Received, Tick
+from .links import Downlink, Link, Uplink
+from .peers import Peers
+from .publishing import offer_kept, publish_offer, set_synchronized
+from .records import (
+    MAX_CAPACITY,
+    ExposeContract,
+    ObserveContract,
+    Offer,
+    Outcome,
+    TagRecord,
+)
+from .settle import close_sink, close_stream, settle
+from .snapshot import NodeSnapshot, take_snapshot
+from .world import World
+
+if TYPE_CHECKING:
+    from .._descriptors import ObjectDescriptor, TagDescriptor
+    from .._states import Version
+    from .effects import Effect
+    from .freshness import View
+
+_SLICE = 256  # objects settled in one step
+_NOTHING_DUE = float("inf")
+
+
+class Machine:
+    """Who exists, who wants what, who produces it, and what each link has to be told.
+
+    Never blocks, reads no clock: `now` is monotonic seconds, `wall` Unix nanoseconds. A peer's fault is an effect; an
+    exception is a fault of ours.
+
+    :param rebalance: how much lighter (in load) another peer has to be before an object moves to it; None moves none.
+    :param max_contracts: contracts that one peer may announce.
+    """
+
+    __slots__ = ("_link_ids", "_peers", "world")
+
+    def __init__(self, *, rebalance: float | None = 0.1, max_contracts: int = 100_000) -> None:
+        self.world = World(Balancer(rebalance))
+        self._peers = Peers(self.world, max_contracts)
+        self._link_ids = 0
+
+    # ---- what happens ------------------------------------------------------------------------------------------------
+
+    def new_link(self) -> int:
+        """Give the id of a link to come: 0, 1, 2 ..."""
+        self._link_ids += 1
+        return self._link_ids - 1
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take an event; give all effects since the last time they were taken."""
+        world = self.world
+        match event:
+            case Received():
+                link = world.links.get(event.link)
+                if link is None:
+                    pass  # thrown away: the link has ended
+                elif isinstance(event.event, ItemIgnored):
+                    self._peers.ignore(link, event.event.reason)
+                else:
+                    self._peers.received(link, event.event, now)
+            case LinkUp():
+                self._link_up(event)
+            case LinkDown():
+                link = world.links.get(event.link)
+                if link is not None:
+                    world.end_link(link)
+            case Tick():
+                due = dict.fromkeys(world.balancer.take_due(now))
+                world.pending.update(due)
+                world.rebalancing.update(due)
+        self._settle(now)
+        return self.take_effects()
+
+    def take_effects(self) -> list[Effect]:
+        """Give the effects that nobody has taken yet."""
+        effects = self.world.effects
+        self.world.effects = []
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """Give the time at which a `Tick` is due; None for never, 0.0 for now."""
+        if self.world.pending or self.world.dying:
+            return 0.0
+        deadline = self.world.balancer.deadline()
+        return None if deadline == _NOTHING_DUE else deadline
+
+    def _link_up(self, event: LinkUp) -> None:
+        world = self.world
+        link: Link
+        if event.upstream:
+            link = world.uplink = Uplink(event.link)
+            link.unannounced.update(dict.fromkeys(world.tags))
+            link.unannounced.update(dict.fromkeys(world.objects))
+        else:
+            link = Downlink(event.link)
+        link.local_name = event.local_name
+        link.local_address = event.local_address
+        link.remote_address = event.remote_address
+        world.links[link.id] = link
+        world.wake(link)
+
+    def _settle(self, now: float) -> None:
+        """Settle what was touched; at most a slice of it, so that one step stops nobody for long."""
+        world = self.world
+        if world.dying:
+            world.bury(next(iter(world.dying)), _SLICE)
+        for _ in range(_SLICE):
+            if not world.pending:
+                break
+            record = next(iter(world.pending))
+            del world.pending[record]
+            settle(world, record, now)
+
+    # ---- what a link asks for ----------------------------------------------------------------------------------------
+
+    def next_for(self, link: int, now: float) -> Instruction | None:
+        """Give the next thing to send on a link; None when there is nothing, until `LinkReady` is said again."""
+        found = self.world.links.get(link)
+        if not isinstance(found, (Downlink, Uplink)):
+            return None
+        instruction = found.next_for(self.world, now)
+        if instruction is None:
+            found.awake = False
+        return instruction
+
+    # ---- what the user calls -----------------------------------------------------------------------------------------
+
+    def observe_object(self, descriptor: ObjectDescriptor, now: float) -> int:
+        """Open a contract: observe an object."""
+        record = self.world.object(descriptor)
+        contract = ObserveContract(self.world.new_id(), record)
+        record.observers[contract.id] = contract
+        return self._opened(contract, now)
+
+    def observe_tag(self, descriptor: TagDescriptor, now: float) -> int:
+        """Open a contract: observe all objects that carry a tag, as they come and go."""
+        record = self.world.tag(descriptor)
+        contract = ObserveContract(self.world.new_id(), record)
+        record.observers[contract.id] = contract
+        return self._opened(contract, now)
+
+    def expose_object(self, descriptor: ObjectDescriptor, capacity: int, now: float) -> int:
+        """Open a contract: be able to produce an object."""
+        record = self.world.object(descriptor)
+        contract = ExposeContract(self.world.new_id(), record, min(capacity, MAX_CAPACITY))
+        record.exposers[contract.id] = contract
+        return self._opened(contract, now)
+
+    def expose_tag(self, descriptor: TagDescriptor, capacity: int, now: float) -> int:
+        """Open a contract: be able to produce any object that carries a tag."""
+        record = self.world.tag(descriptor)
+        contract = ExposeContract(self.world.new_id(), record, min(capacity, MAX_CAPACITY))
+        record.exposers[contract.id] = contract
+        return self._opened(contract, now)
+
+    def set_capacity(self, contract: int, capacity: int, now: float) -> None:
+        """Change the capacity of an expose contract; 0 makes it no exposer."""
+        found = self._exposer(contract)
+        if found is not None:
+            found.capacity = min(capacity, MAX_CAPACITY)
+            self._touch(found)
+            self._settle(now)
+
+    def close_contract(self, contract: int, now: float) -> None:
+        """Close a contract: its streams and sinks end. Twice does no harm."""
+        found = self.world.contracts.pop(contract, None)
+        if isinstance(found, ObserveContract):
+            del found.target.observers[contract]
+            for record, stream in list(found.streams.items()):
+                close_stream(self.world, record, stream)
+                self.world.touch(record)
+        elif found is not None:
+            del found.target.exposers[contract]
+            for sink in list(found.sinks.values()):
+                close_sink(self.world, sink, now)
+                self.world.touch(sink.record)
+        if found is not None:
+            self._touch(found)
+            self._settle(now)
+
+    def sink_of(self, contract: int, descriptor: ObjectDescriptor | None = None) -> int | None:
+        """Give the living sink of an expose contract; of a tag contract for the object named."""
+        found = self._exposer(contract)
+        for record, sink in found.sinks.items() if found else ():
+            if descriptor is None or record.descriptor == descriptor:
+                return sink.id
+        return None
+
+    def view_of(self, stream: int) -> View | None:
+        """Give what is to be seen on a stream; None before the first state."""
+        record = self.world.streams.get(stream)
+        return None if record is None else record.held.view
+
+    def offer(
+        self, contract: int, offer: Offer, age: float | None, now: float, wall: int
+    ) -> Outcome:
+        """Set the value of an object contract: published if assigned, and at each assignment to come.
+
+        :param age: seconds since the value was current; None for current.
+        """
+        found = self._exposer(contract)
+        if found is None:
+            return Outcome.NOT_ASSIGNED
+        self.world.wall_base = wall - int(now * 1e9)
+        outcome = offer_kept(self.world, found, offer, _since(age, now), wall)
+        self._settle(now)
+        return outcome
+
+    def publish(self, sink: int, offer: Offer, age: float | None, now: float, wall: int) -> Outcome:
+        """Publish a state for one assignment, which has to be a living one."""
+        found = self.world.sinks.get(sink)
+        if found is None:
+            return Outcome.NOT_ASSIGNED
+        content = publish_offer(self.world, found, offer, _since(age, now), wall)
+        self._settle(now)
+        return Outcome.NOT_NEWER if content is None else Outcome.ACCEPTED
+
+    def relabel(self, sink: int, version: Version | None, now: float, wall: int) -> Outcome:
+        """Publish the last data of an assignment again, under another version."""
+        found = self.world.sinks.get(sink)
+        if found is None:
+            return Outcome.NOT_ASSIGNED
+        if found.last is None:
+            return Outcome.NOT_NEWER
+        offer = Offer(found.last.data, found.last.format, version)
+        return self.publish(sink, offer, None, now, wall)
+
+    def relabel_kept(
+        self, contract: int, version: Version | None, now: float, wall: int
+    ) -> Outcome:
+        """Give the value of an object contract another version."""
+        found = self._exposer(contract)
+        if found is None or found.kept is None:
+            return Outcome.NOT_NEWER
+        offer = Offer(found.kept.data, found.kept.format, version)
+        return self.offer(contract, offer, None, now, wall)
+
+    def set_synchronized(self, sink: int, age: float | None, now: float) -> Outcome:
+        """Say for one assignment how fresh its last state is."""
+        found = self.world.sinks.get(sink)
+        if found is None:
+            return Outcome.NOT_ASSIGNED
+        set_synchronized(self.world, found.record, found, _since(age, now))
+        self._settle(now)
+        return Outcome.ACCEPTED
+
+    def set_kept_synchronized(self, contract: int, age: float | None, now: float) -> Outcome:
+        """Say how fresh the value of an object contract is, now and at the assignments to come."""
+        found = self._exposer(contract)
+        if found is None:
+            return Outcome.NOT_ASSIGNED
+        found.kept_since = _since(age, now)
+        sink = self.sink_of(contract)
+        return Outcome.KEPT if sink is None else self.set_synchronized(sink, age, now)
+
+    def drop_sink(self, sink: int, now: float) -> None:
+        """End an assignment from this side: the state is not current any more. If still chosen, a new sink follows.
+
+        What the contract has kept is forgotten, or it would be published again at once.
+        """
+        found = self.world.sinks.get(sink)
+        if found is not None:
+            found.contract.kept = found.contract.kept_content = None
+            close_sink(self.world, found, now)
+            self.world.touch(found.record)
+            self._settle(now)
+
+    def snapshot(self, now: float) -> NodeSnapshot:
+        """Give a picture of all facts, in the crate's words."""
+        return take_snapshot(self.world, now)
+
+    def _exposer(self, contract: int) -> ExposeContract | None:
+        found = self.world.contracts.get(contract)
+        return found if isinstance(found, ExposeContract) else None
+
+    def _opened(self, contract: ObserveContract | ExposeContract, now: float) -> int:
+        self.world.contracts[contract.id] = contract
+        self._touch(contract)
+        self._settle(now)
+        return contract.id
+
+    def _touch(self, contract: ObserveContract | ExposeContract) -> None:
+        if isinstance(contract.target, TagRecord):
+            self.world.touch_all(contract.target)
+        else:
+            self.world.touch(contract.target)
+
+
+def _since(age: float | None, now: float) -> float | None:
+    return None if age is None else now - max(age, 0.0)

@@ -1,0 +1,120 @@
+"""Publishing: what a source says becomes the held state, if it is newer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._states import Content
+from .effects import StaleVersion
+from .freshness import bumped
+from .records import ExposeContract, LocalSink, Offer, Outcome
+
+if TYPE_CHECKING:
+    from .._states import Version
+    from .freshness import View
+    from .links import Inlet
+    from .records import ObjectRecord
+    from .world import World
+
+_SECOND = 10**9
+
+
+def publish(
+    world: World,
+    record: ObjectRecord,
+    source: LocalSink | Inlet,
+    content: Content,
+    since: float | None,
+) -> bool:
+    """Take a state from a source; say whether its version was newer than the held one."""
+    held = record.held
+    before, ignored = held.view, held.ignored
+    newer = held.publish(source, content, since, bases=bool(record.interests or record.feeding))
+    if held.ignored > ignored and not source.warned and before is not None:
+        source.warned = True
+        world.effects.append(
+            StaleVersion(record.descriptor, content.version, before.content.version)
+        )
+    _shown(world, record, before)
+    return newer
+
+
+def set_synchronized(
+    world: World, record: ObjectRecord, source: LocalSink | Inlet, since: float | None
+) -> None:
+    """Hear from a source how fresh its last state is."""
+    before = record.held.view
+    record.held.set_synchronized(source, since)
+    _shown(world, record, before)
+
+
+def publish_offer(
+    world: World, sink: LocalSink, offer: Offer, since: float | None, wall: int
+) -> Content | None:
+    """Publish what a local contract offers, with a default version if it names none.
+
+    :return: what was published, or None when its version was not newer than the held one.
+    """
+    version = offer.version
+    if version is None:
+        version = _default_version(world, sink.record.held.seen, wall)
+    content = Content(offer.data, offer.format, version)
+    sink.last = offer
+    return content if publish(world, sink.record, sink, content, since) else None
+
+
+def publish_kept(world: World, sink: LocalSink, now: float) -> None:
+    """Publish what an object contract has kept, at its assignment."""
+    contract = sink.contract
+    offer = contract.kept
+    if offer is None:
+        return
+    view = sink.record.held.view
+    if view is not None and view.content is contract.kept_content:
+        # it is still held: to vouch for it again takes no new version
+        sink.last = offer
+        publish(world, sink.record, sink, view.content, contract.kept_since)
+        return
+    wall = world.wall_base + int(now * _SECOND)
+    contract.kept_content = publish_offer(world, sink, offer, contract.kept_since, wall)
+
+
+def offer_kept(
+    world: World, contract: ExposeContract, offer: Offer, since: float | None, wall: int
+) -> Outcome:
+    """Take the newest value of an object contract: publish it if assigned, and keep it for later assignments."""
+    kept = contract.kept
+    sink = next(iter(contract.sinks.values()), None)
+    if sink is not None:
+        content = publish_offer(world, sink, offer, since, wall)
+        if content is None:
+            return Outcome.NOT_NEWER
+        contract.kept_content = content
+    elif _not_newer(offer, kept):
+        return Outcome.NOT_NEWER
+    contract.kept, contract.kept_since = offer, since
+    return Outcome.KEPT if sink is None else Outcome.ACCEPTED
+
+
+def _not_newer(offer: Offer, kept: Offer | None) -> bool:
+    if kept is None or kept.version is None or offer.version is None:
+        return False
+    return offer.version <= kept.version
+
+
+def _default_version(world: World, seen: Version, wall: int) -> Version:
+    world.issued_time = max(wall, world.issued_time + 1)
+    version = (0, *divmod(world.issued_time, _SECOND))
+    return version if version > seen else bumped(seen)
+
+
+def _shown(world: World, record: ObjectRecord, before: View | None) -> None:
+    held = record.held
+    if not record.data_needed and not held.synchronized:
+        held.drop()
+    if held.view is not before:
+        if before is None or held.view is None:
+            # a first state may open streams, and the loss of the last may close them
+            world.touch(record)
+        if held.view is not None:
+            world.show(record)
