@@ -23,4 +23,5 @@ _WANTED = os.environ.get("HAKUBAN_BACKENDS", "asyncio,uvloop,trio").split(",")
     ]
 )
 def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """Give the backend of an asynchronous test: its name and options."""
     return request.param

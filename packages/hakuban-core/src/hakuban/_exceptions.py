@@ -16,6 +16,7 @@
     └── LinkError                               a link could not be made, or ended
         ├── Refused                             the other side said no
         ├── PeerViolation                       the other side broke the protocol
+        │   ├── ProtocolMismatch                ... by speaking another version of it
         │   └── WireError                       ... with bytes that do not decode
         │       └── DiffError                   ... in a patch
         └── LinkTimeout                         the other side was silent for too long
@@ -44,6 +45,7 @@ __all__ = [
     "NodeForkedError",
     "NotAssignedError",
     "PeerViolation",
+    "ProtocolMismatch",
     "Refused",
     "SerializationError",
     "StateTooLargeError",
@@ -261,6 +263,15 @@ class PeerViolation(LinkError):
     ) -> None:
         self.descriptor = descriptor
         super().__init__(reason, code=code)
+
+
+class ProtocolMismatch(PeerViolation):
+    """The other side speaks a version of the protocol that this one does not; trying again cannot help.
+
+    :ivar retry: always False.
+    """
+
+    retry = False
 
 
 class WireError(PeerViolation):

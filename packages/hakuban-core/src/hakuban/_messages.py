@@ -137,6 +137,13 @@ class SynchronizedReceived:
     age: int
 
 
+@dataclass(slots=True)
+class ItemIgnored:
+    """Something the peer said is over a limit and was left out; the link goes on. `reason` is one line for people."""
+
+    reason: str
+
+
 PeerEvent: TypeAlias = (
     PeerNamed
     | PeerLimited
@@ -145,4 +152,5 @@ PeerEvent: TypeAlias = (
     | ChannelClosed
     | StateReceived
     | SynchronizedReceived
+    | ItemIgnored
 )

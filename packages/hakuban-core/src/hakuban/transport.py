@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pluggy
 
-from ._exceptions import LinkError, LinkTimeout, PeerViolation, Refused
+from ._exceptions import InvalidURLError, LinkError, LinkTimeout, PeerViolation, Refused
 
 if TYPE_CHECKING:
     import ssl
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConnectionRequest",
     "Identity",
+    "InvalidURLError",
     "LinkError",
     "LinkTimeout",
     "MessageStream",

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hakuban._exceptions import PeerViolation, WireError
+from hakuban._wire import encoding
+from hakuban._wire.limits import Limits
+from hakuban._wire.reader import Reader
+from hakuban._wire.varint import unsigned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def reader(data: bytes, limits: Limits | None = None) -> Reader:
+    return Reader(data, limits or Limits())
+
+
+@pytest.mark.parametrize("encoded", ["05", "fb0500", "fc05000000", "fd0500000000000000"])
+def test_an_integer_may_be_longer_than_needed(encoded: str):
+    assert reader(bytes.fromhex(encoded)).unsigned() == 5
+
+
+def test_an_integer_may_be_longer_than_needed_up_to_the_width_of_its_field():
+    assert reader(bytes.fromhex("fc05000000")).u32() == 5
+    with pytest.raises(WireError, match="0xfd"):
+        reader(bytes.fromhex("fd0500000000000000")).u32()
+
+
+@pytest.mark.parametrize("marker", ["fe", "ff"])
+def test_markers_of_wider_integers_are_refused(marker: str):
+    with pytest.raises(WireError, match=f"0x{marker}"):
+        reader(bytes.fromhex(marker) + bytes(16)).unsigned()
+
+
+@pytest.mark.parametrize("encoded", ["", "fb", "fb00", "fc000000", "fd00000000000000"])
+def test_a_message_that_ends_in_an_integer_does_not_decode(encoded: str):
+    with pytest.raises(WireError, match="ends early"):
+        reader(bytes.fromhex(encoded)).unsigned()
+
+
+@pytest.mark.parametrize("length", [5, 2**20, 2**30, 2**40, 2**62, 2**64 - 1])
+@pytest.mark.parametrize(
+    "read",
+    [
+        Reader.blob,
+        Reader.text,
+        Reader.name,
+        Reader.load_limit,
+        Reader.object_texts,
+        Reader.tag_text,
+        Reader.patch,
+    ],
+)
+def test_a_length_beyond_the_end_of_the_message_does_not_decode(
+    read: Callable[[Reader], object], length: int
+):
+    with pytest.raises(WireError, match="announced"):
+        read(reader(unsigned(length) + b"1234"))
+
+
+def test_a_string_that_is_not_utf_8_does_not_decode():
+    with pytest.raises(WireError, match="UTF-8"):
+        reader(b"\x02\xc3\x28").text()
+
+
+def test_an_option_is_there_or_not_there():
+    with pytest.raises(WireError, match="option has the tag 2"):
+        reader(bytes.fromhex("00 02 00 00 00")).patch()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("030101", "unknown event 3"),
+        ("000201", "unknown side 2"),
+        ("000100", "number 0"),
+    ],
+)
+def test_an_event_has_a_known_tag_a_known_side_and_a_number(data: str, message: str):
+    with pytest.raises(WireError, match=message):
+        reader(bytes.fromhex(data)).event()
+
+
+SMALL = Limits(max_version=2, max_format=2, max_tags=2, max_name=2, max_load_points=2)
+
+
+def patch(version: int, format: int) -> bytes:
+    body = encoding.patch_body(tuple(range(version)), ("f",) * format, b"data")
+    return body + encoding.age(7)
+
+
+def points(count: int) -> bytes:
+    return unsigned(count) + (struct.pack("<f", 1.5) + b"\x05") * count
+
+
+def names(count: int) -> bytes:
+    return encoding.texts(["1"] * count) + encoding.text("2")
+
+
+@pytest.mark.parametrize(
+    ("read", "make"),
+    [
+        pytest.param(Reader.patch, lambda n: patch(n, 1), id="version"),
+        pytest.param(Reader.patch, lambda n: patch(1, n), id="format"),
+        pytest.param(Reader.object_texts, names, id="tags"),
+        pytest.param(Reader.name, lambda n: encoding.text("n" * n), id="name"),
+        pytest.param(Reader.load_limit, points, id="load points"),
+    ],
+)
+def test_what_is_said_is_limited_and_more_is_too_much(
+    read: Callable[[Reader], object], make: Callable[[int], bytes]
+):
+    assert read(reader(make(2), SMALL))
+    with pytest.raises(PeerViolation, match="limit 2") as refused:
+        read(reader(make(3), SMALL))
+    assert refused.value.code == 1009
+
+
+def test_a_patch_is_read_with_its_format_or_without():
+    body = encoding.patch_body((0, -5), ("a", "b"), b"diff")
+    assert reader(body + b"\x03").patch() == ((0, -5), ("a", "b"), b"diff", 3)
+    assert reader(encoding.patch_body((), None, b"") + b"\x00").patch() == ((), None, b"", 0)
+    assert reader(encoding.patch_body((), (), b"") + b"\x00").patch() == ((), (), b"", 0)
+
+
+@pytest.mark.parametrize(
+    ("tags", "json"), [(["123456", "12345"], "12"), (["1"], "1" * 13), ([], "1" * 13)]
+)
+def test_a_descriptor_of_too_many_bytes_is_skipped_and_what_follows_is_read(
+    tags: list[str], json: str
+):
+    following = reader(
+        encoding.texts(tags) + encoding.text(json) + b"\x2a", Limits(max_descriptor=12)
+    )
+    assert following.object_texts() is None
+    assert following.unsigned() == 42
+
+
+def test_a_descriptor_of_just_as_many_bytes_as_allowed_is_read():
+    limits = Limits(max_descriptor=12)
+    data = encoding.texts(["123456", "1234"]) + encoding.text("12")
+    assert reader(data, limits).object_texts() == (["123456", "1234"], "12")
+    assert reader(encoding.text("1" * 12), limits).tag_text() == "1" * 12
+    assert reader(encoding.text("1" * 13), limits).tag_text() is None

@@ -1,0 +1,144 @@
+"""The house: who imports whom, how large modules are, what is public, what is suppressed."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "hakuban": ROOT / "packages/hakuban-core/src/hakuban",
+    "hakuban_ws": ROOT / "packages/hakuban-ws/src/hakuban_ws",
+    "hakuban_router": ROOT / "packages/hakuban-router/src/hakuban_router",
+}
+SOURCES = sorted(path for folder in PACKAGES.values() for path in folder.rglob("*.py"))
+MOST_LINES = 400
+PURE_MAY_KNOW = {"_states", "_descriptors", "_exceptions", "_messages"}
+BARRED_IN_PURE = {
+    "anyio", "asyncio", "datetime", "logging", "os", "pluggy", "random", "socket", "threading", "time", "trio", "uuid",
+}  # fmt: skip
+# A suppression is a debt with a reason; raise this number only with a good one.
+MOST_SUPPRESSIONS = 60
+
+
+def module_name(path: Path) -> str:
+    for name, folder in PACKAGES.items():
+        if path.is_relative_to(folder):
+            parts = [name, *path.relative_to(folder).with_suffix("").parts]
+            return ".".join(parts).removesuffix(".__init__")
+    raise AssertionError(path)
+
+
+def imports(path: Path) -> set[str]:
+    """List what a module imports, in absolute names; imports for type checking count too."""
+    module = module_name(path)
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                above = ".".join(parts[: len(parts) - node.level + 1])
+                base = f"{above}.{base}".rstrip(".")
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def layer(path: Path) -> str:
+    """Name the part of the core that a module belongs to: `_core`, `_wire`, `_diff` or the module itself."""
+    return module_name(path).split(".")[1] if "." in module_name(path) else "__init__"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_no_module_is_longer_than_a_newcomer_reads_at_once(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= MOST_LINES, f"{path.name} has {lines} lines: split it"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if layer(path) in ("_core", "_wire", "_diff")],
+    ids=module_name,
+)
+def test_pure_layers_import_nothing_impure(path: Path) -> None:
+    own = layer(path)
+    allowed = PURE_MAY_KNOW | {own} | ({"_diff"} if own == "_wire" else set())
+    for name in imports(path):
+        parts = name.split(".")
+        assert parts[0] not in BARRED_IN_PURE, f"{path.name} imports {name}"
+        if parts[0] == "hakuban":
+            assert parts[1] in allowed, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if "hakuban_ws" in path.parts], ids=module_name
+)
+def test_a_transport_knows_the_transport_contract_and_nothing_else_of_the_core(path: Path) -> None:
+    for name in imports(path):
+        if name.split(".")[0] == "hakuban":
+            assert name.startswith("hakuban.transport"), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if "hakuban_router" in path.parts], ids=module_name
+)
+def test_the_router_uses_public_names_of_the_core(path: Path) -> None:
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "hakuban":
+            assert not any(part.startswith("_") for part in parts), f"{path.name} imports {name}"
+        assert parts[0] != "hakuban_ws", "transports are found through entry points"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_the_core_knows_no_transport_and_no_router(path: Path) -> None:
+    if module_name(path).split(".")[0] == "hakuban":
+        assert not {name.split(".")[0] for name in imports(path)} & {"hakuban_ws", "hakuban_router"}
+
+
+@pytest.mark.parametrize(
+    "name", ["hakuban", "hakuban.transport", "hakuban.testing", "hakuban.sync", "hakuban_ws"]
+)
+def test_what_is_public_is_listed_sorted_and_real(name: str) -> None:
+    module = importlib.import_module(name)
+    listed: list[str] = module.__all__
+    assert listed == sorted(listed)
+    assert not [item for item in listed if not hasattr(module, item)]
+    own = {
+        item
+        for item, value in vars(module).items()
+        if not item.startswith("_") and getattr(value, "__module__", "") == name
+    }
+    assert own <= set(listed), f"public but not listed: {own - set(listed)}"
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_package_is_typed_and_has_the_one_version(name: str) -> None:
+    assert (PACKAGES[name] / "py.typed").exists()
+    versions = {(folder / "_version.py").read_text() for folder in PACKAGES.values()}
+    assert len(versions) == 1
+
+
+SUPPRESSION = re.compile(r"#\s*(noqa|type:\s*ignore|pragma: no)(?P<rest>.*)$")
+
+
+def test_suppressions_carry_a_reason_and_are_few() -> None:
+    found = []
+    for path in SOURCES:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            match = SUPPRESSION.search(line)
+            if match:
+                found.append(f"{module_name(path)}:{number}")
+                reason = match["rest"].partition("#")[2].strip()
+                assert reason or " -- " in match["rest"], (
+                    f"{found[-1]} gives no reason: {line.strip()}"
+                )
+    print(f"{len(found)} suppressions: {', '.join(found)}")
+    assert len(found) <= MOST_SUPPRESSIONS
