@@ -1,4 +1,4 @@
-"""What one state of 100 bytes costs the wire: microseconds to receive, to encode, to forward.
+"""What one state of 100 bytes costs the wire: microseconds of CPU to receive, to encode, to forward.
 
 Run: python benchmarks/wire_bench.py
 """
@@ -6,6 +6,7 @@ Run: python benchmarks/wire_bench.py
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from hakuban._descriptors import ObjectDescriptor
@@ -53,10 +54,10 @@ def encode() -> float:
     """Encode states on one link, diff included."""
     states = contents(COUNT)
     listening, _ = linked(ChannelKind.STREAM)
-    start = time.perf_counter()
+    start = time.process_time()
     for content in states:
         listening.encode(SendState(2, content, 0))
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def encode_again() -> float:
@@ -66,21 +67,21 @@ def encode_again() -> float:
     second, _ = linked(ChannelKind.STREAM)
     for content in states:
         first.encode(SendState(2, content, 0))
-    start = time.perf_counter()
+    start = time.process_time()
     for content in states:
         second.encode(SendState(2, content, 0))
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def receive() -> float:
     """Receive states on one link, patch included."""
     listening, connecting = linked(ChannelKind.STREAM)
     messages = [listening.encode(SendState(2, content, 0))[0] for content in contents(COUNT)]
-    start = time.perf_counter()
+    start = time.process_time()
     for message in messages:
         for _ in connecting.receive(message):
             pass
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def forward() -> float:
@@ -88,14 +89,14 @@ def forward() -> float:
     router_up, exposer = linked(ChannelKind.SINK)
     router_down, _ = linked(ChannelKind.STREAM)
     messages = [exposer.encode(SendState(2, content, 0))[0] for content in contents(COUNT)]
-    last = None
-    start = time.perf_counter()
+    held: deque[Content] = deque(maxlen=4)  # as the machine holds the bases of links
+    start = time.process_time()
     for message in messages:
         for event in router_up.receive(message):
             assert isinstance(event, StateReceived)
-            last = event.content
-            router_down.encode(SendState(2, last, event.age))
-    return time.perf_counter() - start
+            held.append(event.content)
+            router_down.encode(SendState(2, event.content, event.age))
+    return time.process_time() - start
 
 
 def contract_messages() -> list[bytes]:
@@ -110,11 +111,11 @@ def receive_contracts() -> float:
     """Receive observe contracts, all in one message."""
     messages = contract_messages()
     listening, _ = linked(ChannelKind.STREAM)
-    start = time.perf_counter()
+    start = time.process_time()
     for message in messages:
         for _ in listening.receive(message):
             pass
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def best(run: Callable[[], float]) -> float:

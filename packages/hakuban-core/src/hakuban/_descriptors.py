@@ -122,7 +122,7 @@ def _canonical(text: str) -> str:
 
 
 def _parse(text: str) -> Json:
-    if _depth(text) > MAX_DEPTH:
+    if depth_of(text) > MAX_DEPTH:
         raise InvalidDescriptorError(f"nested deeper than {MAX_DEPTH} levels")
     try:
         return json.loads(text, parse_int=_parse_int, parse_constant=_refuse_constant)
@@ -132,7 +132,7 @@ def _parse(text: str) -> Json:
         raise InvalidDescriptorError(f"not JSON ({error})") from None
 
 
-def _depth(text: str) -> int:
+def depth_of(text: str) -> int:
     """Count levels of nesting without recursion, brackets in strings left out."""
     depth = deepest = 0
     for match in _BRACKETS.finditer(text):
@@ -145,7 +145,8 @@ def _depth(text: str) -> int:
     return deepest
 
 
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# possessive, and an unclosed string runs to the end: linear in whatever a peer sends
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
 
 def _parse_int(digits: str) -> int | float:

@@ -5,6 +5,7 @@
     ├── InvalidURLError (ValueError)            a URL or one of its options
     ├── UnknownSchemeError                      no installed transport serves this scheme
     ├── AmbiguousSchemeError                    two installed transports serve it
+    ├── PluginError                             a plugin does not import, or breaks the rules of its hooks
     ├── AlreadyConnectedError                   a node has one upstream link at most
     ├── NotAssignedError                        a sink was used after its assignment ended
     ├── StateTooLargeError (ValueError)         more bytes than the node's max_state
@@ -45,6 +46,7 @@ __all__ = [
     "NodeForkedError",
     "NotAssignedError",
     "PeerViolation",
+    "PluginError",
     "ProtocolMismatch",
     "Refused",
     "SerializationError",
@@ -89,21 +91,29 @@ class UnknownSchemeError(HakubanError):
     :ivar scheme: the scheme asked for.
     :ivar installed: the schemes that installed distributions offer, sorted.
     :ivar distribution: the distribution that is known to offer it, or None.
+    :ivar reason: why the plugin that is named after the scheme does not serve it, or None when there is none.
     """
 
     def __init__(
-        self, scheme: str, installed: Sequence[str], distribution: str | None = None
+        self,
+        scheme: str,
+        installed: Sequence[str],
+        distribution: str | None = None,
+        *,
+        reason: str | None = None,
     ) -> None:
         self.scheme = scheme
         self.installed = tuple(installed)
         self.distribution = distribution
+        self.reason = reason
         have = ", ".join(self.installed) or "none"
         step = (
             f"pip install {distribution}"
             if distribution
             else "install a distribution with this name in the entry-point group hakuban.transports"
         )
-        super().__init__(f"no transport for scheme {scheme!r} (installed: {have}); {step}")
+        cause = f": {reason}" if reason else ""
+        super().__init__(f"no transport for scheme {scheme!r}{cause} (installed: {have}); {step}")
 
 
 class AmbiguousSchemeError(HakubanError):
@@ -120,6 +130,19 @@ class AmbiguousSchemeError(HakubanError):
             f"scheme {scheme!r} is offered by {' and '.join(self.distributions)};"
             " uninstall all but one, or pass transport= explicitly"
         )
+
+
+class PluginError(HakubanError):
+    """A plugin cannot be used; nothing but what it offers is affected. The `__cause__` says more, if there is one.
+
+    :ivar plugin: which plugin, in words.
+    :ivar reason: what is wrong with it.
+    """
+
+    def __init__(self, plugin: str, reason: str) -> None:
+        self.plugin = plugin
+        self.reason = reason
+        super().__init__(f"{plugin}: {reason}; mend, upgrade or uninstall that plugin")
 
 
 class AlreadyConnectedError(HakubanError):

@@ -20,7 +20,6 @@ from hakuban._wire.tags import (
     Side,
     StateTag,
 )
-from hakuban._wire.varint import from_zigzag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +148,8 @@ def encode_action(action: list[Any]) -> bytes:
             return bytes((StateTag.PATCH,)) + body + encoding.age(age)
         case ["SetSynchronized", age]:
             return bytes((StateTag.SET_SYNCHRONIZED,)) + encoding.age(age)
-    raise AssertionError(action)
+        case _:
+            raise AssertionError(action)
 
 
 def encode(decoded: dict[str, Any]) -> bytes:
@@ -163,18 +163,18 @@ def encode(decoded: dict[str, Any]) -> bytes:
     return encoding.message(side, channel, key(KINDS, message["type"]), actions)
 
 
-def test_the_captured_sequences_are_all_there():
+def test_the_captured_sequences_are_all_there() -> None:
     assert sum(len(frames(sequence)) for sequence in SEQUENCES) == 147
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
-def test_captured_frames_decode_to_what_they_say(sequence: str):
+def test_captured_frames_decode_to_what_they_say(sequence: str) -> None:
     for frame in frames(sequence):
         assert decode(bytes.fromhex(frame["hex"])) == frame["decoded"]
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
-def test_captured_frames_are_encoded_to_the_same_bytes(sequence: str):
+def test_captured_frames_are_encoded_to_the_same_bytes(sequence: str) -> None:
     for frame in frames(sequence):
         assert encode(frame["decoded"]).hex() == frame["hex"]
 
@@ -187,21 +187,21 @@ def sent(sequence: str, party: str, direction: str) -> list[str]:
     ]
 
 
-def test_a_connecting_session_begins_as_a_captured_one_does():
+def test_a_connecting_session_begins_as_a_captured_one_does() -> None:
     session = Session(listening=False, name="observer")
     assert [message.hex() for message in session.opening()] == sent(
         "connect", "observer", "client->server"
     )
 
 
-def test_a_connecting_session_with_a_load_limit_begins_as_a_captured_one_does():
+def test_a_connecting_session_with_a_load_limit_begins_as_a_captured_one_does() -> None:
     session = Session(listening=False, name="exposer", load_limit=[(0.0, 10), (5.0, 20)])
     assert [message.hex() for message in session.opening()] == sent(
         "connect-load-limit", "exposer", "client->server"
     )
 
 
-def test_a_listening_session_begins_as_a_captured_one_does():
+def test_a_listening_session_begins_as_a_captured_one_does() -> None:
     session = Session(listening=True, name="router")
     assert [message.hex() for message in session.opening()] == sent(
         "connect", "observer", "server->client"

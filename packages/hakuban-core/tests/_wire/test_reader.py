@@ -20,24 +20,24 @@ def reader(data: bytes, limits: Limits | None = None) -> Reader:
 
 
 @pytest.mark.parametrize("encoded", ["05", "fb0500", "fc05000000", "fd0500000000000000"])
-def test_an_integer_may_be_longer_than_needed(encoded: str):
+def test_an_integer_may_be_longer_than_needed(encoded: str) -> None:
     assert reader(bytes.fromhex(encoded)).unsigned() == 5
 
 
-def test_an_integer_may_be_longer_than_needed_up_to_the_width_of_its_field():
+def test_an_integer_may_be_longer_than_needed_up_to_the_width_of_its_field() -> None:
     assert reader(bytes.fromhex("fc05000000")).u32() == 5
     with pytest.raises(WireError, match="0xfd"):
         reader(bytes.fromhex("fd0500000000000000")).u32()
 
 
 @pytest.mark.parametrize("marker", ["fe", "ff"])
-def test_markers_of_wider_integers_are_refused(marker: str):
+def test_markers_of_wider_integers_are_refused(marker: str) -> None:
     with pytest.raises(WireError, match=f"0x{marker}"):
         reader(bytes.fromhex(marker) + bytes(16)).unsigned()
 
 
 @pytest.mark.parametrize("encoded", ["", "fb", "fb00", "fc000000", "fd00000000000000"])
-def test_a_message_that_ends_in_an_integer_does_not_decode(encoded: str):
+def test_a_message_that_ends_in_an_integer_does_not_decode(encoded: str) -> None:
     with pytest.raises(WireError, match="ends early"):
         reader(bytes.fromhex(encoded)).unsigned()
 
@@ -57,17 +57,17 @@ def test_a_message_that_ends_in_an_integer_does_not_decode(encoded: str):
 )
 def test_a_length_beyond_the_end_of_the_message_does_not_decode(
     read: Callable[[Reader], object], length: int
-):
+) -> None:
     with pytest.raises(WireError, match="announced"):
         read(reader(unsigned(length) + b"1234"))
 
 
-def test_a_string_that_is_not_utf_8_does_not_decode():
+def test_a_string_that_is_not_utf_8_does_not_decode() -> None:
     with pytest.raises(WireError, match="UTF-8"):
         reader(b"\x02\xc3\x28").text()
 
 
-def test_an_option_is_there_or_not_there():
+def test_an_option_is_there_or_not_there() -> None:
     with pytest.raises(WireError, match="option has the tag 2"):
         reader(bytes.fromhex("00 02 00 00 00")).patch()
 
@@ -80,7 +80,7 @@ def test_an_option_is_there_or_not_there():
         ("000100", "number 0"),
     ],
 )
-def test_an_event_has_a_known_tag_a_known_side_and_a_number(data: str, message: str):
+def test_an_event_has_a_known_tag_a_known_side_and_a_number(data: str, message: str) -> None:
     with pytest.raises(WireError, match=message):
         reader(bytes.fromhex(data)).event()
 
@@ -113,14 +113,14 @@ def names(count: int) -> bytes:
 )
 def test_what_is_said_is_limited_and_more_is_too_much(
     read: Callable[[Reader], object], make: Callable[[int], bytes]
-):
+) -> None:
     assert read(reader(make(2), SMALL))
     with pytest.raises(PeerViolation, match="limit 2") as refused:
         read(reader(make(3), SMALL))
     assert refused.value.code == 1009
 
 
-def test_a_patch_is_read_with_its_format_or_without():
+def test_a_patch_is_read_with_its_format_or_without() -> None:
     body = encoding.patch_body((0, -5), ("a", "b"), b"diff")
     assert reader(body + b"\x03").patch() == ((0, -5), ("a", "b"), b"diff", 3)
     assert reader(encoding.patch_body((), None, b"") + b"\x00").patch() == ((), None, b"", 0)
@@ -132,7 +132,7 @@ def test_a_patch_is_read_with_its_format_or_without():
 )
 def test_a_descriptor_of_too_many_bytes_is_skipped_and_what_follows_is_read(
     tags: list[str], json: str
-):
+) -> None:
     following = reader(
         encoding.texts(tags) + encoding.text(json) + b"\x2a", Limits(max_descriptor=12)
     )
@@ -140,7 +140,7 @@ def test_a_descriptor_of_too_many_bytes_is_skipped_and_what_follows_is_read(
     assert following.unsigned() == 42
 
 
-def test_a_descriptor_of_just_as_many_bytes_as_allowed_is_read():
+def test_a_descriptor_of_just_as_many_bytes_as_allowed_is_read() -> None:
     limits = Limits(max_descriptor=12)
     data = encoding.texts(["123456", "1234"]) + encoding.text("12")
     assert reader(data, limits).object_texts() == (["123456", "1234"], "12")

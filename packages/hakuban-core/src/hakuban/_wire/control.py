@@ -1,0 +1,146 @@
+"""What is said of descriptors, names, load limits and contracts, between bytes and the words of the machine.
+
+The readers of actions are generators that give one event for each action, so that a message of millions of actions is never a
+list and its handler can stop in between.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hakuban._descriptors import MAX_DEPTH, ObjectDescriptor, TagDescriptor, depth_of
+from hakuban._exceptions import InvalidDescriptorError, PeerViolation, WireError
+from hakuban._messages import ContractAction, ItemIgnored, PeerLimited, PeerNamed, Verb
+
+from . import encoding
+from .tags import ControlTag, ExchangeTag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hakuban._messages import PeerEvent
+
+    from .reader import Reader
+    from .tags import ChannelTag
+
+_VERBS = {verb.value: verb for verb in Verb}
+_WITH_CAPACITY = frozenset({Verb.EXPOSE, Verb.SET_CAPACITY})
+
+
+def contract(action: ContractAction) -> bytes:
+    """Write the change of a contract."""
+    verb, descriptor = action.verb, action.descriptor
+    capacity = action.capacity if verb in _WITH_CAPACITY else None
+    if isinstance(descriptor, TagDescriptor):
+        return encoding.tag_contract(verb, descriptor.json_text, capacity)
+    return encoding.object_contract(verb, _tags(descriptor), descriptor.json_text, capacity)
+
+
+def initialize_data(kind: ChannelTag, descriptor: ObjectDescriptor) -> bytes:
+    """Write what a data channel is for."""
+    return encoding.initialize_data(kind, _tags(descriptor), descriptor.json_text)
+
+
+def _tags(descriptor: ObjectDescriptor) -> list[str]:
+    return [tag.json_text for tag in descriptor.tags]
+
+
+def connector_actions(reader: Reader, max_load_seconds: float) -> Iterator[PeerEvent]:
+    """Read the actions of a connecting peer: they begin with their count."""
+    for _ in range(reader.length()):
+        subject = reader.u32()
+        if subject == ControlTag.EXCHANGE:
+            if _exchange(reader) == ExchangeTag.SET_NAME:
+                yield PeerNamed(reader.name())
+            else:
+                yield _load_limit(reader, max_load_seconds)
+        elif subject == ControlTag.OBJECT_CONTRACT:
+            verb = _verb(reader)
+            yield _contract(reader, verb, read_object(reader))
+        elif subject == ControlTag.TAG_CONTRACT:
+            verb = _verb(reader)
+            yield _contract(reader, verb, _read_tag(reader))
+        else:
+            raise WireError(f"unknown action {subject} on a control channel")
+
+
+def listener_actions(reader: Reader) -> Iterator[PeerEvent]:
+    """Read the actions of a listening peer: they begin with their count."""
+    for _ in range(reader.length()):
+        subject = reader.u32()
+        if subject != ControlTag.EXCHANGE:
+            raise WireError(f"unknown action {subject} on a listener's control channel")
+        if _exchange(reader) == ExchangeTag.SET_LOAD_LIMIT:
+            raise PeerViolation("a listener declares a load limit")
+        yield PeerNamed(reader.name())
+
+
+def read_object(reader: Reader) -> ObjectDescriptor | ItemIgnored:
+    """Read the descriptor of an object.
+
+    :raises WireError: it is not JSON.
+    """
+    found = reader.object_texts()
+    if found is None:
+        return _too_long()
+    tags, json = found
+    try:
+        return ObjectDescriptor.from_json(tags, json)
+    except InvalidDescriptorError as error:
+        return _ignored_or_refused(error, *tags, json)
+
+
+def _read_tag(reader: Reader) -> TagDescriptor | ItemIgnored:
+    json = reader.tag_text()
+    if json is None:
+        return _too_long()
+    try:
+        return TagDescriptor.from_json(json)
+    except InvalidDescriptorError as error:
+        return _ignored_or_refused(error, json)
+
+
+def _too_long() -> ItemIgnored:
+    return ItemIgnored("a descriptor is too long")
+
+
+def _ignored_or_refused(error: InvalidDescriptorError, *texts: str) -> ItemIgnored:
+    # deep JSON is somebody's data, and no JSON is somebody's bug
+    if any(depth_of(text) > MAX_DEPTH for text in texts):
+        return ItemIgnored(f"a descriptor is nested deeper than {MAX_DEPTH} levels")
+    raise WireError(f"a descriptor does not decode: {error.reason}") from None
+
+
+def _exchange(reader: Reader) -> int:
+    tag = reader.u32()
+    if tag > ExchangeTag.SET_LOAD_LIMIT:
+        raise WireError(f"unknown exchange action {tag}")
+    return tag
+
+
+def _verb(reader: Reader) -> Verb:
+    tag = reader.u32()
+    verb = _VERBS.get(tag)
+    if verb is None:
+        raise WireError(f"unknown contract action {tag}")
+    return verb
+
+
+def _contract(
+    reader: Reader, verb: Verb, descriptor: ObjectDescriptor | TagDescriptor | ItemIgnored
+) -> ContractAction | ItemIgnored:
+    # the capacity is read even if the contract is ignored: the next action begins after it
+    capacity = reader.u32() if verb in _WITH_CAPACITY else 0
+    if isinstance(descriptor, ItemIgnored):
+        return descriptor
+    return ContractAction(verb, descriptor, capacity)
+
+
+def _load_limit(reader: Reader, max_seconds: float) -> PeerLimited:
+    points = reader.load_limit()
+    previous = 0.0
+    for seconds, _ in points:
+        if not previous <= seconds <= max_seconds:  # false for NaN, too
+            raise PeerViolation(f"a load limit has a point at {seconds} s, after {previous} s")
+        previous = seconds
+    return PeerLimited(points)

@@ -1,0 +1,299 @@
+"""The session of one link: its channel tables, bytes to events, instructions to bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+from weakref import ref
+
+from hakuban._exceptions import LinkError, PeerViolation, ProtocolMismatch, WireError
+from hakuban._messages import (
+    ChannelClosed,
+    ChannelKind,
+    ChannelOpened,
+    CloseChannel,
+    ItemIgnored,
+    OpenChannel,
+    SendContracts,
+    SendState,
+    SendSynchronized,
+    StateReceived,
+    SynchronizedReceived,
+)
+
+from . import control, encoding
+from .channels import Inlet, Outlet, Role
+from .limits import Limits
+from .reader import Reader
+from .tags import INITIALIZE, ChannelTag, EventTag, MessageTag, Side, StateTag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from hakuban._messages import Instruction, PeerEvent
+
+    from .channels import Entry
+
+_DEFAULT_LIMITS = Limits()
+_CONTROL_CHANNEL = 1
+_KINDS: dict[int, ChannelKind] = {
+    ChannelTag.OBJECT_SINK_TO_UPSTREAM: ChannelKind.SINK,
+    ChannelTag.OBJECT_STREAM_FROM_UPSTREAM: ChannelKind.STREAM,
+}
+_CHANNEL_TAGS = {kind: ChannelTag(tag) for tag, kind in _KINDS.items()}
+_OPEN_OF_0_8_0 = tuple(b"\0\0\0\0" + bytes((side,)) + b"\0\0\0\1\0\0\0\0\0\0\0" for side in Side)
+
+
+class Session:
+    """One link's end of the protocol. Not thread-safe; one reader and one writer may share it on one event loop.
+
+    The last state sent on a channel is remembered weakly, the last one received strongly.
+
+    :param listening: whether this side accepted the link; the other kind of peer connected.
+    :param name: the name that this side tells the other.
+    :param load_limit: points of (seconds from now, load) that a connecting side declares, sorted; none is no limit.
+    :param limits: limits of what is received, and of the messages sent.
+    :ivar skipped: (channel, bytes of the message) of each state that was not sent because its message would be over
+        `max_message`; the caller takes them out.
+    """
+
+    __slots__ = (
+        "_channels",
+        "_ended",
+        "_last_issued",
+        "_limits",
+        "_listening",
+        "_load_limit",
+        "_name",
+        "_own",
+        "skipped",
+    )
+
+    def __init__(
+        self,
+        *,
+        listening: bool,
+        name: str,
+        load_limit: Sequence[tuple[float, int]] = (),
+        limits: Limits = _DEFAULT_LIMITS,
+    ) -> None:
+        self.skipped: list[tuple[int, int]] = []
+        self._listening = listening
+        self._own = Side.UPSTREAM if listening else Side.DOWNSTREAM
+        self._name = name
+        self._load_limit = tuple(load_limit)
+        self._limits = limits
+        self._ended = False
+        # All open channels but our control channel, by the side that opened them. Data channels are the listener's.
+        self._channels: tuple[dict[int, Entry], dict[int, Entry]] = ({}, {})
+        self._last_issued = _CONTROL_CHANNEL
+
+    # ---- sending ----------------------------------------------------------------------------------------------------
+
+    def opening(self) -> list[bytes]:
+        """Give the messages that begin the link: they wait for nothing the other side says."""
+        kind, actions = ChannelTag.DOWNSTREAM_CONTROL, [encoding.set_name(self._name)]
+        if not self._listening:
+            kind = ChannelTag.UPSTREAM_CONTROL
+            actions.append(encoding.set_load_limit(self._load_limit))
+        return [
+            encoding.open_channel(self._own, _CONTROL_CHANNEL),
+            encoding.message(
+                self._own,
+                _CONTROL_CHANNEL,
+                MessageTag.UNINITIALIZED,
+                [encoding.initialize_control(kind)],
+            ),
+            self._control(actions),
+        ]
+
+    def keep_alive(self) -> bytes:
+        """Give a message that says nothing, for transports that cannot notice silence."""
+        return self._control([])
+
+    def encode(self, instruction: Instruction) -> list[bytes]:
+        """Turn an instruction into whole messages, in order.
+
+        There are none for a channel that is not open: the peer may have closed it when the instruction was on its way.
+        """
+        match instruction:
+            case SendState():
+                return self._send_state(instruction)
+            case SendSynchronized(channel, age):
+                outlet = self._outlet(channel)
+                if outlet is None:
+                    return []
+                return [outlet.synchronized_prefix + encoding.age(age)]
+            case SendContracts(actions):
+                return [self._control([control.contract(action) for action in actions])]
+            case OpenChannel():
+                return self._open(instruction)
+            case CloseChannel(channel):
+                if self._channels[Side.UPSTREAM].pop(channel, None) is None:
+                    return []
+                return [encoding.close_channel(Side.UPSTREAM, channel)]
+            case _:
+                assert_never(instruction)
+
+    def _control(self, actions: Sequence[bytes]) -> bytes:
+        kind = MessageTag.DOWNSTREAM_CONTROL if self._listening else MessageTag.UPSTREAM_CONTROL
+        return encoding.message(self._own, _CONTROL_CHANNEL, kind, actions)
+
+    def _open(self, instruction: OpenChannel) -> list[bytes]:
+        assert self._listening
+        channel, kind = instruction.channel, instruction.kind
+        self._channels[Side.UPSTREAM][channel] = (
+            Inlet() if kind is ChannelKind.SINK else Outlet(channel)
+        )
+        self._last_issued = max(self._last_issued, channel)
+        action = control.initialize_data(_CHANNEL_TAGS[kind], instruction.descriptor)
+        return [
+            encoding.open_channel(Side.UPSTREAM, channel),
+            encoding.message(Side.UPSTREAM, channel, MessageTag.UNINITIALIZED, [action]),
+        ]
+
+    def _outlet(self, channel: int) -> Outlet | None:
+        entry = self._channels[Side.UPSTREAM].get(channel)
+        return entry if isinstance(entry, Outlet) else None
+
+    def _send_state(self, instruction: SendState) -> list[bytes]:
+        channel, content = instruction.channel, instruction.content
+        outlet = self._outlet(channel)
+        if outlet is None:
+            return []
+        body = outlet.body(content)
+        age = encoding.age(instruction.age)
+        size = len(outlet.patch_prefix) + len(body) + len(age)
+        if size > self._limits.max_message:
+            self.skipped.append((channel, size))
+            # what the peer has is not the current state, whatever the age of the skipped one
+            return [outlet.synchronized_prefix + encoding.age(max(instruction.age, 1))]
+        outlet.last = ref(content)
+        return [b"".join((outlet.patch_prefix, body, age))]
+
+    # ---- receiving --------------------------------------------------------------------------------------------------
+
+    def receive(self, message: bytes) -> Iterator[PeerEvent]:
+        """Decode one message, event by event; a message may hold millions. Once it has raised, nothing is read any more.
+
+        :raises WireError: the message does not decode.
+        :raises DiffError: a patch cannot be applied.
+        :raises PeerViolation: the peer broke a rule of the protocol.
+        :raises ProtocolMismatch: the peer speaks another version of the protocol.
+        :raises LinkError: the peer closed its control channel, and thereby the link (code 1000).
+        """
+        if self._ended or not message:
+            return
+        try:
+            if len(message) > self._limits.max_message:
+                raise PeerViolation(f"a message of {len(message)} bytes", code=1009)
+            yield from self._events(message)
+        except LinkError:
+            self._ended = True
+            raise
+
+    def _events(self, message: bytes) -> Iterable[PeerEvent]:
+        if message in _OPEN_OF_0_8_0:
+            raise ProtocolMismatch(
+                "protocol mismatch: the peer speaks the encoding of hakuban 0.8.0, which later 0.8 releases changed;"
+                " upgrade it to 0.8.5"
+            )
+        reader = Reader(message, self._limits)
+        event, side, channel = reader.event()
+        if event == EventTag.MESSAGE:
+            return self._message(reader, side, channel)
+        if side == self._own:
+            raise PeerViolation(
+                f"the peer opens or closes channel {channel}, which is ours to open and close"
+            )
+        return (
+            self._opened(side, channel) if event == EventTag.OPEN else self._closed(side, channel)
+        )
+
+    def _opened(self, side: int, channel: int) -> Iterable[PeerEvent]:
+        channels = self._channels[side]
+        if channel in channels:
+            raise PeerViolation(f"channel {channel} is opened twice")
+        limits = self._limits
+        limit = limits.max_control_channels if self._listening else limits.max_channels
+        if len(channels) >= limit:
+            raise PeerViolation(f"more than {limit} channels are open", code=1008)
+        channels[channel] = Role.OPENED
+        return ()
+
+    def _closed(self, side: int, channel: int) -> Iterable[PeerEvent]:
+        entry = self._channels[side].pop(channel, None)
+        if entry is None:
+            raise PeerViolation(f"channel {channel} is closed, and was not open")
+        if entry is Role.CONTROL:
+            raise LinkError("the peer closed its control channel", code=1000)
+        return () if isinstance(entry, Role) else (ChannelClosed(channel),)
+
+    def _message(self, reader: Reader, side: int, channel: int) -> Iterable[PeerEvent]:
+        entry = self._channels[side].get(channel)
+        if isinstance(entry, Inlet):
+            _expect(reader, MessageTag.STATE_STREAM, channel)
+            return self._states(reader, channel, entry)
+        if isinstance(entry, Outlet):
+            raise PeerViolation(f"a message arrives on channel {channel}, which states leave on")
+        if entry is Role.CONTROL:
+            return self._control_actions(reader, channel)
+        if entry is Role.OPENED:
+            return self._initialized(reader, side, channel)
+        # Unread: what is said to the control channel of ours, what was under way when we closed a channel of ours,
+        # and what belongs to a descriptor that was ignored. (To decode it would take long and give no event.)
+        if entry is None and (side != self._own or channel > self._last_issued):
+            raise PeerViolation(f"a message arrives on channel {channel}, which is not open")
+        return ()
+
+    def _states(self, reader: Reader, channel: int, inlet: Inlet) -> Iterator[PeerEvent]:
+        open_channels = self._channels[Side.UPSTREAM]
+        for _ in range(reader.length()):
+            if open_channels.get(channel) is not inlet:
+                return  # closed by us while the events before were handled
+            action = reader.u32()
+            if action == StateTag.PATCH:
+                content, age = inlet.read_patch(channel, reader, self._limits.max_object)
+                yield StateReceived(channel, content, age)
+            elif action == StateTag.SET_SYNCHRONIZED:
+                yield SynchronizedReceived(channel, reader.unsigned())
+            else:
+                raise WireError(f"unknown action {action} on a data channel")
+
+    def _control_actions(self, reader: Reader, channel: int) -> Iterator[PeerEvent]:
+        if self._listening:
+            _expect(reader, MessageTag.UPSTREAM_CONTROL, channel)
+            return control.connector_actions(reader, self._limits.max_load_seconds)
+        _expect(reader, MessageTag.DOWNSTREAM_CONTROL, channel)
+        return control.listener_actions(reader)
+
+    def _initialized(self, reader: Reader, side: int, channel: int) -> Iterable[PeerEvent]:
+        _expect(reader, MessageTag.UNINITIALIZED, channel)
+        count = reader.unsigned()
+        if count != 1:
+            raise PeerViolation(f"channel {channel} begins with {count} actions instead of one")
+        action, tag = reader.u32(), reader.u32()
+        if action != INITIALIZE or tag > ChannelTag.OBJECT_STREAM_FROM_UPSTREAM:
+            raise WireError(f"channel {channel} begins with an unknown action ({action}, {tag})")
+        if (tag == ChannelTag.UPSTREAM_CONTROL) is not self._listening:
+            raise PeerViolation(f"channel {channel} is initialized to {ChannelTag(tag).name}")
+        channels = self._channels[side]
+        kind = _KINDS.get(tag)
+        if kind is None:
+            channels[channel] = Role.CONTROL
+            return ()
+        descriptor = control.read_object(reader)
+        if isinstance(descriptor, ItemIgnored):
+            channels[channel] = Role.IGNORED
+            return (descriptor,)
+        channels[channel] = Outlet(channel) if kind is ChannelKind.SINK else Inlet()
+        return (ChannelOpened(channel, kind, descriptor),)
+
+
+def _expect(reader: Reader, wanted: MessageTag, channel: int) -> None:
+    kind = reader.u32()
+    if kind > MessageTag.STATE_STREAM:
+        raise WireError(f"unknown kind {kind} of a message")
+    if kind != wanted:
+        raise PeerViolation(
+            f"{MessageTag(kind).name} actions arrive on channel {channel} instead of {wanted.name}"
+        )

@@ -1,0 +1,40 @@
+"""Sessions of the wire protocol, linked without a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hakuban._descriptors import ObjectDescriptor
+from hakuban._messages import ChannelKind, OpenChannel
+from hakuban._wire import Limits, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hakuban._messages import PeerEvent
+
+THING = ObjectDescriptor(["tag"], {"id": 1})
+
+
+def deliver(messages: Iterable[bytes], session: Session) -> list[PeerEvent]:
+    """Let a session read messages; give all events."""
+    return [event for message in messages for event in session.receive(message)]
+
+
+def linked(limits: Limits | None = None) -> tuple[Session, Session]:
+    """A listening and a connecting session that have introduced themselves."""
+    limits = limits or Limits()
+    listening = Session(listening=True, name="listener", limits=limits)
+    connecting = Session(listening=False, name="connector", limits=limits)
+    deliver(listening.opening(), connecting)
+    deliver(connecting.opening(), listening)
+    return listening, connecting
+
+
+def with_channel(
+    kind: ChannelKind, channel: int = 2, limits: Limits | None = None
+) -> tuple[Session, Session]:
+    """A sending and a receiving session with one data channel between them."""
+    listening, connecting = linked(limits)
+    deliver(listening.encode(OpenChannel(channel, kind, THING)), connecting)
+    return (listening, connecting) if kind is ChannelKind.STREAM else (connecting, listening)
