@@ -10,7 +10,7 @@ import os
 import hakuban
 from adapters import PY, Adapter, Conn
 
-BYTES = hakuban.Raw(("JSON",))
+BYTES = hakuban.RAW.with_format(["JSON"])
 
 
 class HakubanConn(Conn):
