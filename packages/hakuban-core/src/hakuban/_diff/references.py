@@ -1,0 +1,114 @@
+"""The written form of a diff: literal bytes, references, and the byte that tells them apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["DiffWriter"]
+
+_ESCAPE = b"\xff"  # the first escape byte; after any escape byte: that byte itself
+_SWITCH = b"\x7f"
+_FROM_OLD = 0x80
+_NARROW_POSITION = 0x7B
+_NARROW_LENGTH = 0xFC
+_BYTE = [bytes((value,)) for value in range(256)]
+_ESCAPES = (0xFF, *range(1, 0xFF), 0)  # no switch is best; zeros are often many
+
+
+class DiffWriter:
+    """Collects the references of one diff, in order, and makes what is between them literal.
+
+    :ivar done: bytes of the new data that the diff makes so far.
+    """
+
+    __slots__ = ("_new", "_parts", "done", "saved")
+
+    def __init__(self, new: bytes) -> None:
+        self._new = new
+        self._parts: list[bytes] = []  # a literal, a reference, a literal ...
+        self.done = self.saved = 0
+
+    def copy(self, start: int, at: int, length: int, *, old: bool) -> int:
+        """Take `length` bytes of the new data from `start` of the old data, or of the new itself.
+
+        What takes less room as a literal becomes one.
+
+        :param at: where in the new data they are, not before `done`.
+        :return: how many bytes that saves.
+        """
+        reference = _code(at - start, old=old) + (_BYTE[length] if length <= _NARROW_LENGTH else _wide(0x101, length))
+        saved = length - len(reference)
+        if saved > 0:
+            self._parts += (self._new[self.done : at], reference)
+            self.done = at + length
+            self.saved += saved
+            return saved
+        return 0
+
+    def copy_runs(self, start: int, at: int, runs: Iterable[tuple[int, int]], *, old: bool) -> int:
+        """Take several runs from the same distance; they begin and end relative to `start` and `at`."""
+        code = _code(at - start, old=old)
+        add, new, done, saved = self._parts.append, self._new, self.done, 0
+        for first, last in runs:
+            length = last - first
+            reference = code + (_BYTE[length] if length <= _NARROW_LENGTH else _wide(0x101, length))
+            if len(reference) < length:
+                add(new[done : at + first])
+                add(reference)
+                done = at + last
+                saved += length - len(reference)
+        self.done = done
+        self.saved += saved
+        return saved
+
+    def finish(self) -> bytes:
+        """Return the diff.
+
+        A literal byte that equals the escape byte takes two. Since the first one can switch to
+        another escape byte, these are one in 256 at most.
+        """
+        parts = self._parts
+        parts.append(self._new[self.done :])
+        literals = b"".join(parts[::2])
+        first = literals.find(_ESCAPE)
+        if first < 0:
+            return b"".join(parts)
+        escape = _rare_byte(literals[first + 1 :])
+        if escape == _ESCAPE:
+            parts[::2] = [literal.replace(_ESCAPE, _ESCAPE + _ESCAPE) for literal in parts[::2]]
+            return b"".join(parts)
+        place = next(place for place in range(0, len(parts), 2) if _ESCAPE in parts[place])
+        before, _, after = parts[place].partition(_ESCAPE)
+        rest = [after, *parts[place + 1 :]]
+        rest[::2] = [literal.replace(escape, escape + _ESCAPE) for literal in rest[::2]]
+        rest[1::2] = [escape + reference[1:] for reference in rest[1::2]]
+        return b"".join((*parts[:place], before, _ESCAPE, _SWITCH, escape, *rest))
+
+
+def _code(distance: int, *, old: bool) -> bytes:
+    """Return the start of a reference to what is that far back, up to its length."""
+    if not old:
+        position, flag = distance, 0
+    elif distance >= 0:
+        position, flag = 2 * distance, _FROM_OLD
+    else:
+        position, flag = -2 * distance - 1, _FROM_OLD
+    return _ESCAPE + (
+        _BYTE[flag | position] if position <= _NARROW_POSITION else _wide(flag + 0x80, position)
+    )
+
+
+def _wide(base: int, number: int) -> bytes:
+    width = 2 if number <= 0xFFFF else 3 if number <= 0xFFFFFF else 4
+    return _BYTE[base - width] + number.to_bytes(width, "big")
+
+
+def _rare_byte(literals: bytes) -> bytes:
+    for byte in _ESCAPES:
+        if byte not in literals:
+            return _BYTE[byte]
+    few = len(literals) // 256
+    return next(_BYTE[byte] for byte in _ESCAPES if literals.count(byte) <= few)
