@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from typing import TYPE_CHECKING, TypeAlias
 
 from .records import ExposeContract, Interest, LocalSink, ObjectRecord, Upstream
@@ -15,38 +16,39 @@ Choice: TypeAlias = ExposeContract | Interest | Upstream
 _TOLERANCE = 1e-9
 _COALESCE = 0.25  # seconds from a change of loads to the rebalancing that it causes
 _RETRY = 0.01  # seconds: a crossing that rounding put into the past is tried again after this
+_REST = 1e-4  # seconds of rest after a look, for each object looked at
 
 
 class Ramp:
     """A load limit that changes with time: straight lines from (declared, 0) through each point, then constant."""
 
-    __slots__ = ("_points",)
+    __slots__ = ("_limits", "_times")
 
     def __init__(self, points: Sequence[tuple[float, int]], now: float) -> None:
-        self._points = [(now, 0.0), *((now + seconds, float(load)) for seconds, load in points)]
+        self._times = [now, *(now + seconds for seconds, _ in points)]
+        self._limits = [0.0, *(float(limit) for _, limit in points)]
 
     def limit(self, now: float) -> float:
         """Give the limit at a time."""
-        before = self._points[0]
-        for point in self._points:
-            if point[0] > now:
-                share = (now - before[0]) / (point[0] - before[0])
-                return before[1] + share * (point[1] - before[1])
-            before = point
-        return before[1]
+        after = bisect_right(self._times, now)
+        if after == len(self._times):
+            return self._limits[-1]
+        start, end = self._times[after - 1], self._times[after]
+        low, high = self._limits[after - 1], self._limits[after]
+        return low + (now - start) / (end - start) * (high - low)
+
+    def allows(self, load: float, now: float) -> bool:
+        """Whether a load is within the limit."""
+        return load <= self.limit(now) + _TOLERANCE
 
     def crossing(self, load: float, now: float) -> float:
-        """Give the earliest time, not before `now`, at which the limit allows a load; infinity if never."""
-        if load <= self.limit(now) + _TOLERANCE:
-            return now
-        before = self._points[0]
-        for point in self._points[1:]:
-            (start, low), (end, high) = before, point
-            before = point
-            if end < now or high < load:
-                continue
-            share = (load - low) / (high - low) if high > low else 1.0
-            return max(now, start + max(0.0, share) * (end - start))
+        """Give the earliest time after `now` at which the limit allows a load that it forbids now; infinity if never."""
+        for after in range(bisect_right(self._times, now), len(self._times)):
+            start, end = self._times[after - 1], self._times[after]
+            low, high = self._limits[after - 1], self._limits[after]
+            if high + _TOLERANCE >= load:
+                share = (load - low) / (high - low)  # it rises: the load was forbidden so far
+                return start + min(share, 1.0) * (end - start)
         return math.inf
 
 
@@ -63,7 +65,7 @@ def choose(record: ObjectRecord, now: float) -> Choice | None:
     if local is not None:
         return local
     holder = record.exposer
-    if isinstance(holder, Interest) and holder.link.alive and holder.production > 0:
+    if isinstance(holder, Interest) and holder.production > 0:
         return holder
     return _lightest(record, now)
 
@@ -77,23 +79,13 @@ def choose_lighter(record: ObjectRecord, threshold: float, now: float) -> Intere
     return best if _score(best) < holder.link.load - threshold else None
 
 
-def next_crossing(record: ObjectRecord, now: float) -> float:
-    """Give the time at which a load-limit ramp lets some peer produce the object; infinity if none will."""
-    times = (
-        interest.link.ramp.crossing(_score(interest), now)
-        for interest in candidates(record)
-        if interest.link.ramp is not None
-    )
-    return max(min(times, default=math.inf), now + _RETRY)
-
-
 def _choose_local(record: ObjectRecord) -> ExposeContract | None:
-    of_tags = [contract for tag in record.tags for contract in tag.exposers.values()]
+    ranks = [record.exposers, *(tag.exposers for tag in record.tags)]
     holder = record.exposer.contract if isinstance(record.exposer, LocalSink) else None
-    for contracts in ([*record.exposers.values()], of_tags):
-        if holder in contracts and holder is not None and holder.capacity > 0:
-            return holder
-    for contracts in ([*record.exposers.values()], of_tags):
+    if holder is not None and holder.capacity > 0 and any(holder.id in rank for rank in ranks):
+        return holder
+    of_tags = [contract for rank in ranks[1:] for contract in rank.values()]
+    for contracts in (record.exposers.values(), of_tags):
         able = [contract for contract in contracts if contract.capacity > 0]
         if able:
             return min(able, key=lambda contract: (-contract.capacity, contract.id))
@@ -106,68 +98,78 @@ def _score(interest: Interest) -> float:
 
 def _lightest(record: ObjectRecord, now: float) -> Interest | None:
     best: Interest | None = None
-    best_score = math.inf
-    for interest in record.interests.values():
-        if interest.production <= 0 or not interest.link.alive:
-            continue
-        score = _score(interest)
+    best_rank = (math.inf, -1)
+    for interest in candidates(record):
+        rank = (_score(interest), interest.link.id)
         ramp = interest.link.ramp
-        if ramp is not None and score > ramp.limit(now) + _TOLERANCE:
-            continue
-        if (score, interest.link.id) < (best_score, best.link.id if best else math.inf):
-            best, best_score = interest, score
+        if rank < best_rank and (ramp is None or ramp.allows(rank[0], now)):
+            best, best_rank = interest, rank
     return best
 
 
-class Balancer:
-    """Remembers which objects are worth another look, and when: never all of them, and not before something changed."""
+def _next_crossing(record: ObjectRecord, rivals: list[Interest], now: float) -> float:
+    """Give the time at which a load-limit ramp lets in some peer that it keeps out now; infinity if none will."""
+    first = math.inf
+    for interest in rivals:
+        ramp = interest.link.ramp
+        if ramp is not None and interest is not record.exposer:
+            score = _score(interest)
+            if not ramp.allows(score, now):
+                first = min(first, ramp.crossing(score, now))
+    return max(first, now + _RETRY)
 
-    __slots__ = ("_contested", "_due", "_retry", "_starved", "threshold")
+
+class Balancer:
+    """Remembers which objects are worth another look, and when: never all of them, and not before something changed.
+
+    :ivar threshold: how much lighter (in load) another peer has to be before an object moves to it; infinity moves none.
+    :ivar contested: objects that are produced by one of several peers.
+    :ivar starved: objects that are needed, while every peer that could produce them is over its limit.
+    """
+
+    __slots__ = ("_due", "_rested", "_retry", "contested", "starved", "threshold")
 
     def __init__(self, threshold: float | None) -> None:
-        self.threshold = threshold
-        self._contested: dict[ObjectRecord, None] = {}  # produced by one of several peers
-        self._starved: dict[ObjectRecord, None] = {}  # needed, and every peer is over its limit
-        self._due = math.inf
-        self._retry = math.inf
+        self.threshold = math.inf if threshold is None else threshold
+        self.contested: dict[ObjectRecord, None] = {}
+        self.starved: dict[ObjectRecord, None] = {}
+        self._due = math.inf  # loads have changed
+        self._retry = math.inf  # a ramp lets somebody in
+        self._rested = -math.inf  # no look before this
 
     def classify(self, record: ObjectRecord, now: float) -> None:
         """Note what a settled object may need later."""
-        rivals = len(candidates(record)) if record.data_needed else 0
-        self._note(
-            self._contested, record, now, wanted=rivals > 1 and isinstance(record.exposer, Interest)
-        )
-        starved = rivals > 0 and record.exposer is None
-        self._note(self._starved, record, now, wanted=starved)
-        if starved:
-            self._retry = min(self._retry, next_crossing(record, now))
+        rivals = candidates(record) if record.data_needed else []
+        exposer = record.exposer
+        contested = len(rivals) > 1 and isinstance(exposer, Interest) and self.threshold < math.inf
+        starved = exposer is None and bool(rivals)
+        self._note(self.contested, record, now, wanted=contested)
+        self._note(self.starved, record, now, wanted=starved)
+        if contested or starved:
+            self._retry = min(self._retry, _next_crossing(record, rivals, now))
 
     def forget(self, record: ObjectRecord) -> None:
         """The object is gone."""
-        self._contested.pop(record, None)
-        self._starved.pop(record, None)
+        self.contested.pop(record, None)
+        self.starved.pop(record, None)
 
     def loads_changed(self, now: float) -> None:
         """A load, limit or capacity is a different one: what is contested or starved is due soon."""
-        if self._due == math.inf and (self._contested or self._starved):
+        if self._due == math.inf and (self.contested or self.starved):
             self._due = now + _COALESCE
 
     def deadline(self) -> float:
-        """Give the time at which `take_due` has something to give."""
-        return min(self._due, self._retry)
+        """Give the time at which `take_due` will say so; infinity for never."""
+        return max(min(self._due, self._retry), self._rested)
 
-    def take_due(self, now: float) -> list[ObjectRecord]:
-        """Give the objects whose exposer is to be chosen again now."""
-        due: list[ObjectRecord] = []
-        if self._due <= now:
-            self._due = math.inf
-            due += self._contested if self.threshold is not None else ()
-            due += self._starved
-        elif self._retry <= now:
-            due += self._starved
-        if self._retry <= now or due:
-            self._retry = math.inf  # settling sets it anew
-        return due
+    def take_due(self, now: float) -> bool:
+        """Whether another look at what is contested or starved is due now. Settling sets the next time."""
+        if self.deadline() > now:
+            return False
+        self._due = self._retry = math.inf
+        # many changes to many objects: looking takes some share of the time, not all of it
+        self._rested = now + _REST * (len(self.contested) + len(self.starved))
+        return True
 
     def _note(
         self, kept: dict[ObjectRecord, None], record: ObjectRecord, now: float, *, wanted: bool

@@ -11,13 +11,20 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LinkUp:
-    """A link is established; `link` is an id that `Machine.new_link` gave. `upstream`: this node is the connecting side."""
+    """A link is established.
+
+    :ivar link: an id that `Machine.new_link` gave.
+    :ivar upstream: this node is the connecting side.
+    :ivar wall: Unix nanoseconds by the clock of the root above, for default versions given in this and later steps; None
+        goes on with the clock of before.
+    """
 
     link: int
     upstream: bool
     local_name: str = ""
     local_address: str = ""
     remote_address: str = ""
+    wall: int | None = None
 
 
 @dataclass(slots=True)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .._states import Content, Version
-    from .links import Link
 
 _INT64_MAX = 2**63 - 1
 _KEPT_BASES = 4
 _SMALL_BASES = 64 * 1024
+_GREATEST_AGE = 1e13  # seconds; as microseconds it fits the 64 bits of the protocol
 
 
 def bumped(version: Version) -> Version:
@@ -38,14 +38,23 @@ class View:
         self.content = content
         self.since = since
 
+    def age(self, now: float) -> int:
+        """Give the age in microseconds, as peers hear it: 0 while synchronized, at least 1 after that."""
+        if self.since is None:
+            return 0
+        return max(1, int(min(now - self.since, _GREATEST_AGE) * 1e6))
+
 
 class Source:
-    """A place from which states of one object come. `version` is the last one that was not ignored."""
+    """A place from which states of one object come. `version` is the last one that was not ignored.
 
-    __slots__ = ("link", "version", "warned")
+    `link_id` names the link over which they come; None for a local contract.
+    """
 
-    def __init__(self, link: Link | None) -> None:
-        self.link = link
+    __slots__ = ("link_id", "version", "warned")
+
+    def __init__(self, link_id: int | None) -> None:
+        self.link_id = link_id
         self.version: Version | None = None
         self.warned = False
 
@@ -53,24 +62,23 @@ class Source:
 class Held:
     """The held state of one object, and who vouches for it."""
 
-    __slots__ = ("_bases", "_last_at", "_synced", "ignored", "origin", "seen", "view")
+    __slots__ = ("_bases", "_last_at", "synced", "ignored", "origin", "seen", "view")
 
     def __init__(self) -> None:
         self.view: View | None = None
-        self.seen: Version = ()  # the largest version ever, for default versions; outlives the content
-        self.origin: Link | None = (
-            None  # the link that the content came over: it is never echoed there
-        )
+        # the largest version ever, for default versions; outlives the content
+        self.seen: Version = ()
+        # the id of the link over which the content came or was last vouched for: it is never echoed there
+        self.origin: int | None = None
         self.ignored = 0  # published states that were not newer
-        self._synced: dict[Source, None] = {}
+        self.synced: dict[Source, None] = {}
         self._last_at: float | None = None
-        self._bases: list[
-            Content
-        ] = []  # old contents that slow links may still have: patches refer to them
+        # old contents that slow links may still have: patches refer to them
+        self._bases: list[Content] = []
 
     @property
     def synchronized(self) -> bool:
-        return bool(self._synced)
+        return bool(self.synced)
 
     def publish(
         self, source: Source, content: Content, since: float | None, *, bases: bool
@@ -82,37 +90,35 @@ class Held:
         :return: whether the version was newer than the held one.
         """
         held = self.view.content if self.view else None
-        if held is not None and content.version < held.version:
-            self.ignored += 1
-            return False
-        source.version = content.version
         newer = held is None or content.version > held.version
-        if newer:
-            self.origin = source.link
+        if held is None or newer:
             self.seen = max(self.seen, content.version)
             if held is not None and bases:
                 self._keep_base(held, len(content.data))
             held = content
-        else:
-            self.ignored += held is not content
+        elif content.version < held.version:
+            return False
+        source.version = content.version
+        self.origin = source.link_id
         self._declare(source, since)
         self._look(held)
         return newer
 
     def set_synchronized(self, source: Source, since: float | None) -> None:
-        """Hear from a source how fresh its last state is; of a state that was ignored this means nothing."""
-        if self.view is not None and source.version == self.view.content.version:
+        """Hear from a source how fresh its last state is. Of a state that is not the held one it can only take back."""
+        view = self.view
+        if view is None:
+            return
+        if source.version == view.content.version or (since is not None and source in self.synced):
             self._declare(source, since)
-            self._look(self.view.content)
+            self._look(view.content)
 
     def lose(self, source: Source, now: float) -> None:
         """A source has ended. If it was the last to vouch for the state, the state was current until now."""
-        if source in self._synced:
-            del self._synced[source]
-            if not self._synced:
-                self._last_at = now
-            if self.view is not None:
-                self._look(self.view.content)
+        view = self.view
+        if view is not None and source in self.synced:
+            self._declare(source, now)
+            self._look(view.content)
 
     def drop(self) -> None:
         """Forget the state; nobody needs it and nobody vouches for it."""
@@ -123,19 +129,17 @@ class Held:
 
     def _declare(self, source: Source, since: float | None) -> None:
         if since is None:
-            self._synced[source] = None
+            self.synced[source] = None
             self._last_at = None
             return
-        self._synced.pop(source, None)
-        if not self._synced:
+        self.synced.pop(source, None)
+        if not self.synced:
             self._last_at = since if self._last_at is None else max(since, self._last_at)
 
-    def _look(self, content: Content | None) -> None:
-        since = None if self._synced else self._last_at
+    def _look(self, content: Content) -> None:
+        since = None if self.synced else self._last_at
         view = self.view
-        if content is not None and (
-            view is None or view.content is not content or view.since != since
-        ):
+        if view is None or view.content is not content or view.since != since:
             self.view = View(content, since)
 
     def _keep_base(self, content: Content, size: int) -> None:

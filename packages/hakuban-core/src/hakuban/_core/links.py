@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from .._messages import (
@@ -17,15 +19,18 @@ from .._messages import (
     Verb,
 )
 from .freshness import Source
-from .records import MAX_CAPACITY, Interest, ObjectRecord, TagRecord
+from .records import MAX_CAPACITY, Interest, ObjectRecord, TagInterest, TagRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .._descriptors import ObjectDescriptor, TagDescriptor
     from .._states import Content
     from .assignment import Ramp
     from .world import World
 
 _CONTRACTS_AT_ONCE = 500
+_TOUCHES_A_SETTLE = 64  # how many objects are touched in the time in which one is settled
 
 
 class Outlet:
@@ -48,7 +53,7 @@ class Inlet(Source):
     __slots__ = ("channel", "closing", "record")
 
     def __init__(self, link: Link, channel: int, record: ObjectRecord) -> None:
-        super().__init__(link)
+        super().__init__(link.id)
         self.channel = channel
         self.record = record
         # The assignment has ended and the Close is not yet pulled. Should the peer be assigned again before that, it
@@ -82,40 +87,41 @@ class Link:
         self.remote_address = ""
         self.remote_name: str | None = None
         self.inlets: dict[int, Inlet] = {}
-        self.outdated: dict[Outlet, None] = {}  # outlets with something new to say, in turn
+        # outlets with something new to say, in turn (the head of a plain dict is slow to find after many deletions)
+        self.outdated: OrderedDict[Outlet, None] = OrderedDict()
 
-    def _next_state(self, now: float) -> SendState | SendSynchronized | None:
+    def _next_state(self, now: float, echo: int | None) -> SendState | SendSynchronized | None:
+        """Give the next state to send; never one that came over the link with the id `echo`."""
         while self.outdated:
-            outlet = next(iter(self.outdated))
-            del self.outdated[outlet]
+            outlet, _ = self.outdated.popitem(last=False)
             held = outlet.record.held
             view = held.view
-            if view is None or (held.origin is self and not isinstance(self, Downlink)):
+            if view is None or (echo is not None and held.origin == echo):
                 continue
-            age = 0 if view.since is None else max(1, int((now - view.since) * 1e6))
             content = view.content
             if outlet.sent is None or outlet.sent() is not content:
                 outlet.sent = weakref.ref(content)
                 outlet.since = view.since
-                return SendState(outlet.channel, content, age)
+                return SendState(outlet.channel, content, view.age(now))
             if outlet.since != view.since:
                 outlet.since = view.since
-                return SendSynchronized(outlet.channel, age)
+                return SendSynchronized(outlet.channel, view.age(now))
         return None
 
 
 class Downlink(Link):
     """A link to a node below: it announces contracts, we open channels."""
 
-    __slots__ = ("contracts", "control", "interests", "issued", "load", "ramp", "tags")
+    __slots__ = ("assigned", "contracts", "control", "interests", "issued", "load", "ramp", "tags")
 
     def __init__(self, id: int) -> None:
         super().__init__(id)
         self.interests: dict[ObjectRecord, Interest] = {}
-        self.tags: dict[TagRecord, None] = {}
+        self.tags: dict[TagRecord, TagInterest] = {}
         self.contracts = 0
-        self.control: dict[Interest, None] = {}  # channels to open or to close
+        self.control: OrderedDict[Interest, None] = OrderedDict()  # channels to open or to close
         self.issued = 1  # channel 1 is the control channel
+        self.assigned = 0  # objects that this peer produces
         self.load = 0.0
         self.ramp: Ramp | None = None
 
@@ -126,6 +132,19 @@ class Downlink(Link):
             interest = self.interests[record] = record.interests[self] = Interest(self, record)
         return interest
 
+    def bury(self, world: World, most: int) -> bool:
+        """Have some of the objects settled that this dead link concerned: that takes its facts away.
+
+        :return: whether none are left.
+        """
+        while self.tags and most > 0:
+            tag, _ = self.tags.popitem()
+            del tag.interests[self]
+            world.touch_all(tag)
+            most -= 1 + len(tag.objects) // _TOUCHES_A_SETTLE
+        world.backlog.update(dict.fromkeys(islice(self.interests, max(0, most))))
+        return not (self.tags or self.interests)
+
     def next_for(self, world: World, now: float) -> Instruction | None:
         """Give the next thing to say: channels first, then states."""
         while self.control:
@@ -134,8 +153,10 @@ class Downlink(Link):
             if instruction is not None:
                 return instruction
             del self.control[interest]
-            world.forget_unused(interest)
-        return self._next_state(now)
+            if interest.unused:
+                interest.forget()
+                world.forget_object(interest.record)
+        return self._next_state(now, None)
 
     def _next_channel(self, interest: Interest) -> OpenChannel | CloseChannel | None:
         outlet, inlet = interest.outlet, interest.inlet
@@ -162,22 +183,34 @@ class Downlink(Link):
 class Uplink(Link):
     """The link to the node above: we announce contracts, it opens channels."""
 
-    __slots__ = ("announced", "outlets", "unannounced")
+    __slots__ = ("announced", "announcing", "outlets", "unannounced")
 
     def __init__(self, id: int) -> None:
         super().__init__(id)
         self.outlets: dict[int, Outlet] = {}
         self.announced: dict[ObjectDescriptor | TagDescriptor, tuple[bool, int]] = {}
         self.unannounced: dict[ObjectDescriptor | TagDescriptor, None] = {}
+        self.announcing: list[ObjectDescriptor | TagDescriptor] = []  # taken from there; last first
+
+    def bury(self, world: World, most: int) -> bool:
+        """Have some of the objects settled that this dead link concerned: that takes its facts away.
+
+        :return: whether none are left.
+        """
+        channels: Iterable[Inlet | Outlet] = chain(self.inlets.values(), self.outlets.values())
+        world.backlog.update(dict.fromkeys(channel.record for channel in islice(channels, most)))
+        return not (self.inlets or self.outlets)
 
     def next_for(self, world: World, now: float) -> Instruction | None:
         """Give the next thing to say: contracts first, then states."""
         actions: list[ContractAction] = []
-        while self.unannounced and len(actions) < _CONTRACTS_AT_ONCE:
-            descriptor = next(iter(self.unannounced))
-            del self.unannounced[descriptor]
+        while (self.announcing or self.unannounced) and len(actions) < _CONTRACTS_AT_ONCE:
+            if not self.announcing:
+                self.announcing = [*reversed(self.unannounced)]
+                self.unannounced.clear()
+            descriptor = self.announcing.pop()
             actions += self._difference(descriptor, world.wish(descriptor))
-        return SendContracts(actions) if actions else self._next_state(now)
+        return SendContracts(actions) if actions else self._next_state(now, self.id)
 
     def _difference(
         self, descriptor: ObjectDescriptor | TagDescriptor, wish: tuple[bool, int]

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from .._messages import Instruction, ItemIgnored
 from .assignment import Balancer
 from .events import Event, LinkDown, LinkUp, Received, Tick
-from .links import Downlink, Link, Uplink
+from .links import Downlink, Uplink
 from .peers import Peers
 from .publishing import offer_kept, publish_offer, set_synchronized
 from .records import (
     MAX_CAPACITY,
     ExposeContract,
+    LocalSink,
+    ObjectRecord,
     ObserveContract,
     Offer,
     Outcome,
     TagRecord,
 )
-from .settle import close_sink, close_stream, settle
+from .settle import close_sink, lighten, open_sink, settle
 from .snapshot import NodeSnapshot, take_snapshot
 from .world import World
 
 if TYPE_CHECKING:
     from .._descriptors import ObjectDescriptor, TagDescriptor
+    from .._messages import Instruction
     from .._states import Version
     from .effects import Effect
     from .freshness import View
 
-_SLICE = 256  # objects settled in one step
+_SLICE = 64  # objects settled in one step, beside those that the step itself is about: about 2 ms
+_LOOKS_A_SETTLE = (
+    8  # how many objects are looked at for a lighter peer in the time in which one is settled
+)
 _NOTHING_DUE = float("inf")
 
 
@@ -62,22 +68,18 @@ class Machine:
         match event:
             case Received():
                 link = world.links.get(event.link)
-                if link is None:
-                    pass  # thrown away: the link has ended
-                elif isinstance(event.event, ItemIgnored):
-                    self._peers.ignore(link, event.event.reason)
-                else:
+                if link is not None:  # else it has ended: what it said is thrown away
                     self._peers.received(link, event.event, now)
             case LinkUp():
-                self._link_up(event)
+                self._link_up(event, now)
             case LinkDown():
                 link = world.links.get(event.link)
                 if link is not None:
                     world.end_link(link)
             case Tick():
-                due = dict.fromkeys(world.balancer.take_due(now))
-                world.pending.update(due)
-                world.rebalancing.update(due)
+                if world.balancer.take_due(now):
+                    world.backlog.update(world.balancer.starved)
+                    world.rebalancing.update(world.balancer.contested)
         self._settle(now)
         return self.take_effects()
 
@@ -89,14 +91,15 @@ class Machine:
 
     def next_deadline(self) -> float | None:
         """Give the time at which a `Tick` is due; None for never, 0.0 for now."""
-        if self.world.pending or self.world.dying:
+        world = self.world
+        if world.backlog or world.dying or world.rebalancing:
             return 0.0
-        deadline = self.world.balancer.deadline()
+        deadline = world.balancer.deadline()
         return None if deadline == _NOTHING_DUE else deadline
 
-    def _link_up(self, event: LinkUp) -> None:
+    def _link_up(self, event: LinkUp, now: float) -> None:
         world = self.world
-        link: Link
+        link: Downlink | Uplink
         if event.upstream:
             link = world.uplink = Uplink(event.link)
             link.unannounced.update(dict.fromkeys(world.tags))
@@ -108,25 +111,27 @@ class Machine:
         link.remote_address = event.remote_address
         world.links[link.id] = link
         world.wake(link)
+        if event.wall is not None:
+            world.set_clock(now, event.wall)
 
     def _settle(self, now: float) -> None:
-        """Settle what was touched; at most a slice of it, so that one step stops nobody for long."""
+        """Settle what this step is about, and a slice of what concerns many objects: no step stops anybody for long."""
         world = self.world
         if world.dying:
-            world.bury(next(iter(world.dying)), _SLICE)
-        for _ in range(_SLICE):
-            if not world.pending:
-                break
-            record = next(iter(world.pending))
-            del world.pending[record]
+            world.bury(_SLICE)
+        for record in list(islice(world.backlog, _SLICE)):
             settle(world, record, now)
+        while world.touched:
+            settle(world, next(iter(world.touched)), now)
+        for record in list(islice(world.rebalancing, _SLICE * _LOOKS_A_SETTLE)):
+            lighten(world, record, now)
 
     # ---- what a link asks for ----------------------------------------------------------------------------------------
 
     def next_for(self, link: int, now: float) -> Instruction | None:
         """Give the next thing to send on a link; None when there is nothing, until `LinkReady` is said again."""
         found = self.world.links.get(link)
-        if not isinstance(found, (Downlink, Uplink)):
+        if found is None:
             return None
         instruction = found.next_for(self.world, now)
         if instruction is None:
@@ -174,27 +179,23 @@ class Machine:
     def close_contract(self, contract: int, now: float) -> None:
         """Close a contract: its streams and sinks end. Twice does no harm."""
         found = self.world.contracts.pop(contract, None)
+        if found is None:
+            return
         if isinstance(found, ObserveContract):
             del found.target.observers[contract]
-            for record, stream in list(found.streams.items()):
-                close_stream(self.world, record, stream)
-                self.world.touch(record)
-        elif found is not None:
+        else:
             del found.target.exposers[contract]
-            for sink in list(found.sinks.values()):
-                close_sink(self.world, sink, now)
-                self.world.touch(sink.record)
-        if found is not None:
-            self._touch(found)
-            self._settle(now)
+        self._touch(found)
+        self._settle(now)
 
     def sink_of(self, contract: int, descriptor: ObjectDescriptor | None = None) -> int | None:
         """Give the living sink of an expose contract; of a tag contract for the object named."""
         found = self._exposer(contract)
-        for record, sink in found.sinks.items() if found else ():
-            if descriptor is None or record.descriptor == descriptor:
-                return sink.id
-        return None
+        if found is None:
+            return None
+        record = found.target if descriptor is None else self.world.objects.get(descriptor)
+        sink = found.sinks.get(record) if isinstance(record, ObjectRecord) else None
+        return None if sink is None else sink.id
 
     def view_of(self, stream: int) -> View | None:
         """Give what is to be seen on a stream; None before the first state."""
@@ -211,23 +212,27 @@ class Machine:
         found = self._exposer(contract)
         if found is None:
             return Outcome.NOT_ASSIGNED
-        self.world.wall_base = wall - int(now * 1e9)
+        self.world.set_clock(now, wall)
         outcome = offer_kept(self.world, found, offer, _since(age, now), wall)
         self._settle(now)
         return outcome
 
     def publish(self, sink: int, offer: Offer, age: float | None, now: float, wall: int) -> Outcome:
         """Publish a state for one assignment, which has to be a living one."""
-        found = self.world.sinks.get(sink)
+        found = self._sink(sink)
         if found is None:
             return Outcome.NOT_ASSIGNED
+        self.world.set_clock(now, wall)
         content = publish_offer(self.world, found, offer, _since(age, now), wall)
+        if content is not None:
+            # older than this one: it is not to be published again at the next assignment
+            found.contract.kept = found.contract.kept_content = None
         self._settle(now)
         return Outcome.NOT_NEWER if content is None else Outcome.ACCEPTED
 
     def relabel(self, sink: int, version: Version | None, now: float, wall: int) -> Outcome:
         """Publish the last data of an assignment again, under another version."""
-        found = self.world.sinks.get(sink)
+        found = self._sink(sink)
         if found is None:
             return Outcome.NOT_ASSIGNED
         if found.last is None:
@@ -247,7 +252,7 @@ class Machine:
 
     def set_synchronized(self, sink: int, age: float | None, now: float) -> Outcome:
         """Say for one assignment how fresh its last state is."""
-        found = self.world.sinks.get(sink)
+        found = self._sink(sink)
         if found is None:
             return Outcome.NOT_ASSIGNED
         set_synchronized(self.world, found.record, found, _since(age, now))
@@ -268,11 +273,11 @@ class Machine:
 
         What the contract has kept is forgotten, or it would be published again at once.
         """
-        found = self.world.sinks.get(sink)
+        found = self._sink(sink)
         if found is not None:
             found.contract.kept = found.contract.kept_content = None
             close_sink(self.world, found, now)
-            self.world.touch(found.record)
+            open_sink(self.world, found.record, found.contract, now)
             self._settle(now)
 
     def snapshot(self, now: float) -> NodeSnapshot:
@@ -282,6 +287,11 @@ class Machine:
     def _exposer(self, contract: int) -> ExposeContract | None:
         found = self.world.contracts.get(contract)
         return found if isinstance(found, ExposeContract) else None
+
+    def _sink(self, sink: int) -> LocalSink | None:
+        """Find a sink whose contract is open; those of a closed one end in slices."""
+        found = self.world.sinks.get(sink)
+        return found if found is not None and found.contract.id in self.world.contracts else None
 
     def _opened(self, contract: ObserveContract | ExposeContract, now: float) -> int:
         self.world.contracts[contract.id] = contract
@@ -297,4 +307,4 @@ class Machine:
 
 
 def _since(age: float | None, now: float) -> float | None:
-    return None if age is None else now - max(age, 0.0)
+    return None if age is None else now - max(0.0, age)

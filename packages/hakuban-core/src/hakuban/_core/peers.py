@@ -11,6 +11,7 @@ from .._messages import (
     ChannelKind,
     ChannelOpened,
     ContractAction,
+    ItemIgnored,
     PeerEvent,
     PeerLimited,
     PeerNamed,
@@ -20,10 +21,9 @@ from .._messages import (
 )
 from .assignment import Ramp
 from .effects import Ignored, PeerRenamed
-from .links import Downlink, Inlet, Link, Outlet, Uplink
-from .publishing import publish, set_synchronized
+from .links import Downlink, Inlet, Outlet, Uplink
+from .publishing import lose, publish, set_synchronized
 from .records import Interest, TagInterest
-from .settle import lose
 
 if TYPE_CHECKING:
     from .world import World
@@ -38,24 +38,20 @@ class Peers:
         self._world = world
         self._max_contracts = max_contracts
 
-    def received(self, link: Link, event: PeerEvent, now: float) -> None:
+    def received(self, link: Downlink | Uplink, event: PeerEvent, now: float) -> None:
         """Take one event of a living link."""
         match event:
-            case StateReceived():
+            case StateReceived() | SynchronizedReceived():
                 inlet = link.inlets.get(event.channel)
                 if inlet is not None and not inlet.closing:
-                    since = now - event.age / 1e6 if event.age else None
-                    publish(self._world, inlet.record, inlet, event.content, since)
-            case SynchronizedReceived():
-                inlet = link.inlets.get(event.channel)
-                if inlet is not None and not inlet.closing:
-                    since = now - event.age / 1e6 if event.age else None
-                    set_synchronized(self._world, inlet.record, inlet, since)
+                    self._state(inlet, event, now)
             case PeerNamed():
                 link.remote_name = event.name
                 self._world.effects.append(PeerRenamed(link.id, event.name))
+            case ItemIgnored():
+                self._ignore(link, event.reason)
             case ContractAction() if isinstance(link, Downlink):
-                self._contract(link, event)
+                self._contract(link, event, now)
             case PeerLimited() if isinstance(link, Downlink):
                 link.ramp = Ramp(event.points, now) if event.points else None
                 self._world.balancer.loads_changed(now)
@@ -66,57 +62,67 @@ class Peers:
             case _:  # the session of a link lets nothing else through
                 self._world.refuse(link, PeerViolation(f"unexpected {type(event).__name__}"))
 
-    def _contract(self, link: Downlink, action: ContractAction) -> None:
-        world = self._world
-        descriptor = action.descriptor
-        wish: Interest | TagInterest | None
-        if isinstance(descriptor, ObjectDescriptor):
-            known = world.objects.get(descriptor)
-            wish = None if known is None else known.interests.get(link)
+    def _state(self, inlet: Inlet, event: StateReceived | SynchronizedReceived, now: float) -> None:
+        since = now - event.age / 1e6 if event.age else None
+        if isinstance(event, StateReceived):
+            publish(self._world, inlet.record, inlet, event.content, since)
         else:
-            tag = world.tags.get(descriptor)
-            wish = None if tag is None else tag.interests.get(link)
+            set_synchronized(self._world, inlet.record, inlet, since)
+
+    def _contract(self, link: Downlink, action: ContractAction, now: float) -> None:
+        wish = self._wish(link, action.descriptor)
         if action.verb in (Verb.OBSERVE, Verb.EXPOSE):
             if not self._may_add(link, wish, action):
                 return
-            wish = self._wish(link, descriptor)
-        elif not self._may_change(link, wish, action) or wish is None:
+            wish = wish or self._new_wish(link, action.descriptor)
+        elif wish is None or not self._may_change(link, wish, action):
             return
         self._apply(link, wish, action)
-        self._touch(link, wish, descriptor)
-
-    def _may_add(
-        self, link: Downlink, wish: Interest | TagInterest | None, action: ContractAction
-    ) -> bool:
-        doubled = wish is not None and (
-            wish.observes if action.verb is Verb.OBSERVE else wish.exposes
-        )
-        if doubled:
-            self._violation(link, f"double {action.verb.name.lower()}", action)
-            return False
-        if link.contracts >= self._max_contracts:
-            self.ignore(link, f"more than {self._max_contracts} contracts")
-            return False
-        return True
-
-    def _may_change(
-        self, link: Downlink, wish: Interest | TagInterest | None, action: ContractAction
-    ) -> bool:
-        if wish is None or not (wish.observes or wish.exposes):
-            return False  # unknown here: the crate ignores it too
-        has_it = wish.observes if action.verb is Verb.UNOBSERVE else wish.exposes
-        if not has_it and not link.ignored:
-            self._violation(link, f"{action.verb.name.lower()} without the contract", action)
-        return has_it
+        self._touch(link, wish)
+        if action.verb in (Verb.EXPOSE, Verb.SET_CAPACITY):
+            # a candidate may have become a better one
+            self._world.balancer.loads_changed(now)
 
     def _wish(
+        self, link: Downlink, descriptor: ObjectDescriptor | TagDescriptor
+    ) -> Interest | TagInterest | None:
+        if isinstance(descriptor, ObjectDescriptor):
+            record = self._world.objects.get(descriptor)
+            return None if record is None else record.interests.get(link)
+        tag = self._world.tags.get(descriptor)
+        return None if tag is None else tag.interests.get(link)
+
+    def _new_wish(
         self, link: Downlink, descriptor: ObjectDescriptor | TagDescriptor
     ) -> Interest | TagInterest:
         if isinstance(descriptor, ObjectDescriptor):
             return link.interest(self._world.object(descriptor))
         tag = self._world.tag(descriptor)
-        link.tags[tag] = None
-        return tag.interests.setdefault(link, TagInterest())
+        wish = link.tags[tag] = tag.interests[link] = TagInterest(tag)
+        return wish
+
+    def _may_add(
+        self, link: Downlink, wish: Interest | TagInterest | None, action: ContractAction
+    ) -> bool:
+        observing = action.verb is Verb.OBSERVE
+        if wish is not None and (wish.observes if observing else wish.exposes):
+            self._violation(link, f"double {action.verb.name.lower()}", action)
+            return False
+        if link.contracts >= self._max_contracts:
+            self._ignore(link, f"more than {self._max_contracts} contracts")
+            return False
+        return True
+
+    def _may_change(
+        self, link: Downlink, wish: Interest | TagInterest, action: ContractAction
+    ) -> bool:
+        has_it = wish.observes if action.verb is Verb.UNOBSERVE else wish.exposes
+        known = (
+            wish.observes or wish.exposes
+        )  # of what is unknown here the crate says nothing either
+        if known and not has_it and not link.ignored:
+            self._violation(link, f"{action.verb.name.lower()} without the contract", action)
+        return has_it
 
     @staticmethod
     def _apply(link: Downlink, wish: Interest | TagInterest, action: ContractAction) -> None:
@@ -138,26 +144,20 @@ class Peers:
             case Verb.SET_CAPACITY:
                 wish.capacity = action.capacity
 
-    def _touch(
-        self,
-        link: Downlink,
-        wish: Interest | TagInterest,
-        descriptor: ObjectDescriptor | TagDescriptor,
-    ) -> None:
+    def _touch(self, link: Downlink, wish: Interest | TagInterest) -> None:
         if isinstance(wish, Interest):
             self._world.touch(wish.record)
-        elif isinstance(descriptor, TagDescriptor):
-            tag = self._world.tag(descriptor)
-            if not (wish.observes or wish.exposes):
-                del tag.interests[link]
-                del link.tags[tag]
-            self._world.touch_all(tag)
+            return
+        if not (wish.observes or wish.exposes):
+            del wish.tag.interests[link]
+            del link.tags[wish.tag]
+        self._world.touch_all(wish.tag)
 
-    def _violation(self, link: Link, what: str, action: ContractAction) -> None:
+    def _violation(self, link: Downlink, what: str, action: ContractAction) -> None:
         reason = PeerViolation(f"{what} of {action.descriptor}", descriptor=action.descriptor)
         self._world.refuse(link, reason)
 
-    def ignore(self, link: Link, reason: str) -> None:
+    def _ignore(self, link: Downlink | Uplink, reason: str) -> None:
         """Pass over one item of a peer's, and say so the first time."""
         if not link.ignored:
             link.ignored = True
@@ -167,10 +167,10 @@ class Peers:
         record = self._world.object(event.descriptor)
         if event.kind is ChannelKind.STREAM:
             inlet = link.inlets[event.channel] = Inlet(link, event.channel, record)
-            record.fed[inlet] = None
+            record.fed[inlet] = link
         else:
             outlet = link.outlets[event.channel] = Outlet(link, event.channel, record)
-            record.feeding[outlet] = None
+            record.feeding[outlet] = link
             if record.held.view is not None:
                 link.outdated[outlet] = None
                 self._world.wake(link)

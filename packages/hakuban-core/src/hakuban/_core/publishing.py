@@ -28,15 +28,24 @@ def publish(
 ) -> bool:
     """Take a state from a source; say whether its version was newer than the held one."""
     held = record.held
-    before, ignored = held.view, held.ignored
+    before = held.view
     newer = held.publish(source, content, since, bases=bool(record.interests or record.feeding))
-    if held.ignored > ignored and not source.warned and before is not None:
-        source.warned = True
-        world.effects.append(
-            StaleVersion(record.descriptor, content.version, before.content.version)
-        )
+    if not newer and before is not None:
+        _note_ignored(world, record, source, content, before.content)
     _shown(world, record, before)
     return newer
+
+
+def _note_ignored(
+    world: World, record: ObjectRecord, source: LocalSink | Inlet, content: Content, held: Content
+) -> None:
+    """Count and report data that were passed over for their version. The held state said again is no such thing."""
+    if (content.version, content.format, content.data) == (held.version, held.format, held.data):
+        return
+    record.held.ignored += 1
+    if not source.warned:
+        source.warned = True
+        world.effects.append(StaleVersion(record.descriptor, content.version, held.version))
 
 
 def set_synchronized(
@@ -45,6 +54,13 @@ def set_synchronized(
     """Hear from a source how fresh its last state is."""
     before = record.held.view
     record.held.set_synchronized(source, since)
+    _shown(world, record, before)
+
+
+def lose(world: World, record: ObjectRecord, source: LocalSink | Inlet, now: float) -> None:
+    """A source of an object has ended."""
+    before = record.held.view
+    record.held.lose(source, now)
     _shown(world, record, before)
 
 
@@ -59,8 +75,10 @@ def publish_offer(
     if version is None:
         version = _default_version(world, sink.record.held.seen, wall)
     content = Content(offer.data, offer.format, version)
+    if not publish(world, sink.record, sink, content, since):
+        return None
     sink.last = offer
-    return content if publish(world, sink.record, sink, content, since) else None
+    return content
 
 
 def publish_kept(world: World, sink: LocalSink, now: float) -> None:
@@ -74,9 +92,9 @@ def publish_kept(world: World, sink: LocalSink, now: float) -> None:
         # it is still held: to vouch for it again takes no new version
         sink.last = offer
         publish(world, sink.record, sink, view.content, contract.kept_since)
-        return
-    wall = world.wall_base + int(now * _SECOND)
-    contract.kept_content = publish_offer(world, sink, offer, contract.kept_since, wall)
+    else:
+        wall = world.wall_at(now)
+        contract.kept_content = publish_offer(world, sink, offer, contract.kept_since, wall)
 
 
 def offer_kept(
@@ -84,6 +102,8 @@ def offer_kept(
 ) -> Outcome:
     """Take the newest value of an object contract: publish it if assigned, and keep it for later assignments."""
     kept = contract.kept
+    if kept is not None and offer.version is not None and offer.version == kept.version:
+        contract.kept_since = since  # the same version again says only how fresh it is
     sink = next(iter(contract.sinks.values()), None)
     if sink is not None:
         content = publish_offer(world, sink, offer, since, wall)
@@ -108,13 +128,18 @@ def _default_version(world: World, seen: Version, wall: int) -> Version:
     return version if version > seen else bumped(seen)
 
 
+def drop_unneeded(record: ObjectRecord) -> None:
+    """Forget a state that nobody needs and nobody vouches for."""
+    if not record.data_needed and not record.held.synchronized:
+        record.held.drop()
+
+
 def _shown(world: World, record: ObjectRecord, before: View | None) -> None:
-    held = record.held
-    if not record.data_needed and not held.synchronized:
-        held.drop()
-    if held.view is not before:
-        if before is None or held.view is None:
+    drop_unneeded(record)
+    view = record.held.view
+    if view is not before:
+        if before is None or view is None:
             # a first state may open streams, and the loss of the last may close them
             world.touch(record)
-        if held.view is not None:
+        if view is not None:
             world.show(record)

@@ -11,7 +11,7 @@ from .freshness import Held, Source
 if TYPE_CHECKING:
     from .._descriptors import ObjectDescriptor, TagDescriptor
     from .._states import Content, Format, Version
-    from .links import Downlink, Inlet, Outlet
+    from .links import Downlink, Inlet, Outlet, Uplink
 
 MAX_CAPACITY = 2**32 - 1
 
@@ -55,9 +55,8 @@ class ExposeContract:
         self.target = target
         self.capacity = capacity
         self.sinks: dict[ObjectRecord, LocalSink] = {}
-        self.kept: Offer | None = (
-            None  # the newest value of an object contract: published at each assignment
-        )
+        # the newest value of an object contract: published at each assignment
+        self.kept: Offer | None = None
         self.kept_since: float | None = None
         self.kept_content: Content | None = None
 
@@ -119,16 +118,15 @@ class Interest:
 
     @property
     def unused(self) -> bool:
-        return not (
-            self.observes
-            or self.exposes
-            or self.tag_observers
-            or self.tag_exposers
-            or self.stream_wanted
-            or self.sink_wanted
-            or self.outlet
-            or self.inlet
-        )
+        # tags keep nothing alive: what a peer wants by them counts while the object should exist for another reason
+        by_tag = (self.tag_observers or self.tag_exposers) and self.record.should_exist
+        return not (self.observes or self.exposes or by_tag or self.outlet or self.inlet)
+
+    def forget(self) -> None:
+        """Drop this record of a peer and an object that want nothing of each other, or whose link is dead."""
+        del self.record.interests[self.link]
+        del self.link.interests[self.record]
+        self.link.control.pop(self, None)
 
 
 class Upstream(Enum):
@@ -150,7 +148,6 @@ class ObjectRecord:
         "exposers",
         "fed",
         "feeding",
-        "gone",
         "held",
         "id",
         "interests",
@@ -168,15 +165,14 @@ class ObjectRecord:
         self.observers: dict[int, ObserveContract] = {}
         self.exposers: dict[int, ExposeContract] = {}
         self.interests: dict[Downlink, Interest] = {}
-        self.fed: dict[Inlet, None] = {}  # channels on which upstream sends us states
-        self.feeding: dict[Outlet, None] = {}  # channels on which upstream wants our states
+        self.fed: dict[Inlet, Uplink] = {}  # channels on which upstream sends us states
+        self.feeding: dict[Outlet, Uplink] = {}  # channels on which upstream wants our states
         self.held = Held()
         self.streams: dict[int, ObserveContract] = {}
         self.should_exist = False
         self.data_needed = False
         self.exposer: Exposer | None = None
         self.load = 0.0  # what this object adds to the load of the peer that produces it
-        self.gone = False
 
     @property
     def in_use(self) -> bool:
@@ -193,9 +189,10 @@ class ObjectRecord:
 class TagInterest:
     """What one peer below wants of one tag."""
 
-    __slots__ = ("capacity", "exposes", "observes")
+    __slots__ = ("capacity", "exposes", "observes", "tag")
 
-    def __init__(self) -> None:
+    def __init__(self, tag: TagRecord) -> None:
+        self.tag = tag
         self.observes = False
         self.exposes = False
         self.capacity = 0

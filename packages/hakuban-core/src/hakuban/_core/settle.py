@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING
 
 from .assignment import Choice, choose, choose_lighter
 from .effects import SinkClosed, SinkOpened, StreamClosed, StreamOpened
-from .publishing import publish_kept
+from .publishing import drop_unneeded, lose, publish_kept
 from .records import ExposeContract, Interest, LocalSink, ObjectRecord, ObserveContract, Upstream
 
 if TYPE_CHECKING:
-    from .links import Inlet
     from .world import World
 
 
 def settle(world: World, record: ObjectRecord, now: float) -> None:
     """Bring one object in line with its facts."""
-    if record.gone:
-        return
-    _drop_dead(world, record, now)
-    _count_tags(record)
+    if world.dying:
+        _drop_dead(world, record, now)
     record.should_exist = _should_exist(record)
+    _count_tags(record)
     record.data_needed = record.should_exist and _data_needed(record)
     _settle_streams(world, record)
     _settle_exposer(world, record, now)
@@ -31,52 +29,37 @@ def settle(world: World, record: ObjectRecord, now: float) -> None:
     _settle_channels(world, record)
     world.balancer.classify(record, now)
     world.announce(record)
+    world.settled(record)
     world.forget_object(record)
 
 
-def drop_unneeded(record: ObjectRecord) -> None:
-    """Forget a state that nobody needs and nobody vouches for."""
-    if not record.data_needed and not record.held.synchronized:
-        record.held.drop()
-
-
-def lose(world: World, record: ObjectRecord, source: LocalSink | Inlet, now: float) -> None:
-    """A source of an object has ended."""
-    before = record.held.view
-    record.held.lose(source, now)
-    drop_unneeded(record)
-    if record.held.view is not before and record.held.view is not None:
-        world.show(record)
+def lighten(world: World, record: ObjectRecord, now: float) -> None:
+    """Move an object to a peer that has less to do than the one that produces it, if the difference is worth it."""
+    del world.rebalancing[record]
+    if world.dying or record in world.backlog:
+        settle(world, record, now)
+    lighter = choose_lighter(record, world.balancer.threshold, now)
+    if lighter is not None:
+        _unassign(world, record, now)
+        _assign(world, record, lighter, now)
+        _settle_channels(world, record)
+    world.balancer.classify(record, now)
 
 
 def _drop_dead(world: World, record: ObjectRecord, now: float) -> None:
     for interest in [item for item in record.interests.values() if not item.link.alive]:
-        del record.interests[interest.link]
-        interest.link.interests.pop(record, None)
+        interest.forget()
         if record.exposer is interest:
             _unassign(world, record, now)
         if interest.inlet is not None:
             lose(world, record, interest.inlet, now)
-    for inlet in [inlet for inlet in record.fed if not (inlet.link and inlet.link.alive)]:
+    for inlet, link in [item for item in record.fed.items() if not item[1].alive]:
         del record.fed[inlet]
+        del link.inlets[inlet.channel]
         lose(world, record, inlet, now)
-    for outlet in [outlet for outlet in record.feeding if not outlet.link.alive]:
+    for outlet, link in [item for item in record.feeding.items() if not item[1].alive]:
         del record.feeding[outlet]
-    for tag in record.tags:
-        for link in [link for link in tag.interests if not link.alive]:
-            del tag.interests[link]
-
-
-def _count_tags(record: ObjectRecord) -> None:
-    """Derive what peers want of this object by its tags; a peer may reach it by several."""
-    for interest in record.interests.values():
-        interest.tag_observers = interest.tag_exposers = interest.tag_capacity = 0
-    for tag in record.tags:
-        for link, wish in tag.interests.items():
-            interest = link.interest(record)
-            interest.tag_observers += wish.observes
-            interest.tag_exposers += wish.exposes
-            interest.tag_capacity += wish.capacity
+        del link.outlets[outlet.channel]
 
 
 def _should_exist(record: ObjectRecord) -> bool:
@@ -87,6 +70,20 @@ def _should_exist(record: ObjectRecord) -> bool:
         or record.exposers
         or any(item.observes or item.exposes for item in record.interests.values())
     )
+
+
+def _count_tags(record: ObjectRecord) -> None:
+    """Derive what peers want of this object by its tags; a peer may reach it by several."""
+    for interest in record.interests.values():
+        interest.tag_observers = interest.tag_exposers = interest.tag_capacity = 0
+    for tag in record.tags:
+        for link, wish in tag.interests.items():
+            # tags keep no object alive: nothing is noted of one that is about to go
+            if link.alive and record.should_exist:
+                interest = link.interest(record)
+                interest.tag_observers += wish.observes
+                interest.tag_exposers += wish.exposes
+                interest.tag_capacity += wish.capacity
 
 
 def _data_needed(record: ObjectRecord) -> bool:
@@ -108,7 +105,10 @@ def _settle_streams(world: World, record: ObjectRecord) -> None:
     have = {contract.id: stream for stream, contract in record.streams.items()}
     for contract_id, stream in have.items():
         if contract_id not in wanted:
-            close_stream(world, record, stream)
+            contract = record.streams.pop(stream)
+            del contract.streams[record]
+            del world.streams[stream]
+            world.effects.append(StreamClosed(contract_id, stream))
     for contract_id, contract in wanted.items():
         if contract_id not in have:
             stream = world.new_id()
@@ -118,27 +118,13 @@ def _settle_streams(world: World, record: ObjectRecord) -> None:
             world.effects.append(StreamOpened(contract_id, stream, record.descriptor))
 
 
-def close_stream(world: World, record: ObjectRecord, stream: int) -> None:
-    """A contract sees an object no more."""
-    contract = record.streams.pop(stream)
-    del contract.streams[record]
-    del world.streams[stream]
-    world.effects.append(StreamClosed(contract.id, stream))
-
-
 def _settle_exposer(world: World, record: ObjectRecord, now: float) -> None:
     choice = choose(record, now) if record.data_needed else None
-    threshold = world.balancer.threshold
-    if record in world.rebalancing:
-        del world.rebalancing[record]
-        if choice is record.exposer and isinstance(choice, Interest) and threshold is not None:
-            choice = choose_lighter(record, threshold, now) or choice
     holder = record.exposer
     if isinstance(choice, Interest) and choice is holder:
         _weigh(world, record, choice, now)
     elif choice is not (holder.contract if isinstance(holder, LocalSink) else holder):
-        if holder is not None:
-            _unassign(world, record, now)
+        _unassign(world, record, now)
         if choice is not None:
             _assign(world, record, choice, now)
 
@@ -148,6 +134,7 @@ def _assign(world: World, record: ObjectRecord, choice: Choice, now: float) -> N
         open_sink(world, record, choice, now)
     elif isinstance(choice, Interest):
         record.exposer = choice
+        choice.link.assigned += 1
         _weigh(world, record, choice, now)
     else:
         record.exposer = Upstream.UPSTREAM
@@ -179,7 +166,10 @@ def _unassign(world: World, record: ObjectRecord, now: float) -> None:
     if isinstance(holder, LocalSink):
         close_sink(world, holder, now)
     elif isinstance(holder, Interest):
-        holder.link.load -= record.load
+        link = holder.link
+        link.assigned -= 1
+        # sums of fractions drift: they start anew with nothing
+        link.load = link.load - record.load if link.assigned else 0.0
         record.load = 0.0
         world.balancer.loads_changed(now)
         if holder.inlet is not None:
@@ -209,8 +199,8 @@ def _settle_channels(world: World, record: ObjectRecord) -> None:
         ):
             interest.link.control[interest] = None
             world.wake(interest.link)
-        else:
-            world.forget_unused(interest)
+        elif interest.unused:
+            interest.forget()
 
 
 def _stream_wanted(record: ObjectRecord, interest: Interest) -> bool:

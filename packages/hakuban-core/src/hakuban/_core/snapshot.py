@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .links import Downlink, Link
+from .links import Downlink
 from .records import Interest, LocalSink, ObjectRecord, TagRecord
 
 if TYPE_CHECKING:
     from .._descriptors import ObjectDescriptor
+    from .links import Uplink
     from .records import Exposer
     from .world import World
 
@@ -52,8 +53,8 @@ def take_snapshot(world: World, now: float) -> NodeSnapshot:
     """Draw the picture."""
     uplink = world.uplink
     return NodeSnapshot(
-        objects=[_object(record, now) for record in world.objects.values()],
-        tags=[_tag(record) for record in world.tags.values()],
+        objects=[_object(record, uplink, now) for record in world.objects.values()],
+        tags=[_tag(record, uplink) for record in world.tags.values()],
         downstream_connections=[
             _downstream(link, now) for link in world.links.values() if isinstance(link, Downlink)
         ],
@@ -66,9 +67,9 @@ def take_snapshot(world: World, now: float) -> NodeSnapshot:
     )
 
 
-def _object(record: ObjectRecord, now: float) -> Json:
+def _object(record: ObjectRecord, uplink: Uplink | None, now: float) -> Json:
     upstream = None
-    if record.fed or record.feeding:
+    if uplink is not None:
         upstream = {
             "sinks_receiving_from_upstream_count": len(record.fed),
             "streams_sending_to_upstream_count": len(record.feeding),
@@ -104,7 +105,7 @@ def _exposer(record: ObjectRecord, exposer: Exposer | None) -> Json | None:
         return {kind: exposer.contract.id}
     if isinstance(exposer, Interest):
         return {"DownstreamConnection": exposer.link.id}
-    return {"UpstreamConnection": next((inlet.link.id for inlet in record.fed if inlet.link), 0)}
+    return {"UpstreamConnection": next(link.id for link in record.fed.values())}
 
 
 def _interest(interest: Interest) -> Json:
@@ -128,11 +129,11 @@ def _state(record: ObjectRecord, now: float) -> Json | None:
         "version": list(view.content.version),
         "format": list(view.content.format),
         "size": len(view.content.data),
-        "synchronized_ms_ago": 0 if view.since is None else max(1, int((now - view.since) * 1e6)),
+        "synchronized_ms_ago": view.age(now),
     }
 
 
-def _tag(tag: TagRecord) -> Json:
+def _tag(tag: TagRecord, uplink: Uplink | None) -> Json:
     capacity = sum(contract.capacity for contract in tag.exposers.values())
     capacity += sum(wish.capacity for wish in tag.interests.values())
     return {
@@ -141,7 +142,7 @@ def _tag(tag: TagRecord) -> Json:
         "objects": [record.id for record in tag.objects],
         "tag_observe_contract_count": len(tag.observers),
         "tag_expose_contract_count": len(tag.exposers),
-        "upstream_link": None,
+        "upstream_link": None if uplink is None else {},
         "downstream_links": [
             {
                 "downstream_connection_id": link.id,
@@ -166,7 +167,7 @@ def _downstream(link: Downlink, now: float) -> Json:
     }
 
 
-def _upstream(link: Link) -> Json:
+def _upstream(link: Uplink) -> Json:
     return {
         "upstream_connection_id": link.id,
         "local_address": link.local_address,

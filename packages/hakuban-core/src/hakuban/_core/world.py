@@ -6,22 +6,25 @@ from typing import TYPE_CHECKING
 
 from .._descriptors import ObjectDescriptor
 from .effects import CloseLink, Effect, LinkReady, StateChanged
-from .links import Downlink, Link, Uplink, wish_of
-from .records import Interest, ObjectRecord, TagRecord
+from .links import wish_of
+from .records import ObjectRecord, TagRecord
 
 if TYPE_CHECKING:
     from .._descriptors import TagDescriptor
     from .._exceptions import LinkError
     from .assignment import Balancer
+    from .links import Downlink, Link, Uplink
     from .records import ExposeContract, LocalSink, ObserveContract
 
 _NOTHING = (False, 0)
 
 
 class World:
-    """Objects, tags, links, contracts, and the queue of objects to be settled."""
+    """Objects, tags, links, contracts, and the queues of objects to be settled."""
 
     __slots__ = (
+        "_wall_base",
+        "backlog",
         "balancer",
         "contracts",
         "dying",
@@ -30,36 +33,44 @@ class World:
         "issued_time",
         "links",
         "objects",
-        "pending",
         "rebalancing",
         "sinks",
         "streams",
         "tags",
+        "touched",
         "uplink",
-        "wall_base",
     )
 
     def __init__(self, balancer: Balancer) -> None:
         self.balancer = balancer
         self.objects: dict[ObjectDescriptor, ObjectRecord] = {}
         self.tags: dict[TagDescriptor, TagRecord] = {}
-        self.links: dict[int, Link] = {}
+        self.links: dict[int, Downlink | Uplink] = {}
         self.uplink: Uplink | None = None
         self.contracts: dict[int, ObserveContract | ExposeContract] = {}
         self.streams: dict[int, ObjectRecord] = {}
         self.sinks: dict[int, LocalSink] = {}
         self.effects: list[Effect] = []
-        self.pending: dict[ObjectRecord, None] = {}
-        self.rebalancing: dict[ObjectRecord, None] = {}  # pending, and may move to a lighter peer
-        self.dying: dict[Link, None] = {}  # dead links whose objects are not all settled yet
+        self.touched: dict[ObjectRecord, None] = {}  # to be settled before the step ends
+        self.backlog: dict[ObjectRecord, None] = {}  # to be settled in slices
+        self.rebalancing: dict[ObjectRecord, None] = {}  # may move to a lighter peer, in slices
+        self.dying: dict[Downlink | Uplink, None] = {}  # dead, and their facts are not all gone yet
         self.issued = 0
         self.issued_time = 0  # Unix nanoseconds of the last default version
-        self.wall_base = 0  # Unix nanoseconds at monotonic zero
+        self._wall_base = 0  # Unix nanoseconds at monotonic zero
 
     def new_id(self) -> int:
         """Give an id for a contract, stream or sink: never used twice."""
         self.issued += 1
         return self.issued
+
+    def set_clock(self, now: float, wall: int) -> None:
+        """Learn the Unix time, in nanoseconds by the clock of the tree's root."""
+        self._wall_base = wall - int(now * 1e9)
+
+    def wall_at(self, now: float) -> int:
+        """Give the Unix time, in nanoseconds by the clock of the tree's root."""
+        return self._wall_base + int(now * 1e9)
 
     def object(self, descriptor: ObjectDescriptor) -> ObjectRecord:
         """Find or make the record of an object. Whoever calls adds a fact to it, and touches it."""
@@ -80,14 +91,19 @@ class World:
         return record
 
     def touch(self, record: ObjectRecord) -> None:
-        """A fact about the object has changed: it is settled before the step ends, or in one of the next slices."""
-        self.pending[record] = None
+        """A fact about one object has changed: it is settled before the step ends."""
+        self.touched[record] = None
 
     def touch_all(self, tag: TagRecord) -> None:
-        """A fact about a tag has changed: it concerns all objects that carry it."""
+        """A fact about a tag has changed: it concerns all objects that carry it, which are settled in slices."""
         self.announce(tag)
-        self.pending.update(tag.objects)
+        self.backlog.update(tag.objects)
         self.forget_tag(tag)
+
+    def settled(self, record: ObjectRecord) -> None:
+        """The object is in line with its facts."""
+        self.touched.pop(record, None)
+        self.backlog.pop(record, None)
 
     def announce(self, record: ObjectRecord | TagRecord) -> None:
         """Have the upstream link told what this node wants of an object or tag, if that is news."""
@@ -95,7 +111,9 @@ class World:
         if uplink is None:
             return
         descriptor = record.descriptor
-        if wish_of(record) != uplink.announced.get(descriptor, _NOTHING):
+        if wish_of(record) == uplink.announced.get(descriptor, _NOTHING):
+            uplink.unannounced.pop(descriptor, None)
+        else:
             uplink.unannounced[descriptor] = None
             self.wake(uplink)
 
@@ -126,51 +144,31 @@ class World:
             outlet.link.outdated[outlet] = None
             self.wake(outlet.link)
 
-    def end_link(self, link: Link) -> None:
+    def end_link(self, link: Downlink | Uplink) -> None:
         """Mark a link dead. Its facts are void from here on; its objects are settled in slices."""
-        if not link.alive:
-            return
         link.alive = False
         del self.links[link.id]
         if link is self.uplink:
             self.uplink = None
         self.dying[link] = None
 
-    def bury(self, link: Link, most: int) -> None:
-        """Touch what a dead link concerned; of its tags at most `most` at a time."""
-        if isinstance(link, Downlink):
-            while link.tags and most > 0:
-                tag, _ = link.tags.popitem()
-                tag.interests.pop(link, None)
-                self.touch_all(tag)
-                most -= 1
-            if link.tags:
-                return
-            self.pending.update(dict.fromkeys(link.interests))
-        elif isinstance(link, Uplink):
-            self.pending.update(dict.fromkeys(inlet.record for inlet in link.inlets.values()))
-            self.pending.update(dict.fromkeys(outlet.record for outlet in link.outlets.values()))
-        del self.dying[link]
+    def bury(self, most: int) -> None:
+        """Have some of the objects settled that a dead link concerned: that takes its facts away."""
+        link = next(iter(self.dying))
+        if link.bury(self, most):
+            del self.dying[link]
 
-    def refuse(self, link: Link, reason: LinkError) -> None:
+    def refuse(self, link: Downlink | Uplink, reason: LinkError) -> None:
         """End the link of a peer that broke a rule."""
         self.end_link(link)
         self.effects.append(CloseLink(link.id, reason))
 
-    def forget_unused(self, interest: Interest) -> None:
-        """Drop what is known of a peer and an object once neither wants anything of the other."""
-        if interest.unused and interest.record.interests.get(interest.link) is interest:
-            del interest.record.interests[interest.link]
-            interest.link.interests.pop(interest.record, None)
-            self.forget_object(interest.record)
-
     def forget_object(self, record: ObjectRecord) -> None:
         """Drop an object that nobody holds anything of."""
-        if record.gone or record.in_use:
+        if record.in_use:
             return
-        record.gone = True
         del self.objects[record.descriptor]
-        self.pending.pop(record, None)
+        self.settled(record)
         self.rebalancing.pop(record, None)
         self.balancer.forget(record)
         for tag in record.tags:
@@ -180,4 +178,4 @@ class World:
     def forget_tag(self, tag: TagRecord) -> None:
         """Drop a tag that nobody holds anything of."""
         if not tag.in_use:
-            self.tags.pop(tag.descriptor, None)
+            del self.tags[tag.descriptor]

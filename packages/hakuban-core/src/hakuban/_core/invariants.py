@@ -1,0 +1,336 @@
+"""What always holds of a machine: everything that can be derived from facts is derived again, and compared.
+
+Written from the rules and not from the code that follows them. For tests: it looks at all there is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypeAlias
+
+from .links import Downlink, Inlet, Link, Uplink, wish_of
+from .records import Interest, LocalSink, ObjectRecord, ObserveContract, TagRecord, Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .machine import Machine
+    from .records import ExposeContract
+    from .world import World
+
+Claims: TypeAlias = "Iterator[tuple[bool, str]]"
+"""What is claimed to hold: whether it does, and what it is."""
+
+_NOTHING = (False, 0)
+
+
+def check(machine: Machine) -> None:
+    """Check all invariants. What is derived of objects that wait to be settled is passed over.
+
+    :raises AssertionError: one does not hold; the text has the story of the object that it is about.
+    """
+    world = machine.world
+    waiting = {*world.touched, *world.backlog, *_of_dead_links(world)}
+    for record in world.objects.values():
+        _demand(_claims_of_object(world, record), record)
+        _demand(_claims_of_held(world, record), record)
+        if record not in waiting:
+            _demand(_claims_of_settled(record), record)
+            _demand(_claims_of_exposer(world, record), record)
+    for tag in world.tags.values():
+        _demand(_claims_of_tag(world, tag))
+    for link in world.links.values():
+        if isinstance(link, Downlink):
+            _demand(_claims_of_downlink(world, link))
+        else:
+            _demand(_claims_of_uplink(world, link, waiting))
+    for contract in world.contracts.values():
+        _demand(_claims_of_contract(world, contract))
+    _demand(_claims_of_tables(world, waiting))
+
+
+def _demand(claims: Claims, record: ObjectRecord | None = None) -> None:
+    for holds, claim in claims:
+        if not holds:
+            raise AssertionError(claim if record is None else f"{claim}\n{story(record)}")
+
+
+def story(record: ObjectRecord) -> str:
+    """Tell all facts of an object, for people."""
+    held, view = record.held, record.held.view
+    fed, feeding = (
+        [item.channel for item in channels] for channels in (record.fed, record.feeding)
+    )
+    return "\n".join(
+        (
+            f"object {record.descriptor}, exists: {record.should_exist}, needed: {record.data_needed}",
+            f"  exposer {_name(record.exposer)}, load {record.load}",
+            f"  holds {view and view.content} since {view and view.since}, vouched for: {held.synchronized}",
+            f"  above: fed by {fed}, feeding {feeding}",
+            f"  here: observers {[*record.observers]}, streams {[*record.streams]}, {_able(record)}",
+            *(f"  tag {tag.descriptor}: observers {[*tag.observers]}, {_able(tag)}" for tag in record.tags),
+            *map(_story_of, record.interests.values()),
+        )
+    )  # fmt: skip
+
+
+def _story_of(interest: Interest) -> str:
+    outlet, inlet = interest.outlet, interest.inlet
+    tags = (interest.tag_observers, interest.tag_exposers, interest.tag_capacity)
+    return (
+        f"  link {interest.link.id}, alive: {interest.link.alive}, observes: {interest.observes},"
+        f" exposes: {interest.exposes} x {interest.capacity}, by tags {tags},"
+        f" stream {interest.stream_wanted}: {outlet and outlet.channel},"
+        f" sink {interest.sink_wanted}: {inlet and (inlet.channel, inlet.closing)}"
+    )
+
+
+def _able(record: ObjectRecord | TagRecord) -> str:
+    return f"exposers {[(item.id, item.capacity) for item in record.exposers.values()]}"
+
+
+def _name(exposer: LocalSink | Interest | Upstream | None) -> str:
+    if isinstance(exposer, LocalSink):
+        return f"sink {exposer.id} of contract {exposer.contract.id}"
+    return f"link {exposer.link.id}" if isinstance(exposer, Interest) else str(exposer)
+
+
+def _of_dead_links(world: World) -> Iterator[ObjectRecord]:
+    for link in world.dying:
+        if isinstance(link, Downlink):
+            yield from link.interests
+            for tag in link.tags:
+                yield from tag.objects
+        else:
+            yield from (inlet.record for inlet in link.inlets.values())
+            yield from (outlet.record for outlet in link.outlets.values())
+
+
+def _is_known(world: World, link: Link) -> bool:
+    return world.links.get(link.id) is link if link.alive else link in world.dying
+
+
+# ---- objects ---------------------------------------------------------------------------------------------------------
+
+
+def _claims_of_object(world: World, record: ObjectRecord) -> Claims:
+    yield world.objects[record.descriptor] is record, "the object has the name it is filed under"
+    names = tuple(tag.descriptor for tag in record.tags)
+    yield names == record.descriptor.tags, "the object has the tags of its descriptor"
+    for tag in record.tags:
+        yield record in tag.objects, "a tag knows the objects that carry it"
+        yield world.tags.get(tag.descriptor) is tag, "tags of objects are known"
+    for link, interest in record.interests.items():
+        yield interest.link is link, "a wish is filed under the link it came from"
+        yield interest.record is record, "a wish is filed under the object it is for"
+        yield link.interests.get(record) is interest, "a link knows what it wants"
+        yield _is_known(world, link), "wishes come from known links"
+        inlet, outlet = interest.inlet, interest.outlet
+        yield inlet is None or link.inlets.get(inlet.channel) is inlet, "a link knows its channels"
+        yield inlet is None or inlet.record is record, "a sink channel is for its object"
+        yield outlet is None or outlet.record is record, "a stream channel is for its object"
+    for inlet, uplink in record.fed.items():
+        yield uplink.inlets.get(inlet.channel) is inlet, "the link above knows the channels to us"
+        yield _is_known(world, uplink), "the channels to us are of a known link"
+        yield inlet.record is record, "a channel to us feeds its object"
+    for outlet, uplink in record.feeding.items():
+        yield uplink.outlets.get(outlet.channel) is outlet, "the link above knows our channels"
+        yield _is_known(world, uplink), "our channels are of a known link"
+        yield outlet.record is record, "a channel of ours is fed by its object"
+    for stream, contract in record.streams.items():
+        yield world.streams.get(stream) is record, "streams are known"
+        yield contract.streams.get(record) == stream, "a contract knows its streams"
+
+
+def _claims_of_held(world: World, record: ObjectRecord) -> Claims:
+    held, view = record.held, record.held.view
+    for source in held.synced:
+        yield _may_vouch(world, record, source), "who vouches for a state has not ended"
+    yield view is not None or not held.synchronized, "what is vouched for is there"
+    if view is not None:
+        yield (view.since is None) is held.synchronized, "the view is as fresh as the sources say"
+        yield held.seen >= view.content.version, "the held version was seen"
+
+
+def _may_vouch(world: World, record: ObjectRecord, source: object) -> bool:
+    if isinstance(source, LocalSink):
+        return record.exposer is source and world.sinks.get(source.id) is source
+    exposer = record.exposer
+    produced = isinstance(exposer, Interest) and exposer.inlet is source
+    return isinstance(source, Inlet) and not source.closing and (produced or source in record.fed)
+
+
+# ---- what settling has derived ---------------------------------------------------------------------------------------
+
+
+def _claims_of_settled(record: ObjectRecord) -> Claims:
+    interests = record.interests.values()
+    below = any(item.observes or item.exposes for item in interests)
+    exists = bool(record.observers or record.exposers or record.fed or record.feeding or below)
+    yield record.in_use, "somebody holds something of the object"
+    yield record.should_exist is exists, f"should_exist is {exists}"
+    needed = exists and _is_needed(record)
+    yield record.data_needed is needed, f"data_needed is {needed}"
+    kept = needed or record.held.synchronized
+    yield kept or record.held.view is None, "a state is needed or vouched for"
+    for interest in interests:
+        busy = interest in interest.link.control
+        yield busy or not interest.unused, "a link wants something of the objects it knows"
+        yield _counts_tags(record, interest), "wishes by tags are counted"
+        stream, sink = _has_to_have(record, interest)
+        yield interest.stream_wanted is stream, f"a stream to link {interest.link.id}: {stream}"
+        yield interest.sink_wanted is sink, f"a sink to link {interest.link.id}: {sink}"
+        closing = interest.inlet is not None and interest.inlet.closing
+        right = (interest.outlet is not None, interest.inlet is not None) == (stream, sink)
+        yield busy or (right and not closing), "channels are open as they have to be, or will be"
+    wanted = [*record.observers, *(item for tag in record.tags for item in tag.observers)]
+    streams = sorted(contract.id for contract in record.streams.values())
+    yield streams == (sorted(wanted) if exists else []), "each contract has one stream"
+
+
+def _is_needed(record: ObjectRecord) -> bool:
+    here = [*record.observers, *(item for tag in record.tags for item in tag.observers)]
+    below = [item for item in record.interests.values() if item.observes or item.tag_observers]
+    no_exposers = [item for item in below if item.capacity + item.tag_capacity == 0]
+    return bool(record.fed or record.feeding or here or no_exposers or below[1:])
+
+
+def _counts_tags(record: ObjectRecord, interest: Interest) -> bool:
+    tags = [tag for tag in record.tags if interest.link in tag.interests and record.should_exist]
+    wishes = [tag.interests[interest.link] for tag in tags]
+    return (interest.tag_observers, interest.tag_exposers, interest.tag_capacity) == (
+        sum(wish.observes for wish in wishes),
+        sum(wish.exposes for wish in wishes),
+        sum(wish.capacity for wish in wishes),
+    )
+
+
+def _has_to_have(record: ObjectRecord, interest: Interest) -> tuple[bool, bool]:
+    observes = bool(interest.observes or interest.tag_observers) and record.data_needed
+    produces = record.exposer is interest
+    shown = interest.capacity + interest.tag_capacity == 0 and record.held.view is not None
+    return observes and not produces and (record.exposer is not None or shown), produces
+
+
+def _claims_of_exposer(world: World, record: ObjectRecord) -> Claims:
+    exposer = record.exposer
+    here = [item for item in record.exposers.values() if item.capacity > 0]
+    here += [item for tag in record.tags for item in tag.exposers.values() if item.capacity > 0]
+    below = [item for item in record.interests.values() if item.capacity + item.tag_capacity > 0]
+    limited = all(item.link.ramp is not None for item in below)
+    produced_below = isinstance(exposer, Interest)
+    if not record.data_needed:
+        yield exposer is None, "what nobody needs nobody produces"
+    elif record.fed:
+        yield exposer is Upstream.UPSTREAM, "the exposer is above, since it sends states"
+    elif here:
+        yield isinstance(exposer, LocalSink) and exposer.contract in here, "the exposer is here"
+    else:
+        right = exposer in below if exposer is not None else limited
+        yield right, "a peer below that can produce the object does, or all are over their limits"
+    load = 1 / exposer.production if isinstance(exposer, Interest) else 0.0
+    yield record.load == load, f"the load of the object is {load}"
+    balancer = world.balancer
+    contested = produced_below and len(below) > 1 and balancer.threshold < math.inf
+    yield (record in balancer.contested) is contested, f"the object is contested: {contested}"
+    starved = record.data_needed and bool(below) and exposer is None
+    yield (record in balancer.starved) is starved, f"the object is starved: {starved}"
+
+
+# ---- links -----------------------------------------------------------------------------------------------------------
+
+
+def _claims_of_link(link: Downlink | Uplink, *, more_to_say: bool) -> Claims:
+    yield link.alive, "known links are alive"
+    yield all(item.link is link for item in link.outdated), "outdated channels are the link's own"
+    yield link.awake or not (more_to_say or link.outdated), "who has something to say is awake"
+
+
+def _claims_of_downlink(world: World, link: Downlink) -> Claims:
+    yield from _claims_of_link(link, more_to_say=bool(link.control))
+    interests = [*link.interests.values()]
+    for interest in interests:
+        record = interest.record
+        yield record.interests.get(link) is interest, "an object knows what a link wants of it"
+        yield (
+            world.objects.get(record.descriptor) is record,
+            "a link wants something of known objects",
+        )
+    channels = {item.inlet for item in interests if item.inlet is not None}
+    yield {*link.inlets.values()} == channels, "each channel to us belongs to an object"
+    yield {*link.control} <= {*interests}, "channels are opened and closed for known objects"
+    for tag, wish in link.tags.items():
+        yield tag.interests.get(link) is wish, "a tag knows what a link wants of it"
+        yield world.tags.get(tag.descriptor) is tag, "a link wants something of known tags"
+    announced = sum(item.observes + item.exposes for item in interests)
+    announced += sum(wish.observes + wish.exposes for wish in link.tags.values())
+    yield link.contracts == announced, f"the peer has announced {announced} contracts"
+    loads = [item.record.load for item in interests if item.record.exposer is item]
+    yield link.assigned == len(loads), f"the peer produces {len(loads)} objects"
+    right = math.isclose(link.load, sum(loads), abs_tol=1e-9) if loads else link.load == 0
+    yield right, f"the load of link {link.id} is {sum(loads)} and not {link.load}"
+
+
+def _claims_of_uplink(world: World, link: Uplink, waiting: set[ObjectRecord]) -> Claims:
+    yield from _claims_of_link(link, more_to_say=bool(link.unannounced or link.announcing))
+    yield world.uplink is link, "there is one link above"
+    for inlet in link.inlets.values():
+        yield inlet in inlet.record.fed, "an object knows the channels that feed it"
+    for outlet in link.outlets.values():
+        yield outlet in outlet.record.feeding, "an object knows the channels that it feeds"
+    if world.dying:
+        return  # wishes of the dead count until they are buried
+    to_come = {*link.unannounced, *link.announcing}
+    records: list[ObjectRecord | TagRecord] = [*world.objects.values(), *world.tags.values()]
+    for record in records:
+        right = link.announced.get(record.descriptor, _NOTHING) == wish_of(record)
+        done = right or record.descriptor in to_come or record in waiting
+        yield done, f"what is wanted of {record.descriptor} is announced, or will be"
+    for descriptor in link.announced:
+        wanted = descriptor in to_come or world.wish(descriptor) != _NOTHING
+        yield wanted, f"{descriptor} is announced, and somebody wants it"
+
+
+# ---- tags, contracts, tables -----------------------------------------------------------------------------------------
+
+
+def _claims_of_tag(world: World, tag: TagRecord) -> Claims:
+    yield world.tags[tag.descriptor] is tag, "the tag has the name it is filed under"
+    yield tag.in_use, "somebody holds something of the tag"
+    for record in tag.objects:
+        yield tag in record.tags, "an object knows its tags"
+        yield world.objects.get(record.descriptor) is record, "objects of tags are known"
+    for link, wish in tag.interests.items():
+        yield _is_known(world, link), "wishes for tags come from known links"
+        yield wish.tag is tag and link.tags.get(tag) is wish, "a link knows what it wants of a tag"
+        yield wish.observes or wish.exposes, "a link wants something of the tags it knows"
+
+
+def _claims_of_contract(world: World, contract: ObserveContract | ExposeContract) -> Claims:
+    target = contract.target
+    yield world.contracts[contract.id] is contract, "contracts are filed under their ids"
+    if isinstance(target, TagRecord):
+        yield world.tags.get(target.descriptor) is target, "contracts are about known tags"
+    else:
+        yield world.objects.get(target.descriptor) is target, "contracts are about known objects"
+    if isinstance(contract, ObserveContract):
+        yield target.observers.get(contract.id) is contract, "what is observed knows by whom"
+    else:
+        yield target.exposers.get(contract.id) is contract, "what is exposed knows by whom"
+
+
+def _claims_of_tables(world: World, waiting: set[ObjectRecord]) -> Claims:
+    for stream, record in world.streams.items():
+        yield stream in record.streams, "streams are those of their objects"
+    for sink in world.sinks.values():
+        yield world.sinks[sink.id] is sink, "sinks are filed under their ids"
+        yield sink.record.exposer is sink, "sinks are those of exposers"
+        yield sink.contract.sinks.get(sink.record) is sink, "contracts know their sinks"
+        lives = sink.contract.id in world.contracts or sink.record in waiting
+        yield lives, "a sink does not outlive its contract"
+    queues = (world.touched, world.backlog, world.rebalancing)
+    for queue in (*queues, world.balancer.contested, world.balancer.starved):
+        for record in queue:
+            known = world.objects.get(record.descriptor) is record
+            yield known, f"{record.descriptor} waits for something, and is known"
+    yield not world.touched, "what a step is about is settled in that step"
