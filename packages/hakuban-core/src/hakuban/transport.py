@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConnectionRequest",
+    "Hooks",
     "Identity",
     "InvalidURLError",
     "LinkError",
@@ -40,6 +41,8 @@ __all__ = [
     "TransportOptions",
     "hookimpl",
     "hookspec",
+    "register_plugin",
+    "unregister_plugin",
 ]
 
 hookspec = pluggy.HookspecMarker("hakuban")
@@ -192,9 +195,35 @@ class Hooks:
     """The hooks that a plugin may implement."""
 
     @hookspec(firstresult=True)
-    def hakuban_transport(self, scheme: str) -> Transport | None:  # type: ignore[empty-body]  # a pluggy specification has no body
+    def hakuban_transport(self, scheme: str) -> Transport | None:
         """Return the transport for a URL scheme, or None when this plugin does not serve it."""
 
     @hookspec(firstresult=True)
-    def hakuban_authorize(self, request: ConnectionRequest) -> Identity | None:  # type: ignore[empty-body]  # a pluggy specification has no body
+    def hakuban_authorize(self, request: ConnectionRequest) -> Identity | None:
         """Decide about a peer before its link is up: return its identity, raise Refused, or None for no opinion."""
+
+
+def register_plugin(plugin: object) -> None:
+    """Use a plugin that is not installed: a module or object with hooks marked by `hookimpl`.
+
+    Its transports go before installed ones, and its `hakuban_authorize` is asked by every listener of this process
+    that starts from now on. Thread-safe.
+
+    :raises PluginError: it has no hook, or one that does not fit `Hooks`.
+    :raises ValueError: it is registered already.
+    """
+    from ._plugins import plugins  # plugins know this module
+
+    plugins.register(plugin)
+
+
+def unregister_plugin(plugin: object) -> None:
+    """Forget a plugin that `register_plugin` was given. Links and listeners that exist are left as they are.
+
+    A listener that asked it for authorisation refuses everybody whom no other plugin lets in. Thread-safe.
+
+    :raises ValueError: it is not registered.
+    """
+    from ._plugins import plugins  # plugins know this module
+
+    plugins.unregister(plugin)

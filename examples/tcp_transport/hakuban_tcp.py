@@ -1,0 +1,42 @@
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.streams.buffered import BufferedByteStream
+
+from hakuban.transport import PeerViolation, hookimpl
+
+
+class TcpStream:  # each message follows its length in four bytes
+    def __init__(self, socket, options):
+        self.socket, self.limit = BufferedByteStream(socket), options.max_message
+
+    async def send(self, messages):
+        await self.socket.send(b"".join(len(one).to_bytes(4, "big") + one for one in messages))
+
+    async def receive(self):
+        with suppress(anyio.IncompleteRead):
+            if (size := int.from_bytes(await self.socket.receive_exactly(4), "big")) > self.limit:
+                raise PeerViolation(f"a message of {size} bytes", code=1009)
+            return [await self.socket.receive_exactly(size)]
+        raise anyio.EndOfStream
+
+    async def aclose(self, code=1000, reason=""):
+        await self.socket.aclose()
+
+
+class TcpTransport:
+    @asynccontextmanager
+    async def connect(self, url, options):
+        async with await anyio.connect_tcp(urlsplit(url).hostname, urlsplit(url).port) as socket:
+            yield TcpStream(socket, options)
+
+    async def serve(self, url, options, handler, *, task_status):
+        host = urlsplit(url).hostname
+        tcp = await anyio.create_tcp_listener(local_host=host, local_port=urlsplit(url).port)
+        async with anyio.create_task_group() as handlers, tcp:  # left in reverse: the socket first
+            task_status.started(f"tcp://{host}:{tcp.extra(anyio.abc.SocketAttribute.local_port)}")
+            await tcp.serve(lambda socket: handler(TcpStream(socket, options)), handlers)
+
+
+hakuban_transport = hookimpl(lambda scheme: TcpTransport() if scheme == "tcp" else None)

@@ -1,0 +1,214 @@
+"""Finds the transport of a URL scheme, and the plugins that authorise peers.
+
+Entry points of the group `hakuban.transports` are named after the scheme they serve; only the one that is needed is
+imported, and it is asked for that scheme alone, so that a broken plugin breaks nothing but its own scheme. Plugins of
+the group `hakuban.plugins`, and those that a program registers, are asked for everything.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from ._exceptions import AmbiguousSchemeError, PluginError, Refused, UnknownSchemeError
+from .transport import Hooks, Identity, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.metadata import EntryPoint
+
+    from .transport import ConnectionRequest
+
+__all__ = ["authorizer", "find_transport", "plugins"]
+
+logger = logging.getLogger("hakuban")
+
+TRANSPORTS = "hakuban.transports"
+PLUGINS = "hakuban.plugins"
+
+
+def find_transport(scheme: str) -> Transport:
+    """Give the transport that serves a URL scheme. Thread-safe.
+
+    :raises UnknownSchemeError: no plugin serves it; says what is installed, and what to install.
+    :raises AmbiguousSchemeError: two installed distributions serve it.
+    :raises PluginError: the plugin that should serve it is broken.
+    """
+    transport = plugins.transport(scheme, None, "a registered plugin")
+    if transport is not None:
+        return transport
+    entry_point = _entry_point(scheme)
+    description = _describe(entry_point)
+    transport = plugins.transport(scheme, _load(entry_point, TRANSPORTS), description)
+    if transport is None:
+        raise _unknown(scheme, f"{description} does not return one for it")
+    return transport
+
+
+def authorizer() -> Callable[[ConnectionRequest], Identity | None] | None:
+    """Give what a listener asks about each peer, or None when no plugin authorises: then everybody is let in.
+
+    Imports the plugins of the group `hakuban.plugins`. Where any plugin implements `hakuban_authorize`, a peer that
+    none of them gives an identity is refused. Thread-safe.
+
+    :raises PluginError: a plugin is broken. It may be the one that keeps strangers out, so there is no going on
+        without it.
+    """
+    for entry_point in entry_points(group=PLUGINS):
+        _load(entry_point, PLUGINS)
+    return plugins.authorizer()
+
+
+class _Plugins:
+    """The plugins of this process. Every method is thread-safe; no plugin's code runs under the lock."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager("hakuban")
+        self._manager.add_hookspecs(Hooks)
+        self._lock = threading.Lock()
+        self._transports: list[object] = []  # loaded by their scheme, and asked for no other
+
+    def register(self, plugin: object) -> None:
+        """Add a plugin that is asked for everything; raises PluginError, or ValueError when it is there already."""
+        with self._lock:
+            if self._manager.is_registered(plugin):
+                raise ValueError(f"{plugin!r} is registered already")
+            self._register(plugin, repr(plugin))
+
+    def unregister(self, plugin: object) -> None:
+        """Remove a plugin; raises ValueError when it is not there."""
+        with self._lock:
+            if not self._manager.is_registered(plugin):
+                raise ValueError(f"{plugin!r} is not registered")
+            self._manager.unregister(plugin)
+            self._transports = [other for other in self._transports if other is not plugin]
+
+    def add(self, plugin: object, group: str, description: str) -> None:
+        """Add a plugin of an entry point, unless it is there: one module may serve several schemes."""
+        with self._lock:
+            if not self._manager.is_registered(plugin):
+                self._register(plugin, description)
+                if group == TRANSPORTS:
+                    self._transports.append(plugin)
+            elif group == PLUGINS:
+                self._transports = [other for other in self._transports if other is not plugin]
+
+    def _register(self, plugin: object, description: str) -> None:
+        try:
+            self._manager.register(plugin)
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
+            raise PluginError(description, str(error)) from error
+        if not self._manager.get_hookcallers(plugin):
+            self._manager.unregister(plugin)
+            raise PluginError(
+                description, "it has no hook; mark one with hakuban.transport.hookimpl"
+            )
+
+    def transport(
+        self, scheme: str, installed: object | None, description: str
+    ) -> Transport | None:
+        """Ask the plugins that are asked for everything, and the installed one, for the transport of a scheme."""
+        with self._lock:
+            others = [plugin for plugin in self._transports if plugin is not installed]
+            hook = self._manager.subset_hook_caller("hakuban_transport", others)
+        try:
+            transport = hook(scheme=scheme)
+        except Exception as error:
+            reason = f"asked for scheme {scheme!r}, it raised {_words(error)}"
+            raise PluginError(description, reason) from error
+        if transport is None:
+            return None
+        if isinstance(transport, type) or not isinstance(transport, Transport):
+            reason = f"asked for scheme {scheme!r}, it returned {transport!r}, no object with connect and serve"
+            raise PluginError(description, reason)
+        return transport
+
+    def authorizer(self) -> _Authorizer | None:
+        """Give the authorising hook if any plugin implements it."""
+        hook = self._manager.hook.hakuban_authorize
+        with self._lock:
+            implementations = [
+                one for one in hook.get_hookimpls() if not (one.wrapper or one.hookwrapper)
+            ]
+        return _Authorizer(hook) if implementations else None
+
+
+class _Authorizer:
+    """Asks the plugins about a peer; without a clear yes the answer is no."""
+
+    __slots__ = ("_hook", "_warned")
+
+    def __init__(self, hook: Any) -> None:
+        self._hook = hook
+        self._warned = False
+
+    def __call__(self, request: ConnectionRequest) -> Identity | None:
+        try:
+            identity = self._hook(request=request)
+            if not isinstance(identity, Identity | None):
+                raise TypeError(f"hakuban_authorize returned {identity!r}, which is no Identity")
+        except Refused:
+            raise
+        except Exception as error:
+            # A broken plugin lets nobody in and stops nobody else; peers that try for ever do not fill the log.
+            if not self._warned:
+                self._warned = True
+                logger.exception("hakuban_authorize failed; peers are refused while it does")
+            raise Refused(
+                "the listener cannot authorise anybody at the moment", retry=True
+            ) from error
+        if identity is None:
+            raise Refused("not authorised", retry=False)
+        return identity
+
+
+plugins = _Plugins()
+"""Made once, by the import lock, when a program first needs a plugin."""
+
+
+def _entry_point(scheme: str) -> EntryPoint:
+    found = {_distribution(one): one for one in entry_points(group=TRANSPORTS, name=scheme)}
+    if len(found) > 1:
+        raise AmbiguousSchemeError(scheme, sorted(found))
+    if not found:
+        raise _unknown(scheme)
+    return next(iter(found.values()))
+
+
+def _load(entry_point: EntryPoint, group: str) -> object:
+    try:
+        plugin: object = entry_point.load()
+    except Exception as error:
+        raise PluginError(_describe(entry_point), f"it does not load: {_words(error)}") from error
+    plugins.add(plugin, group, _describe(entry_point))
+    return plugin
+
+
+def _unknown(scheme: str, reason: str | None = None) -> UnknownSchemeError:
+    installed = sorted({one.name for one in entry_points(group=TRANSPORTS)})
+    return UnknownSchemeError(scheme, installed, _known_distribution(scheme), reason=reason)
+
+
+def _known_distribution(scheme: str) -> str | None:
+    if scheme in ("ws", "wss"):
+        return "hakuban-ws"
+    return "hakuban-zmq" if scheme.startswith("zmq+") else None
+
+
+def _distribution(entry_point: EntryPoint) -> str:
+    return entry_point.dist.name if entry_point.dist else entry_point.value
+
+
+def _describe(entry_point: EntryPoint) -> str:
+    return f"plugin {entry_point.value} of {_distribution(entry_point)}"
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

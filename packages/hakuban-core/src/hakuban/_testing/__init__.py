@@ -1,0 +1,1 @@
+"""What `hakuban.testing` is made of."""

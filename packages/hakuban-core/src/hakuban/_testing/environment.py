@@ -1,0 +1,204 @@
+"""What the rules of `check_transport` stand on: links to try, bounded waits, and findings."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+
+    from ..transport import MessageStream, Transport, TransportOptions
+
+__all__ = [
+    "CLOSE_SECONDS",
+    "PATIENCE",
+    "PAUSE",
+    "Environment",
+    "Finding",
+    "Link",
+    "Rule",
+    "TransportContractError",
+    "collect",
+    "end_of",
+    "error_of",
+    "exchange",
+    "sequence_fault",
+    "until",
+    "within",
+]
+
+PATIENCE: Final = 10.0
+"""Seconds for what should take milliseconds: a busy machine is no broken transport."""
+
+CLOSE_SECONDS: Final = 3.0
+"""Seconds that `aclose` may take: the contract says 1, and machines are busy."""
+
+PAUSE: Final = 0.05
+"""Seconds that let the other tasks get into the middle of something."""
+
+
+class TransportContractError(AssertionError):
+    """A transport breaks a rule of `hakuban.transport`.
+
+    :ivar rule: the rule, a sentence.
+    :ivar finding: what was seen instead.
+    :ivar advice: how to mend it.
+    """
+
+    def __init__(self, rule: str, finding: str, advice: str) -> None:
+        self.rule = rule
+        self.finding = finding
+        self.advice = advice
+        super().__init__(f"{rule}\n  seen: {finding}\n  to mend it: {advice}")
+
+
+class Finding(Exception):
+    """A rule is broken: what was seen."""
+
+
+@dataclass(slots=True)
+class Rule:
+    """One rule of the contract, how to mend a transport that breaks it, and its check."""
+
+    promise: str
+    advice: str
+    check: Callable[[Environment], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Link:
+    """Both ends of one link."""
+
+    connected: MessageStream
+    accepted: MessageStream
+
+    def directions(self) -> list[tuple[MessageStream, MessageStream]]:
+        """Give (sender, receiver) for each direction."""
+        return [(self.connected, self.accepted), (self.accepted, self.connected)]
+
+
+@dataclass(slots=True)
+class Environment:
+    """The transport under test."""
+
+    transport: Transport
+    url: str
+    options: TransportOptions
+    serve_options: TransportOptions
+
+    @asynccontextmanager
+    async def serving(
+        self, handler: Callable[[MessageStream], Awaitable[None]], **changes: Any
+    ) -> AsyncIterator[str]:
+        """Serve `handler`, and give the bound URL; leaving it cancels `serve`."""
+        async with anyio.create_task_group() as group:
+            options = replace(self.serve_options, **changes)
+            yield await group.start(self.transport.serve, self.url, options, handler)
+            group.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def connecting(self, url: str, **changes: Any) -> AsyncIterator[MessageStream]:
+        """Connect to a bound URL, within the time that the options give a handshake."""
+        options = replace(self.options, **changes)
+        async with self.transport.connect(url, options) as stream:
+            yield stream
+
+    @asynccontextmanager
+    async def link(self, **changes: Any) -> AsyncIterator[Link]:
+        """Give one link, with changed options on both sides; leaving it closes both ends."""
+        send, accepted = anyio.create_memory_object_stream["MessageStream"](1)
+        with send, accepted:
+
+            async def handler(stream: MessageStream) -> None:
+                try:
+                    send.send_nowait(stream)
+                    await anyio.sleep_forever()
+                finally:
+                    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                        await error_of(stream.aclose)  # other rules look at that
+
+            async with (
+                self.serving(handler, **changes) as url,
+                self.connecting(url, **changes) as connected,
+            ):
+                with within(PATIENCE, "serve calls the handler of a new link"):
+                    other_end = await accepted.receive()
+                yield Link(connected, other_end)
+
+
+@contextmanager
+def within(seconds: float, what: str) -> Iterator[None]:
+    """Bound a wait, and say what did not happen."""
+    with anyio.move_on_after(seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise Finding(f"not within {seconds:g} s: {what}")
+
+
+async def exchange(
+    sender: MessageStream, receiver: MessageStream, messages: Sequence[bytes], *, batch: int = 100
+) -> list[bytes]:
+    """Send messages in batches while the other end receives, and give what has come."""
+    got: list[bytes] = []
+    async with anyio.create_task_group() as group:
+
+        async def send() -> None:
+            for start in range(0, len(messages), batch):
+                await sender.send(messages[start : start + batch])
+
+        group.start_soon(send)
+        got += await collect(receiver, messages)
+    return got
+
+
+async def collect(receiver: MessageStream, expected: Sequence[bytes]) -> list[bytes]:
+    """Receive until as many bytes have come as were expected; the last message expected must not be empty."""
+    got: list[bytes] = []
+    total = missing = sum(map(len, expected))
+    while missing > 0:
+        with within(PATIENCE, f"the rest of {total} bytes arrives ({missing} bytes are missing)"):
+            batch = await receiver.receive()
+        got.extend(batch)
+        missing -= sum(map(len, batch))
+    return got
+
+
+def sequence_fault(sent: Sequence[bytes], got: Sequence[bytes]) -> str | None:
+    """Say how two sequences of messages differ, or None."""
+    if list(sent) == list(got):
+        return None
+    for i, (expected, found) in enumerate(zip(sent, got, strict=False)):
+        if expected != found:
+            return f"message {i} was {_short(expected)} when sent, {_short(found)} when received"
+    return f"{len(sent)} messages were sent, {len(got)} received"
+
+
+def _short(message: bytes) -> str:
+    return f"{message[:12]!r} ({len(message)} bytes)"
+
+
+async def error_of(call: Callable[[], Awaitable[object]]) -> Exception | None:
+    """Give what a call raises, or None."""
+    try:
+        await call()
+    except Exception as error:  # noqa: BLE001 -- whatever a transport raises is what is looked at
+        return error
+    return None
+
+
+async def until(done: Callable[[], Awaitable[bool]]) -> None:
+    """Try until it is so: what a peer or the operating system knows already has no event here."""
+    while not await done():  # noqa: ASYNC110 -- see above
+        await anyio.sleep(PAUSE)
+
+
+async def end_of(stream: MessageStream) -> Exception:
+    """Receive until it raises, and give what it raised."""
+    with within(PATIENCE, "receive raises after the link has ended"):
+        while (error := await error_of(stream.receive)) is None:
+            pass
+    return error

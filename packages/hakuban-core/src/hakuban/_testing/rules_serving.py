@@ -1,0 +1,257 @@
+"""Rules on listening and connecting, and on silence."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from ..transport import LinkTimeout, MessageStream, Transport
+from .environment import (
+    PATIENCE,
+    Finding,
+    Rule,
+    end_of,
+    error_of,
+    exchange,
+    sequence_fault,
+    until,
+    within,
+)
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from .environment import Environment
+
+__all__ = ["SERVING_RULES", "SILENCE_RULES"]
+
+LINKS: Final = 20
+SILENCE: Final = 0.5
+
+
+async def _echo(stream: MessageStream) -> None:
+    """Send back what comes, until the link ends."""
+    try:
+        while True:
+            await stream.send(await stream.receive())
+    except (anyio.EndOfStream, anyio.BrokenResourceError):
+        pass
+    finally:
+        with anyio.move_on_after(1, shield=True):
+            await stream.aclose()
+
+
+async def _expect_echo(stream: MessageStream, text: bytes) -> None:
+    if fault := sequence_fault([text], await exchange(stream, stream, [text])):
+        raise Finding(f"{fault}, sent back by a handler of its own")
+
+
+async def _check_transport_shape(env: Environment) -> None:
+    await checkpoint()
+    if isinstance(env.transport, type) or not isinstance(env.transport, Transport):
+        raise Finding(f"{env.transport!r} is no object with connect and serve")
+
+
+async def _check_started(env: Environment) -> None:
+    async with env.serving(_echo) as url:
+        if not isinstance(url, str) or "#" in url or "://" not in url:
+            raise Finding(f"task_status.started was given {url!r}")
+        async with env.connecting(url) as stream:
+            await _expect_echo(stream, b"hello")
+
+
+async def _check_stream_shape(env: Environment) -> None:
+    async with env.link() as link:
+        for stream in (link.connected, link.accepted):
+            if not isinstance(stream, MessageStream):
+                raise Finding(f"{stream!r} lacks send, receive or aclose")
+            for name in ("local_address", "remote_address"):
+                if not isinstance(getattr(stream, name, ""), str):
+                    raise Finding(f"{name} of {stream!r} is no str")
+
+
+async def _check_nobody(env: Environment) -> None:
+    async with env.serving(_echo) as url:
+        pass
+    refusal = await _refusal(env, url)
+    if refusal is None:
+        raise Finding("connect succeeded where nobody listens any more")
+    if not isinstance(refusal, OSError):
+        raise Finding(f"connect raised {refusal!r} where nobody listens any more")
+
+
+async def _refusal(env: Environment, url: str) -> Exception | None:
+    """Say what connect raises, None when it succeeds."""
+
+    async def visit() -> None:
+        async with env.connecting(url, handshake_timeout=1.0):
+            pass
+
+    with within(PATIENCE, "connect gives up after handshake_timeout, which was 1 s"):
+        refusal = await error_of(visit)
+    return refusal  # noqa: RET504 -- a return inside would leave a path without one, for the type checker
+
+
+async def _check_bind_twice(env: Environment) -> None:
+    async with env.serving(_echo) as url, anyio.create_task_group() as group:
+        with suppress(OSError):  # some sockets can be bound twice, though
+            await group.start(env.transport.serve, url, env.serve_options, _echo)
+        group.cancel_scope.cancel()
+
+
+async def _check_many_links(env: Environment) -> None:
+    served: list[int] = []
+    everybody = anyio.Event()
+
+    async def client(url: str, number: int) -> None:
+        async with env.connecting(url) as stream:
+            await _expect_echo(stream, b"link %d" % number)
+            served.append(number)
+            if len(served) == LINKS:
+                everybody.set()
+            await everybody.wait()
+
+    async with env.serving(_echo) as url:
+        with within(PATIENCE, f"{LINKS} links are served at the same time"):
+            async with anyio.create_task_group() as group:
+                for number in range(LINKS):
+                    group.start_soon(client, url, number)
+
+
+async def _check_independence(env: Environment) -> None:
+    async with env.serving(_echo) as url, env.connecting(url) as stays:
+        await _expect_echo(stays, b"before")
+        async with env.connecting(url) as leaves:
+            await _expect_echo(leaves, b"a guest")
+        await _expect_echo(stays, b"after")
+        async with env.connecting(url) as newcomer:
+            await _expect_echo(newcomer, b"a newcomer")
+
+
+async def _check_stop(env: Environment) -> None:
+    """Keep a handler busy while serve is cancelled: there must be no way in any more, and the handler must know."""
+    running, stop, cancelled, released = (anyio.Event() for _ in range(4))
+
+    async def handler(stream: MessageStream) -> None:
+        running.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.set()
+            with anyio.move_on_after(2 * PATIENCE, shield=True):
+                await released.wait()
+                await stream.aclose()
+
+    async def no_way_in() -> bool:
+        return await _refusal(env, url) is not None
+
+    async def serve(*, task_status: TaskStatus[str]) -> None:
+        async with env.serving(handler) as url:
+            task_status.started(url)
+            await stop.wait()
+
+    async with anyio.create_task_group() as group:
+        url = await group.start(serve)
+        try:
+            async with env.connecting(url):
+                with within(PATIENCE, "serve calls the handler of a new link"):
+                    await running.wait()
+                stop.set()
+                with within(PATIENCE, "the handlers are cancelled with serve"):
+                    await cancelled.wait()
+                # uvloop closes a socket one turn of the loop later.
+                with within(
+                    PATIENCE, "connect fails after serve was cancelled, while a handler lingers"
+                ):
+                    await until(no_way_in)
+        finally:
+            released.set()
+
+
+async def _check_silence_noticed(env: Environment) -> None:
+    for direction in range(2):
+        # Nobody gives a sign of life, since keep_alive is far away.
+        async with env.link(keep_alive=60.0, timeout=SILENCE) as link:
+            stream, _ = link.directions()[direction]
+            if not getattr(stream, "detects_silence", False):
+                return
+            started = anyio.current_time()
+            error = await end_of(stream)
+            elapsed = anyio.current_time() - started
+            if not isinstance(error, LinkTimeout):
+                raise Finding(
+                    f"with timeout={SILENCE:g} a silent link made receive raise {error!r}"
+                )
+            if not 0.8 * SILENCE < elapsed < SILENCE + 1:
+                raise Finding(f"with timeout={SILENCE:g} a silent link ended after {elapsed:.2f} s")
+
+
+async def _check_signs_of_life(env: Environment) -> None:
+    async with env.link(keep_alive=SILENCE / 5, timeout=SILENCE) as link:
+        if not getattr(link.connected, "detects_silence", False):
+            return
+        with anyio.move_on_after(3 * SILENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(link.connected.receive)
+                group.start_soon(link.accepted.receive)
+            raise Finding("receive returned although nothing was sent")
+
+
+SERVING_RULES: Final = (
+    Rule(
+        "a transport has connect and serve",
+        "return an object like `hakuban.transport.Transport`, not its class",
+        _check_transport_shape,
+    ),
+    Rule(
+        "serve calls task_status.started with a URL that connect accepts",
+        "put the real host and port into the URL once the socket listens",
+        _check_started,
+    ),
+    Rule(
+        "a stream has send, receive and aclose; its addresses, if it has any, are text",
+        "give an object like `hakuban.transport.MessageStream` to the handler, and yield one from connect",
+        _check_stream_shape,
+    ),
+    Rule(
+        "connect raises OSError or TimeoutError when nobody answers",
+        "let the errors of the socket through, not in a group, and bound it by `options.handshake_timeout`",
+        _check_nobody,
+    ),
+    Rule(
+        "serve raises OSError when it cannot bind",
+        "bind before a task group is opened, which would wrap the error",
+        _check_bind_twice,
+    ),
+    Rule(
+        "many links are served at the same time, each by a handler of its own",
+        "start each handler in a task of its own",
+        _check_many_links,
+    ),
+    Rule(
+        "the end of one link leaves the others and the listener alone",
+        "no state shared between links, and nothing that ends serve when a handler returns",
+        _check_independence,
+    ),
+    Rule(
+        "cancelling serve closes the listening socket, and cancels the handlers",
+        "open the task group of the handlers outside of the listening socket, so that it is left last",
+        _check_stop,
+    ),
+)
+
+SILENCE_RULES: Final = (
+    Rule(
+        "a stream with detects_silence raises LinkTimeout after options.timeout seconds without input",
+        "restart one timer at each byte received; or leave detects_silence out, and the core watches",
+        _check_silence_noticed,
+    ),
+    Rule(
+        "a stream with detects_silence keeps an idle link up",
+        "send a sign of life after options.keep_alive seconds without sending or receiving",
+        _check_signs_of_life,
+    ),
+)

@@ -1,0 +1,629 @@
+"""`check_transport` finds a fault in transports that are broken on purpose, and names the rule and the remedy.
+
+They are broken memory transports, run on trio's virtual clock: what never happens is noticed at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+import trio.testing
+from typing_extensions import override
+
+from hakuban._testing import memory
+from hakuban._testing.rules_ends import END_RULES
+from hakuban._testing.rules_messages import MESSAGE_RULES
+from hakuban._testing.rules_serving import SERVING_RULES, SILENCE_RULES
+from hakuban.testing import (
+    MemoryStream,
+    MemoryTransport,
+    TransportContractError,
+    check_transport,
+    cut_links,
+)
+from hakuban.transport import LinkTimeout, MessageStream, PeerViolation, Transport, TransportOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from anyio.abc import TaskStatus
+
+MIB = 1024 * 1024
+
+
+class Wrapped:
+    """A stream that does what another one does."""
+
+    def __init__(self, inner: MemoryStream, options: TransportOptions) -> None:
+        self.inner = inner
+        self.options = options
+
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        await self.inner.send(messages)
+
+    async def receive(self, /) -> Sequence[bytes]:
+        return await self.inner.receive()
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        await self.inner.aclose(code, reason)
+
+
+class Wrapping:
+    """The memory transport with another kind of stream, the base of transports that are broken elsewhere too."""
+
+    def __init__(
+        self, stream: Callable[[MemoryStream, TransportOptions], MessageStream] = Wrapped
+    ) -> None:
+        self.stream = stream
+        self.inner = MemoryTransport()
+
+    @contextlib.asynccontextmanager
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MessageStream]:
+        async with self.inner.connect(url, self.options(options)) as stream:
+            yield self.stream(stream, options)
+
+    async def serve(
+        self,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        /,
+        *,
+        task_status: TaskStatus[str],
+    ) -> None:
+        async def wrapped(stream: MessageStream) -> None:
+            assert isinstance(stream, MemoryStream)
+            await self.handle(handler, self.stream(stream, options))
+
+        await self.inner.serve(url, self.options(options), wrapped, task_status=task_status)
+
+    def options(self, options: TransportOptions) -> TransportOptions:
+        return options
+
+    async def handle(
+        self, handler: Callable[[MessageStream], Awaitable[None]], stream: MessageStream
+    ) -> None:
+        await handler(stream)
+
+
+def check(transport: Transport, url: str = "memory://", **arguments: Any) -> None:
+    anyio.run(
+        partial(check_transport, transport, url, **arguments),
+        backend="trio",
+        backend_options={"clock": trio.testing.MockClock(autojump_threshold=0)},
+    )
+
+
+def finding_of(transport: Transport, rule: str) -> str:
+    with pytest.raises(TransportContractError) as caught:
+        check(transport)
+    assert rule in caught.value.rule, caught.value
+    return caught.value.finding
+
+
+# ---- messages -------------------------------------------------------------------------------------------------------
+
+
+class Reorders(Wrapped):
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        await super().send(messages[::-1])
+
+
+class DropsEmpty(Wrapped):
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        await super().send([message for message in messages if message])
+
+
+class Joins(Wrapped):
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        joined = b"".join(messages)
+        await super().send(messages if b"" in messages[:2] and len(messages) == 3 else [joined])
+
+
+class Truncates(Wrapped):
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        await super().send([message[:MIB] + bytes(len(message[MIB:])) for message in messages])
+
+
+class LimitIsOffByOne(Wrapped):
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        messages = await super().receive()
+        if any(len(message) >= self.options.max_message for message in messages):
+            raise PeerViolation("too big", code=1009)
+        return messages
+
+
+class WrongCode(Wrapped):
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        try:
+            return await super().receive()
+        except PeerViolation as error:
+            raise PeerViolation(error.reason, code=1002) from None
+
+
+class IgnoresLimit(Wrapping):
+    @override
+    def options(self, options: TransportOptions) -> TransportOptions:
+        return replace(options, max_message=100 * MIB)
+
+
+class GivesNothing(Wrapped):
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        messages = await super().receive()
+        return messages if len(messages) < 900 else []
+
+
+class GivesTooMany(Wrapped):
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        messages = list(await super().receive())
+        if len(messages) >= 900:
+            messages += await super().receive()
+        return messages
+
+
+class GivesTooMuch(Wrapped):
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        messages = list(await super().receive())
+        while len(messages[-1]) == 100_000:
+            messages += await super().receive()
+        return messages
+
+
+class GivesBytearrays(Wrapped):
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        return [bytearray(message) for message in await super().receive()]  # type: ignore[misc]
+
+
+class AnswersFirst(Wrapped):
+    """Reads only between writes: two of them that write at the same time wait for each other."""
+
+    def __init__(self, inner: MemoryStream, options: TransportOptions) -> None:
+        super().__init__(inner, options)
+        self.written = anyio.Event()
+        self.written.set()
+
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        self.written = anyio.Event()
+        try:
+            await super().send(messages)
+        finally:
+            self.written.set()
+
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        messages = await super().receive()
+        await self.written.wait()
+        return messages
+
+
+class NoBackPressure(Wrapped):
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        await super().send([])
+        for message in messages:
+            self.inner._outward.put(message)
+
+
+class NeverGoesOn(Wrapped):
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        with anyio.move_on_after(0.25):
+            return await super().send(messages)
+        return await anyio.sleep_forever()
+
+
+# ---- ends -----------------------------------------------------------------------------------------------------------
+
+
+class EndIsBroken(Wrapped):
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        try:
+            return await super().receive()
+        except anyio.EndOfStream:
+            raise anyio.BrokenResourceError from None
+
+
+class LosesLastWords(Wrapped):
+    @override
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        self.inner._outward.messages.clear()
+        await super().aclose(code, reason)
+
+
+class TellsAnotherCode(Wrapped):
+    close_code: int | None = None
+
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        try:
+            return await super().receive()
+        except anyio.EndOfStream:
+            self.close_code = 1006
+            raise
+
+
+class ForgetsItsEnd(Wrapped):
+    ended = False
+
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        if self.ended:
+            raise anyio.BrokenResourceError
+        try:
+            return await super().receive()
+        except anyio.EndOfStream:
+            self.ended = True
+            raise
+
+
+class SendsIntoTheVoid(Wrapped):
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        with contextlib.suppress(anyio.BrokenResourceError):
+            await super().send(messages)
+
+
+class RaisesErrorsOfItsSocket(Wrapped):
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        try:
+            await super().send(messages)
+        except anyio.BrokenResourceError:
+            raise BrokenPipeError from None
+
+
+class ForgetsItsClosing(Wrapped):
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        try:
+            return await super().receive()
+        except anyio.ClosedResourceError:
+            return [b"from a buffer"]
+
+
+class ClosesOnce(Wrapped):
+    closed = False
+
+    @override
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        if self.closed:
+            raise anyio.ClosedResourceError
+        self.closed = True
+        await super().aclose(code, reason)
+
+
+class ClosesWhenItMay(Wrapped):
+    @override
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        await anyio.sleep(0.1)  # raises at once in a cancelled scope
+        await super().aclose(code, reason)
+
+
+class ShieldsReceive(Wrapped):
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        with anyio.CancelScope(shield=True):
+            return await super().receive()
+        raise AssertionError
+
+
+class ShieldsSend(Wrapped):
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        with anyio.CancelScope(shield=True):
+            await super().send(messages)
+
+
+class FlushesForever(Wrapped):
+    @override
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        pipe = self.inner._outward
+        while pipe.messages and not pipe.abandoned:
+            await pipe.changed.wait()
+        await super().aclose(code, reason)
+
+
+class LeavesOpen(Wrapping):
+    @override
+    @contextlib.asynccontextmanager
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MessageStream]:
+        listener = memory._listeners.get(memory._name(url))
+        if listener is None:
+            raise ConnectionRefusedError
+        yield Wrapped(listener.accept(options), options)
+
+
+# ---- serving --------------------------------------------------------------------------------------------------------
+
+
+class Addressless(Wrapped):
+    local_address = 3001
+
+
+class SaysAnotherUrl(Wrapping):
+    def __init__(self, url: object) -> None:
+        super().__init__()
+        self.url = url
+
+    @override
+    async def serve(
+        self,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        /,
+        *,
+        task_status: TaskStatus[str],
+    ) -> None:
+        async with anyio.create_task_group() as group:
+            await group.start(super().serve, url, options, handler)
+            task_status.started(self.url)  # type: ignore[arg-type]
+
+
+class ConnectsToNobody(Wrapping):
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__()
+        self.error = error
+
+    @override
+    @contextlib.asynccontextmanager
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MessageStream]:
+        if memory._name(url) in memory._listeners:
+            async with super().connect(url, options) as stream:
+                yield stream
+        elif self.error is not None:
+            raise self.error
+        else:
+            yield Wrapped(
+                MemoryStream("", "", (memory._Pipe(), memory._Pipe()), max_message=1), options
+            )
+
+
+class BindsInATaskGroup(Wrapping):
+    @override
+    async def serve(
+        self,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        /,
+        *,
+        task_status: TaskStatus[str],
+    ) -> None:
+        async with anyio.create_task_group():
+            await super().serve(url, options, handler, task_status=task_status)
+
+
+class OneAtATime(Wrapping):
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = anyio.Lock()
+
+    @override
+    async def handle(
+        self, handler: Callable[[MessageStream], Awaitable[None]], stream: MessageStream
+    ) -> None:
+        async with self.turn:
+            await handler(stream)
+
+
+class EndsAllLinks(Wrapping):
+    @override
+    async def handle(
+        self, handler: Callable[[MessageStream], Awaitable[None]], stream: MessageStream
+    ) -> None:
+        await handler(stream)
+        assert isinstance(stream, Wrapped)
+        with contextlib.suppress(ValueError):  # the listener has ended
+            cut_links(stream.inner.local_address)
+
+
+class ListensToTheLast(Wrapping):
+    """Stops listening when the handlers have ended, and not before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handlers: list[anyio.Event] = []
+
+    @override
+    async def serve(
+        self,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        /,
+        *,
+        task_status: TaskStatus[str],
+    ) -> None:
+        base = super().serve
+        listening = anyio.CancelScope(shield=True)
+        stop = anyio.CancelScope()
+
+        async def wait_for_the_end() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                stop.cancel()
+                with anyio.CancelScope(shield=True):
+                    for ended in self.handlers:
+                        await ended.wait()
+                listening.cancel()
+
+        async def stoppable(stream: MessageStream) -> None:
+            ended = anyio.Event()
+            self.handlers.append(ended)
+            with anyio.CancelScope(shield=True), stop:
+                await handler(stream)
+            ended.set()
+
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait_for_the_end)
+                with listening:
+                    await base(url, options, stoppable, task_status=task_status)
+        except ExceptionGroup as error:
+            raise error.exceptions[0] from None
+
+
+class LeavesHandlers(Wrapping):
+    """Cancels no handler."""
+
+    @override
+    async def handle(
+        self, handler: Callable[[MessageStream], Awaitable[None]], stream: MessageStream
+    ) -> None:
+        with anyio.move_on_after(30, shield=True):
+            await handler(stream)
+
+
+# ---- silence --------------------------------------------------------------------------------------------------------
+
+
+class NeverNotices(Wrapped):
+    detects_silence = True
+
+
+class NoSignOfLife(Wrapped):
+    detects_silence = True
+    delay = 0.0
+
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        timeout = self.options.timeout or 6.0
+        with anyio.move_on_after(timeout + self.delay):
+            return await super().receive()
+        raise LinkTimeout(timeout)
+
+
+class NoticesLate(NoSignOfLife):
+    delay = 1.5
+
+
+CASES: list[tuple[Callable[[], Any], str, str]] = [
+    (partial(Wrapping, Addressless), "a stream has send", "local_address"),
+    (partial(SaysAnotherUrl, "memory://elsewhere"), "with a URL that connect", "ConnectionRefused"),
+    (partial(SaysAnotherUrl, 3001), "with a URL that connect", "3001"),
+    (partial(ConnectsToNobody, KeyError("x")), "when nobody answers", "KeyError"),
+    (partial(ConnectsToNobody, None), "when nobody answers", "connect succeeded"),
+    (BindsInATaskGroup, "when it cannot bind", "in use"),
+    (OneAtATime, "many links", "20 links are served"),
+    (EndsAllLinks, "the end of one link", "BrokenResourceError"),
+    (ListensToTheLast, "cancelling serve", "connect fails after serve"),
+    (LeavesHandlers, "cancelling serve", "handlers are cancelled"),
+    (partial(Wrapping, Reorders), "in the order", "message 0"),
+    (partial(Wrapping, DropsEmpty), "an empty message", "0 arrived"),
+    (partial(Wrapping, Joins), "as one message", "(0 bytes) when sent"),
+    (partial(Wrapping, Truncates), "1 MiB and 5 MiB", "5 MiB"),
+    (partial(Wrapping, LimitIsOffByOne), "max_message bytes", "PeerViolation"),
+    (partial(Wrapping, WrongCode), "max_message bytes", "1001 bytes made it raise"),
+    (IgnoresLimit, "max_message bytes", "receive raises"),
+    (partial(Wrapping, GivesNothing), "1 to 1,000", "0 messages at once"),
+    (partial(Wrapping, GivesTooMany), "1 to 1,000", "messages at once"),
+    (partial(Wrapping, GivesTooMuch), "1 to 1,000", "bytes at once"),
+    (partial(Wrapping, GivesBytearrays), "1 to 1,000", "bytearray"),
+    (partial(Wrapping, AnswersFirst), "at the same time, in both", "bytes arrives"),
+    (partial(Wrapping, NoBackPressure), "send waits", "1024 messages of 64 KiB"),
+    (partial(Wrapping, NeverGoesOn), "send waits", "bytes are missing"),
+    (partial(Wrapping, EndIsBroken), "then raises EndOfStream", "BrokenResourceError"),
+    (partial(Wrapping, LosesLastWords), "then raises EndOfStream", "EndOfStream"),
+    (partial(Wrapping, TellsAnotherCode), "then raises EndOfStream", "1006"),
+    (partial(Wrapping, ForgetsItsEnd), "the same error again", "BrokenResourceError"),
+    (partial(Wrapping, SendsIntoTheVoid), "send raises BrokenResourceError", "send raises after"),
+    (partial(Wrapping, RaisesErrorsOfItsSocket), "send raises BrokenResourceError", "BrokenPipe"),
+    (partial(Wrapping, ForgetsItsClosing), "after aclose", "None"),
+    (partial(Wrapping, ClosesOnce), "aclose may be called twice", "ClosedResourceError"),
+    (partial(Wrapping, ClosesWhenItMay), "in a cancelled scope", "receive raises after"),
+    (partial(Wrapping, ShieldsReceive), "a cancelled receive", "receive goes on"),
+    (partial(Wrapping, ShieldsSend), "a cancelled send", "goes on"),
+    (partial(Wrapping, FlushesForever), "a cancelled send", "aclose returns"),
+    (LeavesOpen, "leaving the context", "sees the end"),
+    (partial(Wrapping, NeverNotices), "raises LinkTimeout after", "receive raises"),
+    (partial(Wrapping, NoticesLate), "raises LinkTimeout after", "2.00 s"),
+    (partial(Wrapping, NoSignOfLife), "keeps an idle link up", "LinkTimeout"),
+]
+
+
+def name_of(case: Callable[[], Any]) -> str:
+    if not isinstance(case, partial):
+        return getattr(case, "__name__", "?")
+    last = case.args[0]
+    return last.__name__ if isinstance(last, type) else f"{name_of(case.func)}-{last!r}"
+
+
+@pytest.mark.parametrize(
+    ("broken", "rule", "hint"), CASES, ids=[name_of(broken) for broken, _, _ in CASES]
+)
+def test_a_broken_transport_is_told_which_rule_it_breaks(
+    broken: Callable[[], Transport], rule: str, hint: str
+) -> None:
+    assert hint in finding_of(broken(), rule)
+
+
+def test_every_rule_is_broken_by_some_transport_of_this_test() -> None:
+    promises = [rule.promise for rule in SERVING_RULES + MESSAGE_RULES + END_RULES + SILENCE_RULES]
+    broken = [[rule in promise for promise in promises] for _, rule, _ in CASES]
+    assert all(sum(row) == 1 for row in broken), "a text of CASES does not name one rule"
+    assert [
+        promise
+        for promise, hits in zip(promises, zip(*broken, strict=True), strict=True)
+        if not any(hits)
+    ] == []
+
+
+def test_a_wrapped_transport_that_is_not_broken_passes() -> None:
+    check(Wrapping())
+
+
+def test_silence_is_not_looked_at_when_it_is_not_wanted() -> None:
+    check(Wrapping(NeverNotices), silence=False)
+
+
+def test_a_class_is_no_transport() -> None:
+    assert "no object" in finding_of(MemoryTransport, "has connect and serve")  # type: ignore[arg-type]
+
+
+def test_the_error_tells_rule_finding_and_remedy() -> None:
+    with pytest.raises(AssertionError) as caught:
+        check(Wrapping(Reorders))
+    error = caught.value
+    assert isinstance(error, TransportContractError)
+    for text in (error.rule, error.finding, error.advice):
+        assert text
+        assert text in str(error)
+
+
+def test_both_sides_may_have_options_of_their_own() -> None:
+    class Both(Wrapping):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[object] = []
+
+        @override
+        def options(self, options: TransportOptions) -> TransportOptions:
+            self.seen.append(options.headers.get("side"))
+            return options
+
+    transport = Both()
+    check(
+        transport,
+        options=TransportOptions(headers={"side": "connecting"}),
+        serve_options=TransportOptions(headers={"side": "listening"}),
+    )
+    assert transport.seen[:2] == ["listening", "connecting"]
