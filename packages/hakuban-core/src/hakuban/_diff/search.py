@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     Place = tuple[int, int]
 
 _NEAR = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
-_BLOCK = 12
+_BLOCK = 8
 _SAMPLE = 256
 
 
@@ -126,7 +126,7 @@ class OldSearch:
         gap = 2 * (self._end - j)
         lo, hi = max(0, self.resume - gap), min(len(old), self.resume + gap)
         n = hi - lo
-        self._stride = stride = 16 << max(0, (n.bit_length() - 16) // 2)
+        self._stride = stride = 16 << max(0, (n.bit_length() - 12) // 3)
         starts = range(lo, hi - _BLOCK + 1, stride)
         keys = [old[p : p + _BLOCK] for p in starts]
         last = dict(zip(keys, starts))

@@ -1,0 +1,113 @@
+"""Live data objects, shared between processes: observe what you want, expose what you can.
+
+Further modules: `hakuban.sync` (links without an event loop), `hakuban.transport` (for authors of transports and
+authorising plugins), `hakuban.testing` (links in memory, and checks of transports).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._builders import ObjectContractBuilder, TagContractBuilder
+from ._core.snapshot import NodeSnapshot
+from ._descriptors import ObjectDescriptor, TagDescriptor
+from ._exceptions import (
+    AlreadyConnectedError,
+    AmbiguousSchemeError,
+    DeserializationError,
+    DiffError,
+    HakubanError,
+    InvalidDescriptorError,
+    InvalidURLError,
+    LinkError,
+    LinkTimeout,
+    NodeBrokenError,
+    NodeForkedError,
+    NotAssignedError,
+    PeerViolation,
+    PluginError,
+    ProtocolMismatch,
+    Refused,
+    SerializationError,
+    StateTooLargeError,
+    UnknownSchemeError,
+    WireError,
+    WrongFormatError,
+)
+from ._expose import ObjectExpose, TagExpose
+from ._node import LocalNode
+from ._observe import ObjectObserve, TagObserve
+from ._remotes import Connection, ConnectionCounters, ConnectionStatus, Listener, RemoteNode
+from ._serializers import JSON, MESSAGE_PACK, RAW, Serializer
+from ._sinks import ObjectStateSink
+from ._states import Format, ObjectState, Version
+from ._streams import ObjectStateStream
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from . import sync as sync
+    from . import testing as testing
+    from . import transport as transport
+
+__all__ = [  # noqa: RUF022  # sorted plainly, constants among the rest
+    "AlreadyConnectedError",
+    "AmbiguousSchemeError",
+    "Connection",
+    "ConnectionCounters",
+    "ConnectionStatus",
+    "DeserializationError",
+    "DiffError",
+    "Format",
+    "HakubanError",
+    "InvalidDescriptorError",
+    "InvalidURLError",
+    "JSON",
+    "LinkError",
+    "LinkTimeout",
+    "Listener",
+    "LocalNode",
+    "MESSAGE_PACK",
+    "NodeBrokenError",
+    "NodeForkedError",
+    "NodeSnapshot",
+    "NotAssignedError",
+    "ObjectContractBuilder",
+    "ObjectDescriptor",
+    "ObjectExpose",
+    "ObjectObserve",
+    "ObjectState",
+    "ObjectStateSink",
+    "ObjectStateStream",
+    "PeerViolation",
+    "PluginError",
+    "ProtocolMismatch",
+    "RAW",
+    "Refused",
+    "RemoteNode",
+    "SerializationError",
+    "Serializer",
+    "StateTooLargeError",
+    "TagContractBuilder",
+    "TagDescriptor",
+    "TagExpose",
+    "TagObserve",
+    "UnknownSchemeError",
+    "Version",
+    "WireError",
+    "WrongFormatError",
+    "__version__",
+]
+
+for _name in __all__:
+    _public = globals()[_name]
+    if isinstance(_public, type) and _public.__module__.startswith("hakuban."):
+        _public.__module__ = "hakuban"  # the name to import it by, in docs, tracebacks and pickles
+del _name, _public
+
+
+def __getattr__(name: str) -> Any:
+    # `import hakuban` is enough for hakuban.sync, and stays light for those who need none of it
+    if name in ("sync", "testing", "transport"):
+        return import_module(f"hakuban.{name}")
+    raise AttributeError(f"module 'hakuban' has no attribute {name!r}")

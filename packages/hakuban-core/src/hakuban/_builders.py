@@ -1,0 +1,158 @@
+"""From the name of an object or tag to a contract on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from typing_extensions import override
+
+from ._entries import ExposeEntry, ObserveEntry
+from ._expose import ObjectExpose, TagExpose
+from ._observe import ObjectObserve, TagObserve
+from ._publishing import Publisher, checked_capacity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._descriptors import ObjectDescriptor, TagDescriptor
+    from ._engine import Engine
+    from ._serializers import Serializer
+    from ._states import Content
+
+__all__ = ["Defaults", "ObjectContractBuilder", "TagContractBuilder"]
+
+T = TypeVar("T")
+
+
+class Defaults:
+    """What contracts of a node take over from it."""
+
+    __slots__ = ("engine", "max_state", "serializer")
+
+    def __init__(self, engine: Engine, serializer: Serializer, max_state: int) -> None:
+        self.engine = engine
+        self.serializer = serializer
+        self.max_state = max_state
+
+    def decoder(self, type: Any, serializer: Serializer | None) -> Callable[[Content], Any]:
+        deserialize = (serializer or self.serializer).deserialize
+        return lambda content: deserialize(content.format, content.data, type)
+
+    def publisher(self, serializer: Serializer | None) -> Publisher:
+        return Publisher(serializer or self.serializer, self.max_state)
+
+
+class ObjectContractBuilder:
+    """An object of a node, before anybody wants anything of it: what `LocalNode.object` gives.
+
+    Making contracts is thread-safe; each is in effect at once.
+    """
+
+    __slots__ = ("_defaults", "_descriptor")
+
+    def __init__(self, defaults: Defaults, descriptor: ObjectDescriptor) -> None:
+        self._defaults = defaults
+        self._descriptor = descriptor
+
+    @property
+    def descriptor(self) -> ObjectDescriptor:
+        """The object."""
+        return self._descriptor
+
+    @overload
+    def observe(self, *, serializer: Serializer | None = None) -> ObjectObserve[Any]: ...
+    @overload
+    def observe(
+        self, *, type: type[T], serializer: Serializer | None = None
+    ) -> ObjectObserve[T]: ...
+    @overload
+    def observe(self, *, type: Any, serializer: Serializer | None = None) -> ObjectObserve[Any]: ...
+    def observe(
+        self, *, type: Any = Any, serializer: Serializer | None = None
+    ) -> ObjectObserve[Any]:
+        """Begin to observe the object. Close the contract by `with`, or `close`.
+
+        :param type: what to decode values to: any type that msgspec knows; `Any` for plain lists, dicts and so on.
+        :param serializer: how to decode values; None for the node's serializer.
+        :raises anyio.ClosedResourceError: the node is closed.
+        """
+        engine, descriptor = self._defaults.engine, self._descriptor
+        entry = ObserveEntry(descriptor)
+        contract = ObjectObserve[Any](engine, entry, self._defaults.decoder(type, serializer))
+        engine.open_entry(entry, lambda machine, now: machine.observe_object(descriptor, now))
+        return contract
+
+    def expose(
+        self, *, capacity: int = 1, serializer: Serializer | None = None
+    ) -> ObjectExpose[Any]:
+        """Begin to be able to produce the object. Close the contract by `with`, or `close`.
+
+        :param capacity: what this exposer can produce, compared with others; see `ObjectExpose.capacity`.
+        :param serializer: how to encode values; None for the node's serializer.
+        :raises anyio.ClosedResourceError: the node is closed.
+        """
+        engine, descriptor = self._defaults.engine, self._descriptor
+        entry = ExposeEntry(descriptor, checked_capacity(capacity))
+        contract = ObjectExpose[Any](engine, entry, self._defaults.publisher(serializer))
+        engine.open_entry(
+            entry, lambda machine, now: machine.expose_object(descriptor, capacity, now)
+        )
+        return contract
+
+    @override
+    def __repr__(self) -> str:
+        return f"<ObjectContractBuilder {self._descriptor}>"
+
+
+class TagContractBuilder:
+    """A tag of a node, before anybody wants anything of it: what `LocalNode.tag` gives.
+
+    Making contracts is thread-safe; each is in effect at once.
+    """
+
+    __slots__ = ("_defaults", "_descriptor")
+
+    def __init__(self, defaults: Defaults, descriptor: TagDescriptor) -> None:
+        self._defaults = defaults
+        self._descriptor = descriptor
+
+    @property
+    def descriptor(self) -> TagDescriptor:
+        """The tag."""
+        return self._descriptor
+
+    @overload
+    def observe(self, *, serializer: Serializer | None = None) -> TagObserve[Any]: ...
+    @overload
+    def observe(self, *, type: type[T], serializer: Serializer | None = None) -> TagObserve[T]: ...
+    @overload
+    def observe(self, *, type: Any, serializer: Serializer | None = None) -> TagObserve[Any]: ...
+    def observe(self, *, type: Any = Any, serializer: Serializer | None = None) -> TagObserve[Any]:
+        """Begin to observe all objects that carry the tag. Close the contract by `with`, or `close`.
+
+        :param type: what to decode values to: any type that msgspec knows; `Any` for plain lists, dicts and so on.
+        :param serializer: how to decode values; None for the node's serializer.
+        :raises anyio.ClosedResourceError: the node is closed.
+        """
+        engine, descriptor = self._defaults.engine, self._descriptor
+        entry = ObserveEntry(descriptor)
+        contract = TagObserve[Any](engine, entry, self._defaults.decoder(type, serializer))
+        engine.open_entry(entry, lambda machine, now: machine.observe_tag(descriptor, now))
+        return contract
+
+    def expose(self, *, capacity: int = 1, serializer: Serializer | None = None) -> TagExpose[Any]:
+        """Begin to be able to produce any object that carries the tag. Close the contract by `with`, or `close`.
+
+        :param capacity: what this exposer can produce, compared with others; see `TagExpose.capacity`.
+        :param serializer: how to encode values; None for the node's serializer.
+        :raises anyio.ClosedResourceError: the node is closed.
+        """
+        engine, descriptor = self._defaults.engine, self._descriptor
+        entry = ExposeEntry(descriptor, checked_capacity(capacity))
+        contract = TagExpose[Any](engine, entry, self._defaults.publisher(serializer))
+        engine.open_entry(entry, lambda machine, now: machine.expose_tag(descriptor, capacity, now))
+        return contract
+
+    @override
+    def __repr__(self) -> str:
+        return f"<TagContractBuilder {self._descriptor}>"

@@ -1,0 +1,398 @@
+"""The engine of a node: one machine behind one lock, and what has to happen because of it outside that lock."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from contextlib import suppress
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import anyio
+
+from ._core.events import Event, LinkDown, LinkUp, Tick
+from ._entries import NOT_OPEN
+from ._exceptions import NodeBrokenError, NodeForkedError
+from ._gate import Gate
+from ._mirror import Mirror
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._core.effects import Effect
+    from ._core.machine import Machine
+    from ._entries import ContractEntry
+    from ._links import Link
+    from ._timer import Timer
+    from ._waking import Waiter
+
+__all__ = ["PENDING", "Engine", "Pending"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("hakuban")
+
+
+class Pending:
+    """The type of `PENDING`."""
+
+    __slots__ = ()
+
+
+PENDING: Final = Pending()
+"""What a poll returns as long as there is nothing to return."""
+
+
+class _LogLine:
+    """Something to be logged outside the lock."""
+
+    __slots__ = ("_arguments", "_level", "_text")
+
+    def __init__(self, level: int, text: str, *arguments: object) -> None:
+        self._level = level
+        self._text = text
+        self._arguments = arguments
+
+    def wake(self) -> None:
+        logger.log(self._level, self._text, *self._arguments)
+
+
+class Engine:
+    """Owns the machine of a node. Thread-safe; nothing here waits for anything but the lock.
+
+    Under the lock runs the machine, and the bookkeeping in entries that mirrors its effects. Whom that concerns is put
+    into an outbox, which one thread at a time empties outside the lock, in order; each thing in it stands until it has
+    been done, and may be done twice. An exception under the lock leaves `_half_done` set: the node is broken.
+
+    :ivar cause: what broke the node, or None.
+    :ivar closed: whether the user has closed the node.
+    :ivar deadline: the monotonic time at which the machine wants a tick, or None.
+    :ivar clock_offset: nanoseconds that the upstream's clock is ahead of ours.
+    :ivar links: the links by their ids.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_deferred",
+        "_dispatching",
+        "_gate",
+        "_half_done",
+        "_machine",
+        "_mirror",
+        "_outbox",
+        "_parked",
+        "cause",
+        "clock_offset",
+        "closed",
+        "deadline",
+        "links",
+        "timers",
+        "upstream_url",
+    )
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._gate = Gate()
+        self._dispatching = Gate()
+        self._half_done = False
+        self._backlog = False
+        self._deferred: deque[Callable[[Machine, float], object]] = deque()
+        self._outbox: deque[Waiter] = deque()
+        self._parked: dict[object, list[Waiter]] = {}
+        self._mirror = Mirror(machine, self.wake, self.say)
+        self.links = self._mirror.links
+        self.timers: list[Timer] = []
+        self.cause: BaseException | None = None
+        self.closed = False
+        self.deadline: float | None = None
+        self.clock_offset = 0
+        self.upstream_url: str | None = None
+
+    # ---- calling the machine ----------------------------------------------------------------------------------------
+
+    def call(self, operation: Callable[[Machine, float], T]) -> T:
+        """Run an operation on the machine, at a monotonic time, and give its answer. It must not raise.
+
+        :raises NodeBrokenError: an earlier operation raised.
+        :raises NodeForkedError: the node belongs to the parent process.
+        :raises RuntimeError: called by a signal handler or finalizer that interrupts another operation.
+        """
+        self._admit()
+        try:
+            return self._gate.run(self._apply, operation)
+        finally:
+            self._afterwards()
+
+    def submit(self, operation: Callable[[Machine, float], T]) -> T | None:
+        """Run an operation now, or at the next occasion where `call` would raise RuntimeError; then give None."""
+        if self._gate.inside:
+            self._deferred.append(operation)
+            return None
+        return self.call(operation)
+
+    def handle(self, event: Event) -> None:
+        """Tell the machine what has happened."""
+        self.call(lambda machine, now: self._absorb(machine.handle(event, now), now))
+
+    def read(self, function: Callable[[], T]) -> T:
+        """Run a function that reads several entries, while none of them changes."""
+        if self._gate.inside:
+            return function()
+        self._admit()
+        try:
+            return self._gate.run(function)
+        finally:
+            self._afterwards()
+
+    def update(self, place: object, function: Callable[[], None]) -> None:
+        """Change what is waited for at a place, and wake those who wait there. Works on a broken node."""
+
+        def change() -> None:
+            function()
+            self.wake(place)
+
+        if self._gate.forked:
+            return
+        try:
+            self._gate.run(change)
+        finally:
+            self._afterwards()
+
+    def wall(self) -> int:
+        """Give the time for default versions: Unix nanoseconds by the clock of the tree's root."""
+        return time_ns() + self.clock_offset
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a child of the one that made the node."""
+        return self._gate.forked
+
+    def _admit(self) -> None:
+        if self._gate.forked:
+            raise NodeForkedError
+        if self._gate.inside:
+            raise RuntimeError(
+                "a signal handler or finalizer has interrupted this node and asks it for an answer, which would wait"
+                " for ever; there, only close, set and set_object_data can be called: leave the rest to a thread or task"
+            )
+
+    def _apply(self, operation: Callable[[Machine, float], T]) -> T:
+        if self._half_done:
+            raise self._broken()
+        self._half_done = True
+        try:
+            now = monotonic()
+            while self._deferred:
+                self._deferred.popleft()(self._machine, now)
+            result = operation(self._machine, now)
+            self._absorb(self._machine.take_effects(), now)
+        except BaseException as error:
+            self._break(error)
+            raise
+        self._half_done = False
+        return result
+
+    def _broken(self) -> NodeBrokenError:
+        if self.cause is None:
+            # the thread inside was interrupted before it could say why
+            self._break(RuntimeError("an operation on the node was interrupted"))
+        error = NodeBrokenError()
+        error.__cause__ = self.cause
+        return error
+
+    def _break(self, error: BaseException) -> None:
+        self.cause = error
+        for waiters in self._parked.values():
+            self._outbox.extend(waiters)
+        self._parked.clear()
+        for link in self.links.values():
+            self._stop(link)
+
+    def _afterwards(self) -> None:
+        """Do what is left to do outside the lock, or leave it to the thread that is at it."""
+        while self._deferred and self._gate.try_run(self._apply_deferred):
+            pass
+        while self._backlog and self.cause is None:
+            self._gate.run(self._apply, self._tick)
+        while (
+            self._outbox
+            and not self._dispatching.inside
+            and self._dispatching.try_run(self._carry_out)
+        ):
+            pass
+
+    def _apply_deferred(self) -> None:
+        if self._half_done:
+            self._deferred.clear()
+        else:
+            self._apply(lambda _machine, _now: None)
+
+    def _tick(self, machine: Machine, now: float) -> None:
+        if self._backlog:
+            self._absorb(machine.handle(Tick(), now), now)
+
+    def _carry_out(self) -> None:
+        while self._outbox:
+            self._outbox[0].wake()
+            self._outbox.popleft()
+
+    # ---- waiting ----------------------------------------------------------------------------------------------------
+
+    def park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
+        """Have a waiter woken when something changes at a place, unless the poll gives something: then say False.
+
+        The poll must not raise. Whoever stops waiting unparks; a waiter that is woken has been unparked.
+        """
+        self._admit()
+        try:
+            return self._gate.run(self._park, place, waiter, poll)
+        finally:
+            self._afterwards()
+
+    def _park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
+        if self._half_done:
+            raise self._broken()
+        if poll() is not PENDING:
+            return False
+        self._parked.setdefault(place, []).append(waiter)
+        return True
+
+    def unpark(self, place: object, waiter: Waiter) -> None:
+        """Forget a waiter; nothing if it was woken."""
+        if not self._gate.forked:
+            self._gate.run(self._unpark, place, waiter)
+            self._afterwards()
+
+    def _unpark(self, place: object, waiter: Waiter) -> None:
+        waiters = self._parked.get(place)
+        if waiters is not None and waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._parked[place]
+
+    def wake(self, place: object) -> None:
+        """Have everybody woken who is parked at a place. Only under the lock."""
+        waiters = self._parked.get(place)
+        if waiters is not None:
+            self._outbox.extend(waiters)  # first, or an interruption could lose them
+            del self._parked[place]
+
+    # ---- contracts and links ----------------------------------------------------------------------------------------
+
+    def open_entry(self, entry: ContractEntry, operation: Callable[[Machine, float], int]) -> None:
+        """Open a contract.
+
+        :raises anyio.ClosedResourceError: the node is closed.
+        """
+
+        def open(machine: Machine, now: float) -> None:
+            if not self.closed:
+                entry.id = operation(machine, now)
+                self._mirror.contracts[entry.id] = entry
+
+        self.call(open)
+        if entry.id == NOT_OPEN:
+            raise anyio.ClosedResourceError
+
+    def close_entry(self, entry: ContractEntry) -> None:
+        """Close a contract, now or at the next occasion."""
+        self.close_quietly(lambda machine, now: self._close_entry(machine, entry, now))
+        if self.cause is not None:
+            entry.closed = True  # all that can be done for it
+
+    def close_quietly(self, operation: Callable[[Machine, float], object]) -> None:
+        """Run an operation that ends something; where it has no meaning any more, do nothing."""
+        if not self._gate.forked and self.cause is None:
+            with suppress(NodeBrokenError):
+                self.submit(operation)
+
+    def release_entry(self, entry: ContractEntry, warning: str) -> bool:
+        """Close a contract that nobody holds any more, without ever waiting: for finalizers.
+
+        :return: whether the caller may do anything, for example give the warning; else it is logged soon.
+        """
+        free = not self._gate.inside
+
+        def release(machine: Machine, now: float) -> None:
+            self._close_entry(machine, entry, now)
+            if not free:
+                self.say(logging.WARNING, "%s", warning)
+
+        self._deferred.append(release)
+        if free:
+            self._afterwards()
+        return free
+
+    def _close_entry(self, machine: Machine, entry: ContractEntry, now: float) -> None:
+        if not entry.closed:
+            entry.closed = True
+            self._mirror.contracts.pop(entry.id, None)
+            machine.close_contract(entry.id, now)
+            self.wake(entry)
+
+    def close(self) -> None:
+        """Close all contracts and links, and open none any more."""
+
+        def close(machine: Machine, now: float) -> None:
+            self.closed = True
+            for entry in list(self._mirror.contracts.values()):
+                self._close_entry(machine, entry, now)
+            for link in self.links.values():
+                self._stop(link)
+            self.wake(self)
+
+        self.close_quietly(close)
+
+    def enter_link(self, link: Link, event: LinkUp) -> None:
+        """Make a link known to the machine, and give it its id."""
+
+        def enter(machine: Machine, now: float) -> None:
+            link.id = event.link = machine.new_link()
+            self.links[link.id] = link
+            self._absorb(machine.handle(event, now), now)
+            if self.closed:
+                self._stop(link)
+
+        self.call(enter)
+
+    def exit_link(self, link: Link) -> None:
+        """A link has ended; twice does no harm."""
+
+        def forget() -> None:
+            if self.links.pop(link.id, None) is not None:
+                link.ended()
+
+        def exit(machine: Machine, now: float) -> None:
+            forget()
+            self._absorb(machine.handle(LinkDown(link.id), now), now)
+
+        self.close_quietly(exit)
+        if self.cause is not None:
+            self.update(link, forget)
+
+    def add_timer(self, timer: Timer) -> None:
+        """Leave ticking to a timer; without any, whoever calls does what is due."""
+        self.call(lambda _machine, _now: self.timers.append(timer))
+
+    def remove_timer(self, timer: Timer) -> None:
+        """Undo `add_timer`."""
+        self.close_quietly(lambda _machine, _now: self.timers.remove(timer))
+
+    def say(self, level: int, text: str, *arguments: object) -> None:
+        """Have something logged. Only under the lock, where nothing else may log."""
+        self._outbox.append(_LogLine(level, text, *arguments))
+
+    def _stop(self, link: Link) -> None:
+        self._outbox.append(link.canceller)
+
+    def _absorb(self, effects: list[Effect], now: float) -> None:
+        """Take effects in; then see when the machine wants its next tick. Under the lock."""
+        self._mirror.absorb(effects)
+        deadline = self.deadline = self._machine.next_deadline()
+        if deadline is None:
+            self._backlog = False
+            return
+        self._backlog = deadline <= now and not self.timers
+        for timer in self.timers:
+            if deadline < timer.until:
+                self.wake(timer)

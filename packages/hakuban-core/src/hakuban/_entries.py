@@ -1,0 +1,97 @@
+"""What the shell of a node keeps of each contract: written under the node's lock, read from anywhere.
+
+Handles (what users hold) refer to entries, and never the other way round: so a handle that was forgotten is noticed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+
+from ._descriptors import ObjectDescriptor
+
+if TYPE_CHECKING:
+    from ._core.freshness import View
+    from ._descriptors import TagDescriptor
+
+__all__ = ["ContractEntry", "ExposeEntry", "ObserveEntry", "SinkEntry", "StreamEntry"]
+
+NOT_OPEN: Final = -1
+
+M = TypeVar("M", bound="StreamEntry | SinkEntry")
+
+
+class StreamEntry:
+    """An object as one observe contract sees it. `view` is the last one when the stream is closed.
+
+    `place` is where its changes are announced: a contract on one object is waited for as a whole.
+    """
+
+    __slots__ = ("closed", "descriptor", "id", "owner", "place", "view")
+
+    def __init__(
+        self, id: int, descriptor: ObjectDescriptor, owner: ObserveEntry, view: View | None
+    ) -> None:
+        self.id = id
+        self.descriptor = descriptor
+        self.owner = owner
+        self.place: object = owner if isinstance(owner.descriptor, ObjectDescriptor) else self
+        self.view = view
+        self.closed = False
+
+
+class SinkEntry:
+    """One assignment of an object to one expose contract."""
+
+    __slots__ = ("closed", "descriptor", "id", "owner")
+
+    def __init__(self, id: int, descriptor: ObjectDescriptor, owner: ExposeEntry) -> None:
+        self.id = id
+        self.descriptor = descriptor
+        self.owner = owner
+        self.closed = False
+
+
+class _Members(Generic[M]):
+    """A contract, and the objects it concerns in the order of their opening; `newest` is the last that was opened."""
+
+    __slots__ = ("closed", "descriptor", "id", "members", "newest")
+
+    def __init__(self, descriptor: ObjectDescriptor | TagDescriptor) -> None:
+        self.id = NOT_OPEN
+        self.descriptor = descriptor
+        self.closed = False
+        self.members: dict[ObjectDescriptor, M] = {}
+        self.newest: M | None = None
+
+    def add(self, member: M) -> None:
+        """An object has come."""
+        self.members[member.descriptor] = self.newest = member
+
+    def remove(self, member: M) -> None:
+        """An object has gone; maybe another life of it has begun already."""
+        if self.members.get(member.descriptor) is member:
+            del self.members[member.descriptor]
+
+
+class ObserveEntry(_Members[StreamEntry]):
+    """An observe contract and its streams."""
+
+    __slots__ = ()
+
+
+class ExposeEntry(_Members[SinkEntry]):
+    """An expose contract and its sinks.
+
+    `served` says that `serve` runs; `loops` are those over sinks that wait for the next one.
+    """
+
+    __slots__ = ("capacity", "loops", "served")
+
+    def __init__(self, descriptor: ObjectDescriptor | TagDescriptor, capacity: int) -> None:
+        super().__init__(descriptor)
+        self.capacity = capacity
+        self.served = False
+        self.loops: set[object] = set()
+
+
+ContractEntry: TypeAlias = ObserveEntry | ExposeEntry

@@ -1,0 +1,391 @@
+"""One link: a task that reads and a task that writes, between a transport's stream and the machine."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+import anyio
+from anyio.lowlevel import checkpoint
+from typing_extensions import override
+
+from ._core.events import LinkUp, Received
+from ._engine import PENDING, Pending
+from ._exceptions import LinkError, LinkTimeout, NodeBrokenError, PeerViolation
+from ._remotes import RemoteNode
+from ._turn import Turn
+from ._waiting import wait_for
+from ._waking import Canceller
+from ._wire import Limits, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._core.machine import Machine
+    from ._engine import Engine
+    from ._messages import Instruction
+    from ._remotes import Traffic
+    from .transport import MessageStream, TransportOptions
+
+__all__ = ["BROKEN", "Farewell", "Link", "LinkOwner"]
+
+BATCH: Final = 64 * 1024  # bytes after which a batch is sent
+PATIENCE: Final = 0.5  # seconds before a violator that may come back at once is told to go
+CLOSING: Final = 1.0  # seconds that a close may take
+CLOSING_CANCELLED: Final = 0.5
+OUR_TIMEOUT: Final = 6.0  # seconds of silence
+OTHER_TIMEOUT: Final = 20.0
+
+BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
+"""What a stream raises when its link is gone."""
+
+Farewell: TypeAlias = tuple[int, str]
+"""Close code and reason."""
+
+logger = logging.getLogger("hakuban")
+
+
+class LinkOwner(Protocol):
+    """Who wants to know about a link. Called under the lock."""
+
+    def established(self, remote: RemoteNode) -> None:
+        """The peer has said its name."""
+        ...
+
+    def lost(self, reason: Exception | None) -> None:
+        """The link has ended; without a reason, this side wanted it."""
+        ...
+
+
+class Link:
+    """A link from its being up to its end.
+
+    :ivar ready: whether the machine has something to send. Set under the lock.
+    :ivar fault: what the machine has against the peer. Set under the lock.
+    :ivar remote: the peer, once it has said its name. Set under the lock.
+    :ivar canceller: ends the link from any thread.
+    :ivar reason: why it ended; None before, and when it was cancelled.
+    """
+
+    __slots__ = (
+        "_dry",
+        "_engine",
+        "_finishing",
+        "_goodbye",
+        "_heard",
+        "_keep_alive_due",
+        "_left",
+        "_name",
+        "_options",
+        "_owner",
+        "_said",
+        "_scope",
+        "_session",
+        "_skips_told",
+        "_stream",
+        "_traffic",
+        "_upstream",
+        "canceller",
+        "fault",
+        "id",
+        "ready",
+        "reason",
+        "remote",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        stream: MessageStream,
+        options: TransportOptions,
+        *,
+        name: str,
+        goodbye: Farewell,
+        traffic: Traffic,
+        load_limit: Sequence[tuple[float, int]] | None = None,
+        owner: LinkOwner | None = None,
+    ) -> None:
+        """Make a link of the current task.
+
+        :param goodbye: what to close it with when it is cancelled, or left.
+        :param load_limit: of the connecting side; None makes it the listening one.
+        """
+        self._engine = engine
+        self._stream = stream
+        self._options = options
+        self._name = name
+        self._goodbye = goodbye
+        self._traffic = traffic
+        self._owner = owner
+        self._upstream = load_limit is not None
+        self._session = Session(
+            listening=not self._upstream,
+            name=name,
+            load_limit=load_limit or (),
+            limits=Limits(max_message=options.max_message),
+        )
+        self._scope = anyio.CancelScope()
+        self._dry = anyio.Event()
+        self._finishing = self._left = self._keep_alive_due = self._skips_told = False
+        self._heard = self._said = monotonic()
+        self.canceller = Canceller(self._scope)
+        self.id = -1
+        self.ready = False
+        self.fault: LinkError | None = None
+        self.remote: RemoteNode | None = None
+        self.reason: Exception | None = None
+
+    async def run(self) -> Exception | None:
+        """Read and write until the link ends, and close it. Raises nothing but cancellation.
+
+        :return: why it ended; None when this side has left, or the node was closed.
+        """
+        try:
+            with self._scope:
+                self._enter()
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._write)
+                    if not getattr(self._stream, "detects_silence", False):
+                        group.start_soon(self._watch)
+                    await self._read()
+                    self._scope.cancel()
+        except NodeBrokenError as error:
+            self._end(error)
+        finally:
+            self._engine.exit_link(self)
+            self._dry.set()
+            in_order = self._left or self.reason is not None
+            with anyio.move_on_after(CLOSING if in_order else CLOSING_CANCELLED, shield=True):
+                await self._close()
+        return self.reason
+
+    async def flush(self) -> None:
+        """Return when all that there is to say was sent, or the link has ended."""
+        self._finishing = True
+        self._engine.update(self, lambda: None)
+        await self._dry.wait()
+
+    def leave(self) -> None:
+        """End the link from this side, in good order."""
+        self._left = True
+        self._scope.cancel()
+
+    def named(self, name: str) -> None:
+        """The peer has said its name. Only under the lock."""
+        self.remote = RemoteNode(
+            self.id,
+            name,
+            self._remote_address(),
+            self._upstream,
+            getattr(self._stream, "identity", None),
+        )
+        if self._owner is not None:
+            self._owner.established(self.remote)
+
+    def ended(self) -> None:
+        """The facts of the link are void. Only under the lock, and once."""
+        if self._owner is not None:
+            self._owner.lost(self.reason)
+
+    def _enter(self) -> None:
+        self._engine.enter_link(
+            self,
+            LinkUp(
+                link=-1,
+                upstream=self._upstream,
+                local_name=self._name,
+                local_address=getattr(self._stream, "local_address", None) or "",
+                remote_address=self._remote_address(),
+            ),
+        )
+
+    def _remote_address(self) -> str:
+        return getattr(self._stream, "remote_address", None) or ""
+
+    def _end(self, reason: Exception) -> None:
+        """The link has ended: its facts are void from here on. The first reason holds."""
+        if self.reason is None:
+            self.reason = reason
+            self._engine.exit_link(self)
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        turn = Turn()
+        try:
+            while True:
+                messages = await self._stream.receive()
+                self._heard = turn.begin()
+                self._traffic.messages_in += len(messages)
+                for message in messages:
+                    self._traffic.bytes_in += len(message)
+                    for event in self._session.receive(message):
+                        self._engine.handle(Received(self.id, event))
+                        if self.fault is not None:
+                            raise self.fault
+                        if turn.over():
+                            await turn.give()
+                turn.end()
+        except PeerViolation as error:
+            self._end(error)
+            descriptor = "" if error.descriptor is None else f" ({error.descriptor})"
+            logger.warning(
+                "%s broke the protocol: %s%s; its link is closed", self, error, descriptor
+            )
+            if not getattr(self._stream, "peer_is_ours", False):
+                await self._discard()
+        except anyio.EndOfStream:
+            self._end(self._closed_by_peer())
+        except (LinkError, NodeBrokenError) as error:
+            self._end(error)
+        except BROKEN as error:
+            self._end(_lost(error))
+        except Exception as error:  # a transport's code: it must not end other links
+            self._end(error)
+            logger.exception("%s: its transport failed", self)
+
+    async def _discard(self) -> None:
+        """Throw away what comes from a peer that would be back at once, for a while."""
+        with anyio.move_on_after(PATIENCE):
+            try:
+                while True:
+                    await self._stream.receive()
+                    await checkpoint()
+            except (LinkError, *BROKEN):
+                await anyio.sleep_forever()
+
+    def _closed_by_peer(self) -> LinkError:
+        code = getattr(self._stream, "close_code", None)
+        reason = getattr(self._stream, "close_reason", None)
+        said = ": " + reason if reason else ""
+        return LinkError(f"the other side closed the link ({code or 'no code'}){said}", code=code)
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        turn = Turn()
+        batch = self._session.opening()
+        try:
+            while True:
+                if batch:
+                    await self._stream.send(batch)
+                    self._said = monotonic()
+                    self._traffic.messages_out += len(batch)
+                    self._traffic.bytes_out += sum(map(len, batch))
+                turn.begin()
+                batch = self._collect(turn)
+                if turn.over():
+                    await turn.give()
+                turn.end()
+                if not batch and not self.ready:
+                    if self._finishing:
+                        self._dry.set()
+                        return
+                    await wait_for(self._engine, self, self._poll)
+                    turn.taken()
+        except NodeBrokenError as error:
+            self._end(error)
+        except BROKEN as error:
+            self._end(_lost(error))
+        except Exception as error:  # a transport's code: it must not end other links
+            self._end(error)
+            logger.exception("%s: its transport failed", self)
+        self._scope.cancel()
+
+    def _poll(self) -> bool | Pending:
+        return True if self.ready or self._keep_alive_due or self._finishing else PENDING
+
+    def _collect(self, turn: Turn) -> list[bytes]:
+        """Give the next messages: about as many as fit into a batch, and into a turn."""
+        batch: list[bytes] = []
+        if self._keep_alive_due:
+            self._keep_alive_due = False
+            batch.append(self._session.keep_alive())
+        size = 0
+        self.ready = False
+        while True:
+            instruction = self._engine.call(self._next)
+            if instruction is None:
+                break
+            messages = self._session.encode(instruction)
+            batch += messages
+            size += sum(map(len, messages))
+            if size >= BATCH or turn.over():
+                self.ready = True  # there may be more, and the machine will not say so again
+                break
+        if self._session.skipped:
+            self._note_skipped()
+        return batch
+
+    def _next(self, machine: Machine, now: float) -> Instruction | None:
+        return machine.next_for(self.id, now)
+
+    def _note_skipped(self) -> None:
+        skipped = self._session.skipped
+        self._traffic.states_skipped += len(skipped)
+        if not self._skips_told:
+            self._skips_told = True
+            logger.warning(
+                "%s: a state of %d bytes was skipped, since the largest message is one of %d;"
+                " others of this link are not reported",
+                self,
+                skipped[0][1],
+                self._options.max_message,
+            )
+        skipped.clear()
+
+    # ---- signs of life ----------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Do what the transport does not: say something now and then, and end the link of a silent peer."""
+        keep_alive, timeout = self._options.keep_alive, self._options.timeout
+        if timeout is None:
+            ours = getattr(self._stream, "peer_is_ours", False)
+            timeout = OUR_TIMEOUT if ours else OTHER_TIMEOUT
+        asked = -keep_alive
+        while True:
+            now = monotonic()
+            if now >= self._heard + timeout:
+                self._end(LinkTimeout(timeout))
+                self._scope.cancel()
+                return
+            due = max(asked, min(self._heard, self._said)) + keep_alive
+            if now >= due:
+                asked = now
+                self._keep_alive_due = True
+                self._engine.update(self, lambda: None)
+                due = now + keep_alive
+            await anyio.sleep(min(due, self._heard + timeout) - now)
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    async def _close(self) -> None:
+        """Close the stream, with a word that says why."""
+        try:
+            await self._stream.aclose(*self._farewell())
+        except BROKEN:
+            pass  # it was gone already
+        except Exception:  # a transport's code: it must not end other links
+            logger.exception("%s: its transport failed to close", self)
+
+    def _farewell(self) -> Farewell:
+        if self._engine.cause is not None:
+            return 1011, "internal error"
+        if isinstance(self.reason, PeerViolation):
+            return self.reason.code, self.reason.reason
+        if isinstance(self.reason, LinkTimeout):
+            return 1001, str(self.reason)
+        return self._goodbye
+
+    @override
+    def __str__(self) -> str:
+        address = self._remote_address() or "an unknown address"
+        name = f"{self.remote.name} at " if self.remote is not None else ""
+        return f"{name}{address}"
+
+
+def _lost(error: Exception) -> LinkError:
+    lost = LinkError(str(error) or "the link was lost")
+    lost.__cause__ = error
+    return lost

@@ -1,0 +1,90 @@
+"""The listening side."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ._links import Link
+from ._options import split_url
+from ._plugins import authorizer, find_transport
+from ._remotes import Listener, Traffic
+from ._timer import ticking
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ._engine import Engine
+    from ._options import TransportArguments
+    from ._remotes import RemoteNode
+    from .transport import MessageStream, Transport, TransportOptions
+
+__all__ = ["listen"]
+
+GOING_AWAY = (1001, "the listener is closing")
+
+
+class _Acceptor:
+    """Runs a link for each stream that a transport has accepted."""
+
+    __slots__ = ("_engine", "_links", "_name", "_options")
+
+    def __init__(self, engine: Engine, options: TransportOptions, name: str) -> None:
+        self._engine = engine
+        self._links: dict[Link, None] = {}
+        self._options = options
+        self._name = name
+
+    async def accept(self, stream: MessageStream) -> None:
+        """Run one link. Raises nothing but cancellation."""
+        link = Link(
+            self._engine,
+            stream,
+            self._options,
+            name=self._name,
+            goodbye=GOING_AWAY,
+            traffic=Traffic(),
+        )
+        self._engine.update(self, lambda: self._links.update({link: None}))
+        try:
+            await link.run()
+        finally:
+            self._engine.update(self, lambda: self._links.pop(link))
+
+    def remotes(self) -> list[RemoteNode]:
+        """Give the peers that have said their names."""
+        remotes = self._engine.read(lambda: [link.remote for link in self._links])
+        return [remote for remote in remotes if remote is not None]
+
+
+@asynccontextmanager
+async def listen(
+    engine: Engine,
+    url: str,
+    *,
+    name: str | None,
+    default_name: str,
+    transport: Transport | None,
+    arguments: TransportArguments,
+) -> AsyncIterator[Listener]:
+    """See `LocalNode.listen`."""
+    scheme, bare, said = split_url(url)
+    if arguments.get("authorize") is None:
+        arguments = {**arguments, "authorize": authorizer()}
+    options = said.transport_options(**arguments)
+    transport = transport or find_transport(scheme)
+    acceptor = _Acceptor(engine, options, name or said.name or default_name)
+    # An exception of the body, or that nobody can listen there, would leave the task groups as an ExceptionGroup: so
+    # it goes around them. One of `serve` once it listens is a fault of the transport, and cancels the body.
+    failure: Exception | None = None
+    async with ticking(engine), anyio.create_task_group() as group:
+        try:
+            bound = await group.start(transport.serve, bare, options, acceptor.accept)
+            yield Listener(bound, acceptor.remotes)
+        except Exception as error:  # noqa: BLE001  # raised again below
+            failure = error
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

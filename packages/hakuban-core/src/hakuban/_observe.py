@@ -1,0 +1,136 @@
+"""Observing: the wish to see the states of one object, or of all objects of a tag."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from typing_extensions import override
+
+from ._contracts import Contract
+from ._descriptors import ObjectDescriptor, TagDescriptor
+from ._streams import ObjectStateStream, StateReader
+from ._waiting import MemberCursor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from ._engine import Engine
+    from ._entries import ObserveEntry, StreamEntry
+    from ._states import Content, ObjectState, Version
+
+__all__ = ["ObjectObserve", "TagObserve"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class ObjectObserve(Contract, StateReader[T_co]):
+    """The wish to see the states of one object; made by `LocalNode.object(...).observe()`.
+
+    From its making until `close` somebody able to is asked to produce the object. See `StateReader` for reading
+    and looping; a loop ends only when the contract or the node is closed::
+
+        with node.object(["weather"], {"city": "Poznań"}).observe() as weather:
+            async for state in weather:
+                print(state.data, state.synchronized)
+    """
+
+    __slots__ = ("_decode",)
+
+    _entry: ObserveEntry
+
+    def __init__(
+        self, engine: Engine, entry: ObserveEntry, decode: Callable[[Content], T_co]
+    ) -> None:
+        super().__init__(engine, entry)
+        self._decode = decode
+
+    @property
+    def descriptor(self) -> ObjectDescriptor:
+        """The object."""
+        descriptor = self._entry.descriptor
+        assert isinstance(descriptor, ObjectDescriptor)
+        return descriptor
+
+    @override
+    def _over(self) -> bool:
+        return self._entry.closed
+
+    @override
+    def _place(self) -> object:
+        return self._entry
+
+    @override
+    def _stream(self) -> StreamEntry | None:
+        return self._entry.newest
+
+    @override
+    def _ends_with(self, entry: StreamEntry) -> bool:
+        return False
+
+
+class TagObserve(Contract, Generic[T_co]):
+    """The wish to see the states of all objects that carry a tag; made by `LocalNode.tag(...).observe()`.
+
+    It has each of these objects produced by somebody able to, but makes no object exist: that takes a contract on the
+    object itself, here or elsewhere. Looping over the contract, with `async for` in a task or `for` in a thread
+    without event loop, gives a stream for each object, once for each of its lives::
+
+        with node.tag("weather").observe() as weathers:
+            async for stream in weathers:
+                task_group.start_soon(show, stream)
+
+    The reading methods are thread-safe and never wait.
+    """
+
+    __slots__ = ("_decode",)
+
+    _entry: ObserveEntry
+
+    def __init__(
+        self, engine: Engine, entry: ObserveEntry, decode: Callable[[Content], T_co]
+    ) -> None:
+        super().__init__(engine, entry)
+        self._decode = decode
+
+    @property
+    def descriptor(self) -> TagDescriptor:
+        """The tag."""
+        descriptor = self._entry.descriptor
+        assert isinstance(descriptor, TagDescriptor)
+        return descriptor
+
+    def object_descriptors(self) -> frozenset[ObjectDescriptor]:
+        """Give the objects that exist now."""
+        return self._engine.read(lambda: frozenset(self._entry.members))
+
+    def object_state(self, descriptor: ObjectDescriptor) -> ObjectState[T_co] | None:
+        """Give the current state of one object; None before the first one, or if the object does not exist."""
+        stream = self._stream(descriptor)
+        return None if stream is None else stream.object_state()
+
+    def object_data(self, descriptor: ObjectDescriptor) -> T_co | None:
+        """Give the decoded value of one object; None before the first one, or if the object does not exist.
+
+        :raises DeserializationError: the data are not what the type or serializer of the contract expects.
+        """
+        stream = self._stream(descriptor)
+        return None if stream is None else stream.object_data()
+
+    def object_version(self, descriptor: ObjectDescriptor) -> Version | None:
+        """Give the version of one object; None before the first state, or if the object does not exist."""
+        stream = self._stream(descriptor)
+        return None if stream is None else stream.object_version()
+
+    def __aiter__(self) -> AsyncIterator[ObjectStateStream[T_co]]:
+        return MemberCursor(self._engine, self._entry, self._make)
+
+    def __iter__(self) -> Iterator[ObjectStateStream[T_co]]:
+        return MemberCursor(self._engine, self._entry, self._make)
+
+    def _stream(self, descriptor: ObjectDescriptor) -> ObjectStateStream[T_co] | None:
+        entry = self._entry.members.get(descriptor)
+        return None if entry is None else self._make(entry)
+
+    def _make(self, entry: StreamEntry) -> ObjectStateStream[T_co]:
+        return ObjectStateStream(self._engine, entry, self._decode, self)

@@ -1,0 +1,275 @@
+"""The other sides of links, and the state of a connection, as users see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from typing_extensions import override
+
+from ._engine import PENDING, Pending
+from ._waiting import ENDED, Cursor, Ended, wait_for, wait_for_blocking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._engine import Engine
+    from .transport import Identity
+
+__all__ = [
+    "Connection",
+    "ConnectionCounters",
+    "ConnectionState",
+    "ConnectionStatus",
+    "Listener",
+    "RemoteNode",
+    "Traffic",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteNode:
+    """The node on the other side of a link.
+
+    :ivar id: the number of the link; links of a node are numbered in the order of their making.
+    :ivar name: the name that the node gave itself.
+    :ivar address: its address, text for people.
+    :ivar upstream: whether this side connected to it, and not the other way round.
+    :ivar identity: who it is, as an authorising plugin of the listening side says; None without one.
+    """
+
+    id: int
+    name: str
+    address: str
+    upstream: bool
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatus:
+    """One state of a `Connection`.
+
+    :ivar up: whether there is an established link.
+    :ivar remote: the node on the other side while up, else None.
+    :ivar error: why there is no link; None while up, and before the first attempt has failed.
+    :ivar attempts: attempts that have failed since there was a link.
+    """
+
+    up: bool = False
+    remote: RemoteNode | None = None
+    error: Exception | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionCounters:
+    """What a `Connection` has carried since its block was entered, all links together.
+
+    :ivar messages_in: messages received.
+    :ivar messages_out: messages sent.
+    :ivar bytes_in: bytes of the messages received, without what the transport adds.
+    :ivar bytes_out: bytes of the messages sent.
+    :ivar reconnects: links established after the first one.
+    :ivar states_skipped: states that were not sent, because their message would have been too large.
+    """
+
+    messages_in: int
+    messages_out: int
+    bytes_in: int
+    bytes_out: int
+    reconnects: int
+    states_skipped: int
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Counts, for one link or several; `ConnectionCounters` says of what."""
+
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    states_skipped: int = 0
+
+
+class ConnectionState:
+    """What a connector knows of its connection. Changed under the lock of the node, read from anywhere."""
+
+    __slots__ = ("closed", "engine", "last_error", "links", "status", "traffic", "url")
+
+    def __init__(self, engine: Engine, url: str) -> None:
+        self.engine = engine
+        self.url = url
+        self.status = ConnectionStatus()
+        self.last_error: Exception | None = None
+        self.links = 0
+        self.traffic = Traffic()
+        self.closed = False
+
+    def established(self, remote: RemoteNode) -> None:
+        """The link is up, or the other side has another name. Only under the lock."""
+        if not self.status.up:
+            self.links += 1
+        self.status = ConnectionStatus(up=True, remote=remote)
+        self.engine.wake(self)
+
+    def lost(self, error: Exception | None) -> None:
+        """A link was lost, or could not be made; without an error, this side wanted it. Only under the lock."""
+        attempts = 0 if self.status.up else self.status.attempts + 1
+        if error is not None:
+            self.last_error = error
+        self.status = ConnectionStatus(error=error, attempts=attempts)
+        self.engine.wake(self)
+
+    def close(self) -> None:
+        """There will be no link any more."""
+
+        def change() -> None:
+            self.closed = True
+            self.status = ConnectionStatus(error=self.status.error, attempts=self.status.attempts)
+
+        self.engine.update(self, change)
+
+    def poll_up(self) -> bool | Pending | Ended:
+        if self.closed:
+            return ENDED
+        return True if self.status.up else PENDING
+
+    def poll_status(self, seen: ConnectionStatus | None) -> ConnectionStatus | Pending | Ended:
+        if self.closed:
+            return ENDED
+        return PENDING if self.status is seen else self.status
+
+
+class Connection:
+    """The upstream link of a node, while it is up and while it is not: what `LocalNode.connect` gives.
+
+    It mends itself: a lost link is made again, contracts are announced and states flow again. Thread-safe.
+    """
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: ConnectionState) -> None:
+        self._state = state
+
+    @property
+    def url(self) -> str:
+        """Where it leads, without user and password."""
+        return self._state.url
+
+    @property
+    def up(self) -> bool:
+        """Whether there is an established link."""
+        return self._state.status.up
+
+    @property
+    def remote(self) -> RemoteNode | None:
+        """The node on the other side; None while there is no link."""
+        return self._state.status.remote
+
+    @property
+    def remote_name(self) -> str | None:
+        """The name of the node on the other side; None while there is no link."""
+        remote = self._state.status.remote
+        return None if remote is None else remote.name
+
+    @property
+    def last_error(self) -> Exception | None:
+        """Why the last link was lost, or the last attempt failed; None if that never happened."""
+        return self._state.last_error
+
+    @property
+    def counters(self) -> ConnectionCounters:
+        """What was carried so far."""
+        traffic = self._state.traffic
+        return ConnectionCounters(
+            messages_in=traffic.messages_in,
+            messages_out=traffic.messages_out,
+            bytes_in=traffic.bytes_in,
+            bytes_out=traffic.bytes_out,
+            reconnects=max(0, self._state.links - 1),
+            states_skipped=traffic.states_skipped,
+        )
+
+    async def wait_up(self) -> None:
+        """Wait until there is an established link. Use `anyio.fail_after` for a time limit.
+
+        :raises anyio.ClosedResourceError: the block of the connection was left, or the node closed.
+        """
+        state = self._state
+        _expect_open(await wait_for(state.engine, state, state.poll_up))
+
+    def wait_up_sync(self, timeout: float | None = None) -> None:
+        """Block this thread until there is an established link.
+
+        :param timeout: seconds to wait at most, or None.
+        :raises TimeoutError: there was none in that time.
+        :raises anyio.ClosedResourceError: the block of the connection was left, or the node closed.
+        :raises RuntimeError: an event loop runs in this thread.
+        """
+        state = self._state
+        _expect_open(
+            wait_for_blocking(state.engine, state, state.poll_up, timeout, "await wait_up()")
+        )
+
+    def statuses(self) -> Statuses:
+        """Loop, with `async for` or `for`, over the present status and each later one, until the block is left.
+
+        What came in between while nobody looked is skipped.
+        """
+        return Statuses(self._state)
+
+    @override
+    def __repr__(self) -> str:
+        return f"<Connection {self.url} {'up' if self.up else 'down'}>"
+
+
+class Listener:
+    """What `LocalNode.listen` gives: where the node listens, and who has come. Thread-safe."""
+
+    __slots__ = ("_remotes", "_url")
+
+    def __init__(self, url: str, remotes: Callable[[], list[RemoteNode]]) -> None:
+        self._url = url
+        self._remotes = remotes
+
+    @property
+    def url(self) -> str:
+        """The URL to connect to, with the real port."""
+        return self._url
+
+    @property
+    def peers(self) -> tuple[RemoteNode, ...]:
+        """The nodes that are connected to this listener now, in the order of their coming."""
+        return tuple(self._remotes())
+
+    @override
+    def __repr__(self) -> str:
+        return f"<Listener {self._url}>"
+
+
+class Statuses(Cursor[ConnectionStatus]):
+    """A loop over the statuses of a connection."""
+
+    __slots__ = ("_seen", "_state")
+
+    def __init__(self, state: ConnectionState) -> None:
+        super().__init__(state.engine, state)
+        self._state = state
+        self._seen: ConnectionStatus | None = None
+
+    @override
+    def _poll(self) -> ConnectionStatus | Pending | Ended:
+        return self._state.poll_status(self._seen)
+
+    @override
+    def _take(self, item: Any) -> ConnectionStatus:
+        self._seen = item
+        status: ConnectionStatus = item
+        return status
+
+
+def _expect_open(outcome: object) -> None:
+    if outcome is ENDED:
+        raise anyio.ClosedResourceError

@@ -1,0 +1,178 @@
+"""Values to bytes and back: JSON, MessagePack, and bytes as they are."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import msgspec
+from typing_extensions import override
+
+from ._exceptions import DeserializationError, SerializationError, WrongFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ._states import Format
+
+__all__ = ["JSON", "MESSAGE_PACK", "RAW", "CodecSerializer", "RawSerializer", "Serializer"]
+
+T = TypeVar("T")
+
+
+class Serializer(Protocol):
+    """Turns values into the data of states, and back. Called outside all locks, from any thread.
+
+    Whatever it raises reaches the caller of `set_object_data`, or the reader of `ObjectState.data`, as it is; the
+    errors named here are those that the serializers of this package raise.
+    """
+
+    def serialize(self, value: Any, /) -> tuple[Format, bytes]:
+        """Encode a value.
+
+        :return: the stack of encodings, outermost last, and the bytes.
+        :raises SerializationError: the value cannot be encoded; nothing is published then.
+        """
+        ...
+
+    def deserialize(self, format: Format, data: bytes, type: type[T], /) -> T:
+        """Decode the data of a state.
+
+        :param format: the stack of encodings of `data`, outermost last.
+        :param type: the type that the observer asked for; `typing.Any` for whatever the bytes say.
+        :raises WrongFormatError: the outermost encoding is not one that this serializer reads.
+        :raises DeserializationError: the bytes do not decode to this type.
+        """
+        ...
+
+
+def _inner(names: Iterable[str]) -> Format:
+    if isinstance(names, str):
+        raise TypeError(f"a format is a list of names: write [{names!r}]")
+    return tuple(names)
+
+
+class RawSerializer:
+    """Bytes as they are: `bytes`, `bytearray` or `memoryview` in, `bytes` of states of any format out."""
+
+    __slots__ = ("_format",)
+
+    def __init__(self, format: Format = ()) -> None:
+        self._format = format
+
+    def with_format(self, format: Iterable[str]) -> RawSerializer:
+        """Give a serializer that declares this stack of encodings, outermost last, for bytes encoded elsewhere."""
+        return RawSerializer(_inner(format))
+
+    def serialize(self, value: Any, /) -> tuple[Format, bytes]:
+        """Take bytes. See `Serializer.serialize`."""
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise SerializationError(type(value), "RAW takes bytes")
+        return self._format, bytes(value)
+
+    def deserialize(self, format: Format, data: bytes, type: type[T], /) -> T:
+        """Give the bytes; the only types are `bytes` and `Any`. See `Serializer.deserialize`."""
+        wanted: object = type
+        if wanted not in (bytes, Any):
+            raise DeserializationError(
+                format, f"RAW gives bytes, not {wanted}; observe with another serializer"
+            )
+        result: Any = data
+        return result  # type: ignore[no-any-return]  # T is bytes or Any
+
+    @override
+    def __repr__(self) -> str:
+        return f"RAW.with_format({list(self._format)})" if self._format else "RAW"
+
+
+class CodecSerializer:
+    """An encoding by msgspec, with its name as the outermost one. Decodes to any type that msgspec knows."""
+
+    __slots__ = ("_decoder", "_encode", "_format", "_name")
+
+    def __init__(
+        self,
+        name: str,
+        encode: Callable[[Any], bytes],
+        decoder: Callable[[Any], Callable[[bytes], Any]],
+        inner: Format = (),
+    ) -> None:
+        self._name = name
+        self._encode = encode
+        self._decoder = decoder
+        self._format = (*inner, name)
+
+    def with_format(self, inner: Iterable[str]) -> CodecSerializer:
+        """Give a serializer that declares names of the application's own under this encoding, for example ["weather"]."""
+        return CodecSerializer(self._name, self._encode, self._decoder, _inner(inner))
+
+    def serialize(self, value: Any, /) -> tuple[Format, bytes]:
+        """Encode a value of any type that msgspec knows. See `Serializer.serialize`."""
+        try:
+            data = self._encode(value)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise SerializationError(type(value), str(error)) from error
+        return self._format, data
+
+    def deserialize(self, format: Format, data: bytes, type: type[T], /) -> T:
+        """Decode a state whose outermost encoding is this one. See `Serializer.deserialize`."""
+        if format[-1:] != (self._name,):
+            raise WrongFormatError(format, self._name)
+        try:
+            value: T = self._decoder(type)(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise DeserializationError(format, str(error)) from error
+        return value
+
+    @override
+    def __repr__(self) -> str:
+        return f"<{self._name} serializer, format {list(self._format)}>"
+
+
+def _encode_json(value: Any) -> bytes:
+    data = msgspec.json.encode(value)
+    # msgspec writes NaN and Infinity as null; other peers would read something else than was meant
+    if b"null" in data and not _finite(msgspec.to_builtins(value)):
+        raise ValueError("NaN and Infinity are not JSON")
+    return data
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_finite, value))
+    return True
+
+
+def _cached(decoder: Callable[[Any], Any]) -> Callable[[Any], Callable[[bytes], Any]]:
+    """Keep the decoders of types that were asked for before; types that cannot be hashed get a new one each time."""
+
+    @lru_cache(256)
+    def kept(type: Any) -> Callable[[bytes], Any]:
+        decode: Callable[[bytes], Any] = decoder(type).decode
+        return decode
+
+    def find(type: Any) -> Callable[[bytes], Any]:
+        try:
+            return kept(type)
+        except TypeError:
+            decode: Callable[[bytes], Any] = decoder(type).decode
+            return decode
+
+    return find
+
+
+JSON: Final = CodecSerializer("JSON", _encode_json, _cached(msgspec.json.Decoder))
+"""Strict JSON, format ("JSON",): no NaN or Infinity, no numbers out of range, no lone surrogates. What 0.8 peers speak."""
+
+MESSAGE_PACK: Final = CodecSerializer(
+    "MessagePack", msgspec.msgpack.encode, _cached(msgspec.msgpack.Decoder)
+)
+"""MessagePack, format ("MessagePack",)."""
+
+RAW: Final = RawSerializer()
+"""Bytes in, bytes out, format (). `RAW.with_format(["JSON"])` declares what the bytes are."""

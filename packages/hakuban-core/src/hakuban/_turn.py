@@ -1,0 +1,44 @@
+"""Fairness among the tasks of an event loop."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Final
+
+from anyio.lowlevel import checkpoint
+
+__all__ = ["Turn"]
+
+TURN: Final = 0.002  # seconds of work after which the other tasks have a turn
+
+
+class Turn:
+    """How long a task has worked since the others had a turn, as far as it knows."""
+
+    __slots__ = ("_began", "_spent")
+
+    def __init__(self) -> None:
+        self._spent = self._began = 0.0
+
+    def begin(self) -> float:
+        """Work begins; give the time."""
+        self._began = monotonic()
+        return self._began
+
+    def over(self) -> bool:
+        """Say whether it is time to let others work."""
+        return monotonic() - self._began + self._spent > TURN
+
+    def end(self) -> None:
+        """Work ends; whether the others have a turn now is not known."""
+        self._spent += monotonic() - self._began
+
+    async def give(self) -> None:
+        """Let the others have a turn; work goes on after it."""
+        await checkpoint()
+        self._spent = 0.0
+        self._began = monotonic()
+
+    def taken(self) -> None:
+        """The others have had a turn."""
+        self._spent = 0.0

@@ -1,0 +1,285 @@
+"""The connecting side: one upstream link at a time, made again whenever it is lost."""
+
+from __future__ import annotations
+
+import logging
+import random
+from contextlib import asynccontextmanager
+from functools import partial
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from ._engine import PENDING, Pending
+from ._exceptions import (
+    AlreadyConnectedError,
+    InvalidURLError,
+    LinkError,
+    PeerViolation,
+    PluginError,
+    Refused,
+)
+from ._links import BROKEN, Link
+from ._options import redacted, split_url
+from ._plugins import find_transport
+from ._remotes import Connection, ConnectionState
+from ._timer import ticking
+from ._waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from ._engine import Engine
+    from ._options import TransportArguments
+    from ._remotes import RemoteNode
+    from .transport import MessageStream, Transport, TransportOptions
+
+__all__ = ["Backoff", "connect"]
+
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 0.75
+LONGEST_LATER: Final = 5.0
+LATER: Final = 60.0  # seconds of an outage after which pauses may become longer
+GOOD: Final = 1.0  # seconds a link has to last to count as one
+FLUSH: Final = 1.0
+CLOSE: Final = 1.5  # seconds: more than a link allows itself
+
+logger = logging.getLogger("hakuban")
+
+
+class Backoff:
+    """How long to wait before the next attempt.
+
+    :param jitter: gives numbers from 0 to 1, so that many nodes do not come back in step.
+    """
+
+    __slots__ = ("_began", "_jitter", "_pause")
+
+    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
+        self._jitter = jitter
+        self._pause = FIRST_PAUSE
+        self._began: float | None = None
+
+    def next(self, now: float) -> float:
+        """An attempt has failed; give seconds to wait."""
+        if self._began is None:
+            self._began = now
+        longest = LONGEST_PAUSE if now - self._began < LATER else LONGEST_LATER
+        pause = min(self._pause, longest)
+        self._pause = min(2 * self._pause, LONGEST_LATER)
+        return pause * (0.5 + 0.5 * self._jitter())
+
+    def reset(self) -> None:
+        """A link was good for a while: the outage is over."""
+        self._pause = FIRST_PAUSE
+        self._began = None
+
+
+@asynccontextmanager
+async def connect(
+    engine: Engine,
+    url: str,
+    *,
+    name: str | None,
+    default_name: str,
+    transport: Transport | None,
+    wait: bool,
+    load_limit: Sequence[tuple[float, int]] | None,
+    arguments: TransportArguments,
+) -> AsyncIterator[Connection]:
+    """See `LocalNode.connect`."""
+    scheme, bare, said = split_url(url)
+    options = said.transport_options(**arguments)
+    transport = transport or find_transport(scheme)
+    name = name or said.name or default_name
+    points = tuple(sorted(said.load_limit if load_limit is None else load_limit))
+    state = ConnectionState(engine, redacted(bare))
+    _claim(engine, state.url)
+    # An exception of the body would leave the task groups as an ExceptionGroup, although no other task of theirs
+    # raises any: so it goes around them.
+    failure: Exception | None = None
+    try:
+        async with ticking(engine), anyio.create_task_group() as group:
+            connector = _Connector(state, transport, bare, options, name, points, patient=not wait)
+            group.start_soon(connector.run)
+            try:
+                if wait:
+                    await connector.wait_first()
+                yield Connection(state)
+            except Exception as error:  # noqa: BLE001  # raised again below
+                failure = error
+            await connector.leave()
+            group.cancel_scope.cancel()
+    finally:
+        state.close()
+        engine.upstream_url = None
+    if failure is not None:
+        raise failure
+
+
+def _claim(engine: Engine, url: str) -> None:
+    def claim() -> str | None:
+        if engine.upstream_url is None:
+            engine.upstream_url = url
+            return None
+        return engine.upstream_url
+
+    other = engine.read(claim)
+    if other is not None:
+        raise AlreadyConnectedError(other)
+
+
+class _Connector:
+    """Keeps the node connected."""
+
+    def __init__(
+        self,
+        state: ConnectionState,
+        transport: Transport,
+        url: str,
+        options: TransportOptions,
+        name: str,
+        load_limit: Sequence[tuple[float, int]],
+        *,
+        patient: bool,
+    ) -> None:
+        self._state = state
+        self._engine = state.engine
+        self._transport = transport
+        self._url = url
+        self._options = options
+        self._name = name
+        self._load_limit = load_limit
+        self._patient = patient  # nothing is fatal: nobody waits for the first link
+        self._link: Link | None = None
+        self._fatal: Exception | None = None
+        self._leaving = False
+        self._ended = anyio.Event()
+        self._backoff = Backoff()
+        self._outage_told = self._recovery_told = False
+        self._up_since: float | None = None
+
+    async def wait_first(self) -> None:
+        """Wait for the first established link; raise what makes waiting useless."""
+        await wait_for(self._engine, self._state, self._poll_first)
+        if self._fatal is not None:
+            raise self._fatal
+        if self._state.closed:
+            raise anyio.ClosedResourceError
+
+    def _poll_first(self) -> bool | Pending:
+        state = self._state
+        if state.links or state.closed or self._fatal is not None:
+            return True
+        return PENDING
+
+    async def leave(self) -> None:
+        """Send what there is to send, and end the link; bounded."""
+        self._leaving = True
+        link = self._link
+        if link is None:
+            return
+        with anyio.move_on_after(FLUSH):
+            await link.flush()
+        link.leave()
+        with anyio.move_on_after(CLOSE):
+            await self._ended.wait()
+
+    async def run(self) -> None:
+        """Make link after link."""
+        try:
+            while True:
+                error = await self._attempt()
+                made, self._link = self._link is not None, None
+                if self._leaving or error is None or self._over():
+                    return
+                self._judge(error)
+                if self._fatal is not None:
+                    return
+                if not made:
+                    self._engine.update(self._state, partial(self._state.lost, error))
+                await anyio.sleep(self._backoff.next(monotonic()))
+        finally:
+            self._state.close()
+            self._ended.set()
+
+    def _over(self) -> bool:
+        return self._engine.closed or self._engine.cause is not None
+
+    async def _attempt(self) -> Exception | None:
+        """Make a link, and give the reason of its end; None if this side wanted it."""
+        self._up_since = None
+        try:
+            async with self._transport.connect(self._url, self._options) as stream:
+                self._read_clock(stream)
+                self._link = Link(
+                    self._engine,
+                    stream,
+                    self._options,
+                    name=self._name,
+                    goodbye=(1000, ""),
+                    traffic=self._state.traffic,
+                    load_limit=self._load_limit,
+                    owner=self,
+                )
+                return await self._link.run()
+        except Exception as error:  # noqa: BLE001  # a transport's code: `_judge` sorts out what it is
+            return _single(error)
+
+    def _read_clock(self, stream: MessageStream) -> None:
+        clock = getattr(stream, "peer_clock", None)
+        if clock is not None:
+            self._engine.clock_offset = clock - time_ns()
+
+    def established(self, remote: RemoteNode) -> None:
+        """Hear from a link. Under the lock."""
+        if self._up_since is None:
+            self._up_since = monotonic()
+            if self._outage_told and not self._recovery_told:
+                self._recovery_told = True
+                self._engine.say(logging.INFO, "connected to %s", self._state.url)
+        self._state.established(remote)
+
+    def lost(self, reason: Exception | None) -> None:
+        """Hear from a link. Under the lock."""
+        self._state.lost(reason)
+
+    def _judge(self, error: Exception) -> None:
+        """Draw the consequences of a link that was lost, or not made."""
+        was_up = self._up_since is not None
+        if self._up_since is not None and monotonic() - self._up_since >= GOOD:
+            self._backoff.reset()
+            self._outage_told = self._recovery_told = False
+        if not (self._patient or self._state.links) and _is_final(error):
+            self._fatal = error
+        if self._fatal is None and not self._outage_told:
+            self._outage_told = True
+            what = "lost the link to" if was_up else "cannot connect to"
+            logger.warning(
+                "%s %s: %s; trying again until it works",
+                what,
+                self._state.url,
+                error,
+                exc_info=None if _is_known(error) else error,
+            )
+
+
+def _is_known(error: Exception) -> bool:
+    return isinstance(error, (LinkError, *BROKEN, InvalidURLError, PluginError))
+
+
+def _is_final(error: Exception) -> bool:
+    """Say whether trying again cannot help."""
+    if isinstance(error, Refused):
+        return not error.retry
+    if isinstance(error, PeerViolation):
+        return True  # a peer that was never understood speaks another protocol
+    return not isinstance(error, (LinkError, *BROKEN))
+
+
+def _single(error: Exception) -> Exception:
+    """Take one exception out of the groups that a transport's task groups have put it into."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

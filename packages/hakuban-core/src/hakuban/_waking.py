@@ -1,0 +1,273 @@
+"""Waking whoever waits: tasks of asyncio, uvloop and trio, and blocked threads, from any thread and any signal handler.
+
+Waking a task of another loop goes through that loop's own thread-safe door, and never waits for it: two loops that
+wake each other cannot block each other. (anyio's calls from threads wait for the other side to have run.)
+Here, and nowhere else, this package speaks to the backends.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from _thread import allocate_lock, get_ident
+from abc import ABC, abstractmethod
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    import anyio
+    import trio
+
+__all__ = ["Canceller", "TaskWaiter", "ThreadWaiter", "Waiter", "in_event_loop", "new_task_waiter"]
+
+
+class Waiter(Protocol):
+    """Somebody who waits. To wake it twice, or when it waits no more, does no harm."""
+
+    def wake(self) -> None:
+        """Wake it up; from any thread, without waiting."""
+        ...
+
+
+class ThreadWaiter:
+    """A blocked thread."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        # a bare lock, since its release may interrupt its acquire: a Condition could deadlock with a signal handler
+        self._lock = allocate_lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # released already
+            self._lock.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Block for at most `timeout` seconds (-1 for ever); say whether somebody woke this thread."""
+        return self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+
+
+class _Home(ABC):
+    """One event loop as seen from one thread. Keeps at most one wake-up on its way to the loop."""
+
+    __slots__ = ("_on_its_way", "_pending", "_thread")
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
+        self._pending: deque[Callable[[], None]] = deque()
+        self._on_its_way = False
+
+    def run(self, function: Callable[[], None]) -> None:
+        """Run a function on the loop: now if the caller is one of its tasks, else soon."""
+        if get_ident() == self._thread and self._in_task():
+            function()
+            return
+        self._pending.append(function)
+        if self._on_its_way:
+            return
+        try:
+            self._on_its_way = True
+            self._call_soon(self._flush)
+        except RuntimeError:
+            self._on_its_way = False
+            self._pending.clear()  # the loop is closed: nobody waits there any more
+        except BaseException:
+            self._on_its_way = (
+                False  # a KeyboardInterrupt; whether or not it is, the next one asks again
+            )
+            raise
+
+    def _flush(self) -> None:
+        # taken down before looking: whoever appends after the last look sends a new wake-up
+        self._on_its_way = False
+        while self._pending:
+            self._pending.popleft()()
+
+    @abstractmethod
+    def _in_task(self) -> bool:
+        """Say whether a task of this loop is running: in a signal handler that interrupts the loop's sleep it is not."""
+
+    @abstractmethod
+    def _call_soon(self, function: Callable[[], None]) -> None: ...
+
+    @abstractmethod
+    def waiter(self) -> TaskWaiter:
+        """Make a waiter for the current task."""
+
+
+class TaskWaiter(ABC):
+    """A suspended task."""
+
+    __slots__ = ("_home",)
+
+    def __init__(self, home: _Home) -> None:
+        self._home = home
+
+    def wake(self) -> None:
+        self._home.run(self._fire)
+
+    @abstractmethod
+    def _fire(self) -> None: ...
+
+    @abstractmethod
+    async def wait(self) -> None:
+        """Suspend the task that made this waiter until it is woken."""
+
+
+class _AsyncioHome(_Home):
+    __slots__ = ("_current_task", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        import asyncio
+
+        super().__init__()
+        self.loop = loop
+        self._current_task = asyncio.current_task
+
+    @override
+    def _in_task(self) -> bool:
+        return self._current_task(self.loop) is not None
+
+    @override
+    def _call_soon(self, function: Callable[[], None]) -> None:
+        self.loop.call_soon_threadsafe(function)
+
+    @override
+    def waiter(self) -> TaskWaiter:
+        return _AsyncioWaiter(self)
+
+
+class _AsyncioWaiter(TaskWaiter):
+    __slots__ = ("_future",)
+
+    def __init__(self, home: _AsyncioHome) -> None:
+        super().__init__(home)
+        self._future: asyncio.Future[None] = home.loop.create_future()
+
+    @override
+    def _fire(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    @override
+    async def wait(self) -> None:
+        await self._future
+
+
+class _TrioHome(_Home):
+    __slots__ = ("_lowlevel", "_token")
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        import trio
+
+        super().__init__()
+        self._lowlevel = trio.lowlevel
+        self._token = token
+
+    @override
+    def _in_task(self) -> bool:
+        return self._lowlevel.in_trio_task()
+
+    @override
+    def _call_soon(self, function: Callable[[], None]) -> None:
+        self._token.run_sync_soon(function)
+
+    @override
+    def waiter(self) -> TaskWaiter:
+        return _TrioWaiter(self)
+
+
+class _TrioWaiter(TaskWaiter):
+    __slots__ = ("_asleep", "_lowlevel", "_task", "_woken")
+
+    def __init__(self, home: _TrioHome) -> None:
+        super().__init__(home)
+        self._lowlevel = home._lowlevel  # noqa: SLF001  # of the same module
+        self._task = self._lowlevel.current_task()
+        self._asleep = self._woken = False
+
+    @override
+    def _fire(self) -> None:
+        self._woken = True
+        if self._asleep:
+            self._asleep = False
+            self._lowlevel.reschedule(self._task)
+
+    @override
+    async def wait(self) -> None:
+        if not self._woken:
+            self._asleep = True
+            await self._lowlevel.wait_task_rescheduled(self._give_up)
+
+    def _give_up(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+        self._asleep = False
+        succeeded: trio.lowlevel.Abort = self._lowlevel.Abort.SUCCEEDED
+        return succeeded
+
+
+class Canceller:
+    """A cancel scope of the current task's loop, to be cancelled from anywhere."""
+
+    __slots__ = ("_home", "_scope")
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self._home = _current_home()
+        self._scope = scope
+
+    def wake(self) -> None:
+        self._home.run(self._scope.cancel)
+
+
+class _Local(threading.local):
+    home: _AsyncioHome | _TrioHome | None = None
+    key: object = None
+
+
+_local = _Local()
+
+
+def new_task_waiter() -> TaskWaiter:
+    """Make a waiter for the current task.
+
+    :raises RuntimeError: no event loop runs in this thread.
+    """
+    return _current_home().waiter()
+
+
+def _current_home() -> _Home:
+    trio_lowlevel = sys.modules.get("trio.lowlevel")
+    key: Any
+    if trio_lowlevel is not None and trio_lowlevel.in_trio_task():
+        key = trio_lowlevel.current_trio_token()
+        if _local.key is not key:
+            _local.key, _local.home = key, _TrioHome(key)
+    else:
+        import asyncio
+
+        key = asyncio.get_running_loop()
+        if _local.key is not key:
+            _local.key, _local.home = key, _AsyncioHome(key)
+    assert _local.home is not None
+    return _local.home
+
+
+def in_event_loop() -> bool:
+    """Say whether an event loop runs in this thread, so that it must not block."""
+    trio_lowlevel = sys.modules.get("trio.lowlevel")
+    if trio_lowlevel is not None and trio_lowlevel.in_trio_run():
+        return True
+    asyncio_events = sys.modules.get("asyncio.events")
+    if asyncio_events is None:
+        return False
+    try:
+        asyncio_events.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,92 @@
+"""Links for programs without an event loop: one thread of this process runs one for all of them.
+
+    node = hakuban.LocalNode()
+    with hakuban.sync.connect(node, "ws://127.0.0.1:3001"):
+        with node.object(["weather"], {"city": "Poznań"}).observe() as weather:
+            for state in weather:
+                print(state.data)
+
+The thread starts with the first block and ends with the last one; it keeps no process alive.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from anyio.from_thread import BlockingPortalProvider
+from typing_extensions import Unpack
+
+from ._waking import in_event_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from ._node import LocalNode
+    from ._options import TransportArguments
+    from ._remotes import Connection, Listener
+    from .transport import Transport
+
+__all__ = ["connect", "listen"]
+
+_T = TypeVar("_T")
+
+_loop_thread = BlockingPortalProvider()
+
+
+def _after_fork() -> None:
+    global _loop_thread  # noqa: PLW0603  # the thread did not come along
+    _loop_thread = BlockingPortalProvider()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def connect(
+    node: LocalNode,
+    url: str,
+    *,
+    transport: Transport | None = None,
+    wait: bool = True,
+    name: str | None = None,
+    load_limit: Sequence[tuple[float, int]] | None = None,
+    **options: Unpack[TransportArguments],
+) -> AbstractContextManager[Connection]:
+    """Do what `LocalNode.connect` does, as a plain `with` block; see there for parameters and errors.
+
+    :raises RuntimeError: an event loop runs in this thread.
+    """
+    return _blocking(
+        node.connect(
+            url, transport=transport, wait=wait, name=name, load_limit=load_limit, **options
+        ),
+        "async with node.connect(...)",
+    )
+
+
+def listen(
+    node: LocalNode,
+    url: str,
+    *,
+    transport: Transport | None = None,
+    name: str | None = None,
+    **options: Unpack[TransportArguments],
+) -> AbstractContextManager[Listener]:
+    """Do what `LocalNode.listen` does, as a plain `with` block; see there for parameters and errors.
+
+    :raises RuntimeError: an event loop runs in this thread.
+    """
+    return _blocking(
+        node.listen(url, transport=transport, name=name, **options), "async with node.listen(...)"
+    )
+
+
+@contextmanager
+def _blocking(block: AbstractAsyncContextManager[_T], spelling: str) -> Iterator[_T]:
+    if in_event_loop():
+        raise RuntimeError(f"this would block the event loop of this thread; write `{spelling}`")
+    with _loop_thread as portal, portal.wrap_async_context_manager(block) as entered:
+        yield entered
