@@ -1,0 +1,269 @@
+"""The HTTP that opens a WebSocket, on both sides. Pure; wsproto and h11 do the grammar."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from wsproto import ConnectionType
+from wsproto.events import AcceptConnection, RejectConnection, Request
+from wsproto.extensions import PerMessageDeflate
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from hakuban.transport import Refused
+
+from ._deflate import Deflater, Inflater
+from ._frames import FrameReader, FrameWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hakuban.transport import TransportOptions
+
+    from ._urls import Endpoint
+
+SUBPROTOCOL = "hakuban.0.8"
+
+MAX_HEAD = 32 * 1024
+MAX_HEADERS = 128
+
+_END_OF_HEAD = b"\r\n\r\n"
+_REQUEST_LINE = re.compile(rb"([A-Z]+) [!-~]+ HTTP/1\.[01]\r\n")
+# How the first line of a head may begin; there is no use in waiting for the rest of anything else.
+REQUEST = re.compile(rb"[A-Z]{1,16}(?: [!-~]*(?: [HTP/1.0\r]*)?)?")
+RESPONSE = re.compile(rb"H(?:T(?:T(?:P(?:/(?:1(?:\.[\x20-\xff\r]*)?)?)?)?)?)?")
+_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
+# The transport's own, which options may not set; and what names and values may be made of.
+_OWN_HEADER = re.compile(r"host|connection|upgrade|sec-websocket-.*", re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?")
+
+
+@dataclass(slots=True)
+class Agreement:
+    """What both sides agreed on.
+
+    :ivar ours: whether the other side knows our sub-protocol.
+    :ivar deflate: the parameters of permessage-deflate, or None.
+    :ivar peer_clock: what the listening side stated as Unix time in nanoseconds, or None.
+    """
+
+    ours: bool
+    deflate: PerMessageDeflate | None = None
+    peer_clock: int | None = None
+
+    def codec(self, *, listening: bool, max_message: int) -> tuple[FrameReader, FrameWriter]:
+        """The frame layer of the side that listens, or of the one that connected."""
+        deflater = inflater = None
+        if (agreed := self.deflate) is not None:
+            client = (agreed.client_max_window_bits, agreed.client_no_context_takeover)
+            server = (agreed.server_max_window_bits, agreed.server_no_context_takeover)
+            sends, receives = (server, client) if listening else (client, server)
+            deflater = Deflater(sends[0], reset=sends[1])
+            inflater = Inflater(reset=receives[1], max_message=max_message)
+        return (
+            FrameReader(masked=listening, max_message=max_message, inflater=inflater),
+            FrameWriter(masked=not listening, deflater=deflater),
+        )
+
+
+class HTTPAnswer(Exception):
+    """A request is answered, and not with an upgrade.
+
+    :ivar status: the status code.
+    :ivar body: one line of text.
+    """
+
+    def __init__(self, status: int, body: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+        self.status = status
+        self.body = body
+        self._headers = tuple(headers)
+        super().__init__(f"{status} {body}")
+
+    def encode(self) -> bytes:
+        """The response; the connection is to be closed after it."""
+        body = f"{self.body}\n".encode()
+        lines = [
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in self._headers),
+        ]
+        return "\r\n".join(lines).encode("ascii") + _END_OF_HEAD + body
+
+
+class Head:
+    """Collects the head of a message, and no more than 32 KiB of it.
+
+    :param first_line: what its first line has to begin like: REQUEST or RESPONSE.
+    :ivar rest: what came after the head.
+    """
+
+    def __init__(self, first_line: re.Pattern[bytes]) -> None:
+        self._first_line = first_line
+        self._data = bytearray()
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take in bytes; returns the head once it is whole.
+
+        :raises HTTPAnswer: 400, it is none; 431, it is too long or has too many headers.
+        """
+        searched = max(0, len(self._data) - len(_END_OF_HEAD))
+        self._data += data
+        end = self._data.find(_END_OF_HEAD, searched)
+        size = len(self._data) if end < 0 else end + len(_END_OF_HEAD)
+        if not self._first_line.fullmatch(self._data[:MAX_HEAD].partition(b"\n")[0]):
+            raise HTTPAnswer(400, "not HTTP/1.1")
+        if size > MAX_HEAD:
+            raise HTTPAnswer(431, f"head over {MAX_HEAD} bytes")
+        if end < 0:
+            return None
+        head = bytes(self._data[:size])
+        if head.count(b"\r\n") - 2 > MAX_HEADERS:
+            raise HTTPAnswer(431, f"more than {MAX_HEADERS} headers")
+        self.rest = bytes(self._data[size:])
+        return head
+
+
+class ServerHandshake:
+    """The listening side: one request, whose head has come in.
+
+    :ivar path: the target, as it was sent.
+    :ivar headers: its headers by name in lower case.
+    :raises HTTPAnswer: it asks for no WebSocket, or wrongly.
+    """
+
+    def __init__(self, head: bytes) -> None:
+        line = _REQUEST_LINE.match(head)
+        if line is None:
+            raise HTTPAnswer(400, "not an HTTP/1.1 request")
+        if line[1] != b"GET":
+            raise HTTPAnswer(405, "only GET is served here", [("Allow", "GET")])
+        if _UPGRADE.search(head) is None:
+            raise HTTPAnswer(200, "hakuban ok")
+        self._http = H11Handshake(ConnectionType.SERVER)
+        try:
+            self._http.receive_data(head)
+            request = next(self._http.events(), None)
+        except RemoteProtocolError as error:
+            raise _rejection(error) from None
+        except ValueError as error:  # text that is not ASCII where only ASCII may be
+            raise HTTPAnswer(400, f"bad header: {type(error).__name__}") from None
+        if not isinstance(request, Request):
+            raise HTTPAnswer(400, "not a WebSocket request")
+        self._request = request
+        self.path = request.target
+        self.headers = _header_map(request)
+
+    def accept(self, now: int, *, compression: bool) -> tuple[Agreement, bytes]:
+        """Agree; returns the response too.
+
+        :param now: Unix time in nanoseconds, to be stated to the other side.
+        :param compression: whether to accept permessage-deflate.
+        """
+        ours = SUBPROTOCOL in self._request.subprotocols
+        extra_headers = [(b"Hakuban-Time", str(now).encode())]
+        subprotocol = SUBPROTOCOL if ours else None
+        deflate = PerMessageDeflate()
+        try:
+            response = self._http.send(
+                AcceptConnection(
+                    subprotocol=subprotocol,
+                    extensions=[deflate] if compression else [],
+                    extra_headers=extra_headers,
+                )
+            )
+        except ValueError:
+            # The offer has parameters that are no numbers: an extension that is not understood is declined.
+            deflate = PerMessageDeflate()
+            response = self._http.send(
+                AcceptConnection(subprotocol=subprotocol, extra_headers=extra_headers)
+            )
+        return Agreement(ours, deflate if deflate.enabled() else None), response
+
+
+class ClientHandshake:
+    """The connecting side.
+
+    :raises ValueError: a header of the options cannot be sent.
+    """
+
+    def __init__(self, endpoint: Endpoint, options: TransportOptions) -> None:
+        self._http = H11Handshake(ConnectionType.CLIENT)
+        target = endpoint.target
+        self.request = self._http.send(
+            Request(
+                host=endpoint.authority,
+                target=target if target.startswith("/") else f"/{target}",
+                subprotocols=[SUBPROTOCOL],
+                extensions=[PerMessageDeflate()] if options.compression else [],
+                extra_headers=_raw_headers(options.headers),
+            )
+        )
+
+    def finish(self, head: bytes, rest: bytes) -> Agreement:
+        """Read the response.
+
+        :param rest: what came behind its head; a refusal has its reason there.
+        :raises Refused: the answer is no, or no answer at all.
+        """
+        try:
+            self._http.receive_data(head)
+            event = next(self._http.events(), None)
+        except (RemoteProtocolError, LocalProtocolError, ValueError) as error:
+            raise Refused(f"no WebSocket there: {error}", retry=False) from None
+        if isinstance(event, RejectConnection):
+            raise _refusal(event.status_code, rest)
+        if not isinstance(event, AcceptConnection):
+            raise Refused("no WebSocket there: no response", retry=False)
+        deflate = event.extensions[0] if event.extensions else None
+        assert deflate is None or isinstance(deflate, PerMessageDeflate)
+        return Agreement(event.subprotocol == SUBPROTOCOL, deflate, _clock(event))
+
+
+def _rejection(error: RemoteProtocolError) -> HTTPAnswer:
+    status, headers = 400, []
+    if isinstance(error.event_hint, RejectConnection):
+        status = error.event_hint.status_code
+        headers = [(name.decode(), value.decode()) for name, value in error.event_hint.headers]
+    return HTTPAnswer(status, str(error), headers)
+
+
+def _header_map(request: Request) -> dict[str, str]:
+    headers = {"host": request.host}
+    for raw_name, raw_value in request.extra_headers:
+        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Headers as bytes; what is wrong with one is said without its value, which may be a secret."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"header {name!r} is not what HTTP can carry")
+        if _OWN_HEADER.fullmatch(name):
+            raise ValueError(f"header {name!r} is the transport's own")
+    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def _refusal(status: int, body: bytes) -> Refused:
+    line = body[:200].partition(b"\n")[0].decode("ascii", "replace").strip()
+    reason = "".join(character for character in line if character.isprintable())
+    # A redirect or a page of another server will not become a WebSocket by trying again; a server's error may pass.
+    return Refused(
+        f"HTTP {status}" + (f": {reason}" if reason else ""),
+        retry=status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
+
+
+def _clock(event: AcceptConnection) -> int | None:
+    for name, value in event.extra_headers:
+        if name.lower() == b"hakuban-time" and re.fullmatch(rb"[0-9]{1,19}", value):
+            return min(int(value), 2**63 - 1)
+    return None

@@ -1,0 +1,228 @@
+"""The listening side: an accept loop that survives, and one task for each connection."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from hakuban.transport import ConnectionRequest, Refused
+
+from ._channel import Channel, TLSChannel
+from ._handshake import REQUEST, Head, HTTPAnswer, ServerHandshake
+from ._liveness import Liveness
+from ._sockets import address_text, set_options
+from ._stream import WebSocketStream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from anyio.abc import TaskGroup
+
+    from hakuban.transport import Identity, MessageStream, TransportOptions
+
+    from ._sockets import Address
+    from ._urls import Endpoint
+
+logger = logging.getLogger("hakuban.ws")
+
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE_SECONDS = 0.1
+_LOG_SECONDS = 10.0
+# Connections taken from the kernel before the loop gets its turn.
+_ACCEPTS_PER_TURN = 64
+_MAX_CONNECTIONS = 10_000
+_SPARE_DESCRIPTORS = 64
+_FAREWELL_SECONDS = 1.0
+
+
+class Listener:
+    """Accepts connections on some sockets.
+
+    :param endpoint: what the sockets are bound to.
+    :param handler: run for each established stream; it owns the stream.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+    ) -> None:
+        self._endpoint = endpoint
+        self._options = options
+        self._handler = handler
+        self._liveness = Liveness()
+        self._limit = options.max_connections or default_max_connections()
+        self._closed = False
+        self._connections = 0
+        self._scopes: set[anyio.CancelScope] = set()
+        self._log_again = 0.0
+
+    async def run(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve until cancelled; then close the sockets first, and the connections after that."""
+        async with anyio.create_task_group() as connections:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._liveness.run)
+                    for sock in sockets:
+                        tasks.start_soon(self._accept, sock, connections)
+            finally:
+                self._closed = True
+                for sock in sockets:
+                    sock.close()
+                for scope in self._scopes:
+                    scope.cancel()
+
+    async def _accept(self, listening: socket.socket, connections: TaskGroup) -> None:
+        while True:
+            await anyio.wait_readable(listening)
+            try:
+                for _ in range(_ACCEPTS_PER_TURN):
+                    sock, address = listening.accept()
+                    self._admit(sock, address, connections)
+            except (BlockingIOError, ConnectionAbortedError):
+                continue
+            except OSError as error:
+                if error.errno not in _NO_DESCRIPTORS:
+                    raise
+                self._log_pause(error)
+                await anyio.sleep(_PAUSE_SECONDS)
+
+    def _admit(self, sock: socket.socket, address: Address, connections: TaskGroup) -> None:
+        if self._connections < self._limit:
+            self._connections += 1
+            connections.start_soon(self._serve_one, sock, address)
+            return
+        with sock, contextlib.suppress(OSError):  # it may have gone already
+            if not self._endpoint.secure:
+                sock.setblocking(False)
+                sock.send(HTTPAnswer(503, "too many connections", [("Retry-After", "1")]).encode())
+                sock.shutdown(socket.SHUT_WR)
+
+    def _log_pause(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now >= self._log_again:
+            self._log_again = now + _LOG_SECONDS
+            logger.warning("%s accepts nobody for now: %s", self._endpoint, error.strerror)
+
+    async def _serve_one(self, sock: socket.socket, address: Address) -> None:
+        peer = address_text(address)
+        try:
+            # Shielded, so that connections outlive the listening sockets: whoever is sent away must not come
+            # right back in.
+            with sock, anyio.CancelScope(shield=True) as scope:
+                if self._closed:
+                    return
+                self._scopes.add(scope)
+                try:
+                    stream = await self._establish(sock, peer)
+                    if stream is not None:
+                        await self._handle(stream, peer)
+                finally:
+                    self._scopes.discard(scope)
+        finally:
+            self._connections -= 1
+
+    async def _handle(self, stream: WebSocketStream, peer: str) -> None:
+        code, reason = 1001, "the listener is closed"
+        try:
+            await self._handler(stream)
+            code, reason = 1000, ""
+        except Exception:
+            logger.exception("the handler of %s failed", peer)
+            code, reason = 1011, "internal error"
+        finally:
+            with anyio.CancelScope(shield=True):  # a second time, if the handler did as it should
+                await stream.aclose(code, reason)
+
+    async def _establish(self, sock: socket.socket, peer: str) -> WebSocketStream | None:
+        """Do the handshakes; None when they came to nothing."""
+        try:
+            with anyio.fail_after(self._options.handshake_timeout):
+                set_options(sock, nodelay=self._options.nodelay)
+                channel = self._channel(sock)
+                await channel.handshake()
+                try:
+                    return await self._upgrade(channel, peer)
+                except HTTPAnswer as answer:
+                    logger.debug("%s: answered %s", peer, answer)
+                    channel.write(answer.encode())
+                    await channel.flush()
+            with anyio.move_on_after(_FAREWELL_SECONDS):
+                await channel.end()
+        except TimeoutError:
+            logger.debug("%s: no handshake in time", peer)
+        except OSError as error:
+            logger.debug("%s: handshake failed: %s", peer, error)
+        return None
+
+    def _channel(self, sock: socket.socket) -> Channel:
+        if not self._endpoint.secure:
+            return Channel(sock)
+        assert self._options.ssl is not None
+        return TLSChannel(sock, self._options.ssl, server_hostname=None)
+
+    async def _upgrade(self, channel: Channel, peer: str) -> WebSocketStream:
+        head = Head(REQUEST)
+        while True:
+            data = await channel.read()
+            if not data:
+                raise ConnectionResetError("closed before a request")
+            request = head.feed(data)
+            if request is not None:
+                break
+        handshake = ServerHandshake(request)
+        identity = self._authorize(handshake, channel, peer)
+        agreement, response = handshake.accept(
+            time.time_ns(), compression=self._options.compression
+        )
+        channel.write(response)
+        await channel.flush()
+        stream = WebSocketStream(
+            channel, agreement, self._liveness, self._options, listening=True, received=head.rest
+        )
+        stream.identity = identity
+        return stream
+
+    def _authorize(
+        self, handshake: ServerHandshake, channel: Channel, peer: str
+    ) -> Identity | None:
+        """Turn away pages of other origins, and whom the authorising plugin does not like."""
+        origin = handshake.headers.get("origin")
+        if origin is not None and origin not in self._options.allow_origins:
+            raise HTTPAnswer(403, "this origin is not allowed here")
+        if self._options.authorize is None:
+            return None
+        try:
+            return self._options.authorize(
+                ConnectionRequest(
+                    url=str(self._endpoint),
+                    path=handshake.path,
+                    headers=handshake.headers,
+                    remote_address=peer,
+                    tls_subject=channel.tls_subject,
+                )
+            )
+        except Refused as refusal:
+            raise HTTPAnswer(403, refusal.reason) from None
+        except Exception:  # a plugin that fails lets nobody in, and stops nobody else
+            logger.exception("hakuban_authorize failed for %s", peer)
+            raise HTTPAnswer(500, "internal error") from None
+
+
+def default_max_connections() -> int:
+    """10,000, or what the limit on open files leaves."""
+    try:
+        import resource
+    except ImportError:  # no such limit on Windows
+        return _MAX_CONNECTIONS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return max(1, min(_MAX_CONNECTIONS, soft - _SPARE_DESCRIPTORS))

@@ -1,0 +1,173 @@
+"""TCP sockets: connecting, binding, options. All of them are non-blocking."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from anyio.abc import TaskGroup
+
+Address: TypeAlias = "tuple[str, int] | tuple[str, int, int, int]"
+
+# Unsent bytes above which the kernel calls a socket full. Without it the newest value waits behind 50 to 150 kB.
+_NOTSENT_LOWAT_BYTES = 16 * 1024
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+if _NOTSENT_LOWAT is None and sys.platform == "linux":
+    _NOTSENT_LOWAT = 25  # Python names it since 3.12
+
+_IN_PROGRESS = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK})
+_NO_SUCH_FAMILY = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+# Seconds after which the next address of a host is tried beside the last one (RFC 8305).
+_HEAD_START = 0.25
+_BACKLOG = 2048
+
+
+def address_text(address: Address) -> str:
+    """An address as people write it: 127.0.0.1:3001, [::1]:3001."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def set_options(sock: socket.socket, *, nodelay: bool) -> None:
+    """Prepare a connected socket for small messages in time; what a platform does not know is left out."""
+    sock.setblocking(False)
+    if nodelay:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if _NOTSENT_LOWAT is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _NOTSENT_LOWAT_BYTES)
+
+
+async def open_socket(host: str, port: int) -> socket.socket:
+    """Connect to the first address of a host that answers.
+
+    :raises OSError: none does.
+    """
+    addresses = await _resolve(host, port, 0)
+    attempts = _Attempts()
+    try:
+        async with anyio.create_task_group() as tasks:
+            for family, address in addresses:
+                over = anyio.Event()
+                tasks.start_soon(attempts.run, tasks, family, address, over)
+                with anyio.move_on_after(_HEAD_START):
+                    await over.wait()
+    except BaseException:
+        if attempts.connected is not None:
+            attempts.connected.close()
+        raise
+    if attempts.connected is None:
+        raise attempts.failure(host, port)
+    return attempts.connected
+
+
+class _Attempts:
+    """The attempts to connect to one host; the first to succeed ends the others."""
+
+    def __init__(self) -> None:
+        self.connected: socket.socket | None = None
+        self._errors: list[OSError] = []
+
+    async def run(self, tasks: TaskGroup, family: int, address: Address, over: anyio.Event) -> None:
+        try:
+            sock = await _connect(family, address)
+        except OSError as error:
+            self._errors.append(error)
+        else:
+            if self.connected is None:
+                self.connected = sock
+                tasks.cancel_scope.cancel()
+            else:
+                sock.close()
+        finally:
+            over.set()
+
+    def failure(self, host: str, port: int) -> OSError:
+        if len(self._errors) == 1:
+            return self._errors[0]
+        reasons = "; ".join(str(error) for error in self._errors)
+        return OSError(f"cannot connect to {host} port {port}: {reasons}")
+
+
+async def _connect(family: int, address: Address) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        code = sock.connect_ex(address)
+        if code in _IN_PROGRESS:
+            await anyio.wait_writable(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, f"{os.strerror(code)}: {address_text(address)}")
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def bind_sockets(host: str, port: int) -> list[socket.socket]:
+    """Listen on each address of a host; a family that this machine does not have is left out.
+
+    :param port: with 0, the first address gets a free port and the others the same one where they can.
+    :raises OSError: an address cannot be bound.
+    """
+    addresses = await _resolve(host, port, socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, address in addresses:
+            try:
+                sockets.append(
+                    _bind(family, address, sockets[0].getsockname()[1] if sockets else port)
+                )
+            except OSError as error:
+                taken = error.errno == errno.EADDRINUSE and port == 0 and sockets
+                if not taken and error.errno not in _NO_SUCH_FAMILY:
+                    raise
+                missing = error
+        if not sockets and missing is not None:
+            raise missing
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bind(family: int, address: Address, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if os.name == "posix":
+            # A restarted listener must not wait for old connections; elsewhere this would share the port.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address[0], port, *address[2:]))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        code = error.errno or 0
+        raise OSError(code, f"{os.strerror(code)}: {address_text(address)}") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _resolve(host: str, port: int, flags: int) -> list[tuple[int, Address]]:
+    try:
+        # Numbers need no name server, and no thread.
+        found: Iterable[Any] = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICHOST
+        )
+    except socket.gaierror:
+        found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))

@@ -1,0 +1,317 @@
+"""One established WebSocket as a stream of messages."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from hakuban.transport import LinkTimeout, PeerViolation
+
+from ._frames import CLOSE, PING, PONG, close_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hakuban.transport import Identity, TransportOptions
+
+    from ._channel import Channel
+    from ._handshake import Agreement
+    from ._liveness import Liveness
+
+# Seconds of silence that end a link. A flooding node of the crate can starve its own socket for seconds.
+TIMEOUT_OURS = 6.0
+TIMEOUT_OTHERS = 20.0
+
+_FLUSH_SECONDS = 1.0
+_LINGER_SECONDS = 0.5
+# Seconds until control frames that found the socket full are tried again.
+_RETRY_SECONDS = 0.1
+# Sends that may go by without giving the loop a turn: a turn costs as much as a small send.
+_SENDS_PER_TURN = 16
+_CODE_ABNORMAL = 1006
+
+
+class WebSocketStream:
+    """A message stream over one WebSocket: `hakuban.transport.MessageStream` says what it does.
+
+    Pings, pongs and the Close frame go out between the fragments of messages: by the sender when there is one at
+    work, else by whoever finds them due, without waiting. So the reader never waits for the socket to take
+    something - two nodes that flood each other would wait for ever - and never more than one ping, the answer to
+    the newest ping and a Close wait to be sent.
+
+    :param agreement: what the handshake came to.
+    :param listening: whether the other side connected to us.
+    :param received: what came in behind the handshake.
+    :ivar local_address: text for people.
+    :ivar remote_address: text for people.
+    :ivar close_code: how the other side closed, once `receive` has raised; 1006 when it just went.
+    :ivar close_reason: what it said then.
+    :ivar detects_silence: True.
+    :ivar peer_is_ours: whether the other side knows the sub-protocol `hakuban.0.8`.
+    :ivar peer_clock: Unix time in nanoseconds that the listening side stated at connect.
+    :ivar identity: who the other side is, when an authorising plugin said so.
+    """
+
+    detects_silence = True
+
+    __slots__ = (
+        "__weakref__",
+        "_channel",
+        "_check_at",
+        "_close_answer",
+        "_close_sent",
+        "_closed",
+        "_end",
+        "_keep_alive",
+        "_last_words",
+        "_liveness",
+        "_ping_due",
+        "_pinged",
+        "_pong",
+        "_reader",
+        "_sending",
+        "_sends",
+        "_timeout",
+        "_writer",
+        "close_code",
+        "close_reason",
+        "identity",
+        "local_address",
+        "peer_clock",
+        "peer_is_ours",
+        "remote_address",
+    )
+
+    def __init__(
+        self,
+        channel: Channel,
+        agreement: Agreement,
+        liveness: Liveness,
+        options: TransportOptions,
+        *,
+        listening: bool,
+        received: bytes,
+    ) -> None:
+        self._channel = channel
+        self._reader, self._writer = agreement.codec(
+            listening=listening, max_message=options.max_message
+        )
+        if received:
+            self._reader.feed(received)
+        self._liveness = liveness
+        self._keep_alive = options.keep_alive
+        default_timeout = TIMEOUT_OURS if agreement.ours else TIMEOUT_OTHERS
+        self._timeout = default_timeout if options.timeout is None else options.timeout
+        self._closed = False  # by us
+        self._end: Exception | None = None  # what receive raises from now on
+        self._last_words: tuple[int, str] | tuple[None, None] = (None, None)
+        self._sending = False  # stays True after a send that failed or was cancelled
+        self._sends = 0
+        self._pong: bytes | None = None  # payloads that wait to be sent
+        self._close_answer: bytes | None = None
+        self._ping_due = False
+        self._pinged = channel.last_sent
+        self._close_sent = False
+        self.local_address, self.remote_address = channel.addresses()
+        self.close_code: int | None = None
+        self.close_reason: str | None = None
+        self.peer_is_ours = agreement.ours
+        self.peer_clock = agreement.peer_clock
+        self.identity: Identity | None = None
+        self._check_at = time.monotonic() + min(self._keep_alive, self._timeout)
+        liveness.watch(self, self._check_at)
+
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        """Send a batch in order; on return the operating system has all of it."""
+        if self._closed:
+            raise anyio.ClosedResourceError
+        if self._sending or self._end is not None:
+            raise anyio.BrokenResourceError
+        self._sending = True
+        channel = self._channel
+        try:
+            for unit in self._writer.units(messages):
+                if self._control_due:
+                    channel.write(self._control_frames())
+                channel.write(unit)
+                if not channel.flush_nowait():
+                    self._sends = 0
+                    await channel.flush()
+        except anyio.ClosedResourceError:
+            if self._closed:
+                raise
+            raise anyio.BrokenResourceError from None
+        except OSError as error:
+            raise anyio.BrokenResourceError from error
+        self._sending = False
+        if self._control_due:
+            self._send_control()
+        self._sends += 1
+        if self._sends == _SENDS_PER_TURN:
+            self._sends = 0
+            await checkpoint()
+
+    async def receive(self, /) -> Sequence[bytes]:
+        """Give the next messages."""
+        waited = False
+        while True:
+            if self._closed:
+                raise anyio.ClosedResourceError
+            if self._end is not None:
+                self.close_code, self.close_reason = self._last_words
+                raise self._end.with_traceback(None)
+            messages = self._parse()
+            if messages:
+                if not waited:
+                    await checkpoint()  # a flood must leave the loop its turn
+                return messages
+            if self._end is None and self._reader.starved:
+                await self._read()
+            else:
+                await checkpoint()
+            waited = True
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Say goodbye for at most 1.5 s, and close.
+
+        :param code: the code of the Close frame.
+        :param reason: its reason, cut to 123 bytes.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with anyio.CancelScope(shield=True):
+                self._channel.interrupt()
+                await (
+                    checkpoint()
+                )  # whoever waited on the socket has to let go of it before we wait
+                if not isinstance(self._end, anyio.BrokenResourceError):
+                    with contextlib.suppress(OSError):
+                        await self._say_goodbye(code, reason)
+        finally:
+            self._channel.close()
+
+    def check(self, now: float) -> float | None:
+        """Send a ping or end the link when that is due; called by `Liveness`."""
+        # Where a retry came in between, the entry it overtook is not needed any more.
+        if self._closed or self._end is not None or now < self._check_at:
+            return None
+        channel = self._channel
+        silent_until = channel.last_received + self._timeout
+        if now >= silent_until:
+            if not channel.has_unread():
+                self._finish(LinkTimeout(self._timeout))
+                channel.interrupt()
+                return None
+            # The other side lives; it is our user who does not read.
+            silent_until = now + _RETRY_SECONDS
+        idle_since = min(channel.last_received, channel.last_sent)
+        ping_at = max(self._pinged, idle_since) + self._keep_alive
+        if now >= ping_at:
+            self._pinged = now
+            self._ping_due = True
+            ping_at = now + self._keep_alive
+        self._check_at = min(ping_at, silent_until)
+        if not self._sending and self._flush_control():
+            self._check_at = now + _RETRY_SECONDS
+        return self._check_at
+
+    def _parse(self) -> list[bytes]:
+        reader = self._reader
+        try:
+            messages = reader.messages()
+        except PeerViolation as violation:
+            self._finish(violation)
+            return []
+        if reader.ping is not None:
+            self._pong, reader.ping = reader.ping, None
+            self._send_control()
+        if reader.close is not None:
+            self._last_words = reader.close
+            self._close_answer = close_payload(reader.close[0], "")
+            self._finish(anyio.EndOfStream())
+            self._send_control()
+        return messages
+
+    async def _read(self) -> None:
+        try:
+            data = await self._channel.read()
+        except anyio.ClosedResourceError:
+            return  # interrupted: the caller looks at why
+        except OSError as error:
+            lost = anyio.BrokenResourceError(str(error))
+            lost.__cause__ = error
+            self._lose(lost)
+        else:
+            if data:
+                self._reader.feed(data)
+            else:
+                self._lose(anyio.BrokenResourceError("the connection ended without a Close frame"))
+
+    def _lose(self, error: anyio.BrokenResourceError) -> None:
+        self._last_words = (_CODE_ABNORMAL, "")
+        self._finish(error)
+
+    def _finish(self, end: Exception) -> None:
+        """Let `receive` raise this from now on; the first one counts."""
+        if self._end is None:
+            self._end = end
+
+    @property
+    def _control_due(self) -> bool:
+        return self._ping_due or self._pong is not None or self._close_answer is not None
+
+    def _control_frames(self) -> bytes:
+        frames = b""
+        if self._pong is not None:
+            frames = self._writer.control(PONG, self._pong)
+            self._pong = None
+        if self._ping_due:
+            frames += self._writer.control(PING, b"")
+            self._ping_due = False
+        if self._close_answer is not None:
+            frames += self._writer.control(CLOSE, self._close_answer)
+            self._close_answer = None
+            self._close_sent = True
+        return frames
+
+    def _send_control(self) -> None:
+        """Send the control frames that are due, soon; a sender at work does it itself."""
+        if not self._sending and self._flush_control():
+            retry_at = time.monotonic() + _RETRY_SECONDS
+            if retry_at < self._check_at:
+                self._check_at = retry_at
+                self._liveness.watch(self, retry_at)
+
+    def _flush_control(self) -> bool:
+        """Send them as far as the socket takes them now; returns whether it is stuck."""
+        channel = self._channel
+        try:
+            if not channel.flush_nowait():
+                return True
+            if self._control_due and not self._close_sent:
+                channel.write(self._control_frames())
+                return not channel.flush_nowait()
+        except OSError:
+            pass  # receive meets the same error, and tells
+        return False
+
+    async def _say_goodbye(self, code: int, reason: str) -> None:
+        channel = self._channel
+        if not self._close_sent:
+            self._close_sent = True
+            channel.write(self._writer.control(CLOSE, close_payload(code, reason)))
+        if isinstance(self._end, LinkTimeout):
+            channel.flush_nowait()  # should it come back to life; there is no waiting for that
+            return
+        with anyio.move_on_after(_FLUSH_SECONDS) as flushing:
+            await channel.flush()
+        if flushing.cancelled_caught:
+            return  # a side that does not read will not read our reason either
+        with anyio.move_on_after(_LINGER_SECONDS):
+            await channel.end()

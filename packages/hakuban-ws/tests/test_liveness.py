@@ -1,0 +1,321 @@
+"""Signs of life: when pings are sent, and when silence ends a link."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from typing_extensions import override
+
+from hakuban.transport import LinkTimeout, TransportOptions
+from hakuban_ws import WebSocketTransport
+from hakuban_ws._liveness import Liveness
+from hakuban_ws._stream import TIMEOUT_OTHERS, TIMEOUT_OURS
+from support.websocket import (
+    BINARY,
+    FIN,
+    PING,
+    PONG,
+    TEXT,
+    frame,
+    linked,
+    raw_client,
+    raw_listener,
+)
+
+if TYPE_CHECKING:
+    from support.websocket import RawPeer
+
+
+async def until_it_ends(stream: Any) -> Exception:
+    while True:
+        try:
+            await stream.receive()
+        except Exception as error:  # noqa: BLE001 # whatever it is, it is looked at
+            return error
+
+
+async def opcodes(peer: RawPeer, seconds: float) -> list[int]:
+    """What arrives within that time."""
+    arrived = []
+    with anyio.move_on_after(seconds):
+        while True:
+            arrived.append((await peer.read_frame())[0] & 0x0F)
+    return arrived
+
+
+# -- the task itself
+
+
+class Clockwork:
+    """A watched thing that is due every `period` seconds, for some times."""
+
+    def __init__(self, period: float, times: int) -> None:
+        self.period = period
+        self.left = times
+        self.due = time.monotonic() + period
+        self.lateness: list[float] = []
+        self.done = anyio.Event()
+
+    def check(self, now: float) -> float | None:
+        self.lateness.append(now - self.due)
+        self.left -= 1
+        if not self.left:
+            self.done.set()
+            return None
+        self.due = now + self.period
+        return self.due
+
+
+async def test_checks_come_when_due_and_less_than_100_ms_late() -> None:
+    liveness = Liveness()
+    links = [Clockwork(0.02 + 0.013 * i, 4) for i in range(20)]
+    async with anyio.create_task_group() as group:
+        group.start_soon(liveness.run)
+        for link in links:
+            liveness.watch(link, link.due)
+        with anyio.fail_after(10):
+            for link in links:
+                await link.done.wait()
+        group.cancel_scope.cancel()
+    late = [seconds for link in links for seconds in link.lateness]
+    assert min(late) >= 0
+    assert sorted(late)[len(late) * 9 // 10] < 0.1
+
+
+async def test_one_that_is_due_sooner_than_all_others_is_not_kept_waiting() -> None:
+    liveness = Liveness()
+    slow, fast = Clockwork(100, 1), Clockwork(0.01, 1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(liveness.run)
+        liveness.watch(slow, slow.due)
+        await anyio.wait_all_tasks_blocked()
+        liveness.watch(fast, fast.due)
+        with anyio.fail_after(2):
+            await fast.done.wait()
+        group.cancel_scope.cancel()
+    assert slow.left == 1
+
+
+async def test_links_that_are_gone_are_forgotten_and_never_is_a_deadline_too() -> None:
+    liveness = Liveness()
+    gone, kept = Clockwork(0.01, 1), Clockwork(0.02, 1)
+    liveness.watch(gone, math.inf)
+    liveness.watch(gone, gone.due)
+    liveness.watch(kept, kept.due)
+    reference = weakref.ref(gone)
+    del gone
+    assert reference() is None
+    async with anyio.create_task_group() as group:
+        group.start_soon(liveness.run)
+        with anyio.fail_after(2):
+            await kept.done.wait()
+        group.cancel_scope.cancel()
+
+
+async def test_many_that_are_due_together_leave_the_loop_its_turns() -> None:
+    liveness = Liveness()
+    turns_at: list[int] = []
+    turns = 0
+
+    class Noting(Clockwork):
+        @override
+        def check(self, now: float) -> float | None:
+            turns_at.append(turns)
+            return super().check(now)
+
+    links = [Noting(0.05, 1) for _ in range(1000)]
+    async with anyio.create_task_group() as group:
+        group.start_soon(liveness.run)
+        for link in links:
+            liveness.watch(link, links[0].due)
+        with anyio.fail_after(5):
+            while not all(link.done.is_set() for link in links):
+                await anyio.lowlevel.checkpoint()
+                turns += 1
+        group.cancel_scope.cancel()
+    assert turns_at[-1] - turns_at[0] >= 10
+
+
+# -- links
+
+
+async def test_no_ping_at_connect_and_one_each_keep_alive_of_an_idle_link() -> None:
+    async with raw_client(keep_alive=0.3) as (_, peer):
+        times = [time.monotonic()]
+        for _ in range(3):
+            assert await peer.read_frame() == (FIN | PING, b"")
+            times.append(time.monotonic())
+        for earlier, later in itertools.pairwise(times):
+            assert 0.25 < later - earlier < 0.6
+
+
+async def test_a_link_on_which_we_only_receive_is_pinged_too() -> None:
+    async with raw_client(keep_alive=0.3) as (stream, peer), anyio.create_task_group() as group:
+        group.start_soon(until_it_ends, stream)
+
+        async def talk() -> None:
+            while True:
+                await peer.frame(FIN | BINARY, b"x")
+                await anyio.sleep(0.05)
+
+        group.start_soon(talk)
+        assert await opcodes(peer, 0.75) == [PING] * 2
+        group.cancel_scope.cancel()
+
+
+async def test_a_link_on_which_we_only_send_is_pinged_too() -> None:
+    async with raw_client(keep_alive=0.3) as (stream, peer), anyio.create_task_group() as group:
+
+        async def talk() -> None:
+            while True:
+                await stream.send([b"x"])
+                await anyio.sleep(0.05)
+
+        group.start_soon(talk)
+        assert [opcode for opcode in await opcodes(peer, 0.75) if opcode != BINARY] == [PING] * 2
+        group.cancel_scope.cancel()
+
+
+async def test_a_link_busy_both_ways_is_not_pinged() -> None:
+    async with raw_client(keep_alive=0.3) as (stream, peer), anyio.create_task_group() as group:
+
+        async def echo() -> None:
+            while True:
+                await stream.send(await stream.receive())
+
+        async def talk() -> None:
+            while True:
+                await peer.frame(FIN | BINARY, b"x")
+                await anyio.sleep(0.05)
+
+        group.start_soon(echo)
+        group.start_soon(talk)
+        assert set(await opcodes(peer, 1.0)) == {BINARY}
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("limit", [0.3, 1.0])
+async def test_silence_ends_a_link_after_the_timeout_and_not_100_ms_later(limit: float) -> None:
+    async with raw_client(keep_alive=10, timeout=limit) as (stream, _):
+        started = time.monotonic()
+        error = await until_it_ends(stream)
+        seconds = time.monotonic() - started
+        assert isinstance(error, LinkTimeout)
+        assert error.timeout == limit
+        assert limit - 0.05 < seconds < limit + 0.15
+        assert isinstance(await until_it_ends(stream), LinkTimeout)
+        with pytest.raises(anyio.BrokenResourceError):
+            await stream.send([b"x"])
+
+
+async def test_silence_ends_a_send_that_waits() -> None:
+    async with raw_client(keep_alive=10, timeout=0.3) as (stream, _):
+        with anyio.fail_after(2), pytest.raises(anyio.BrokenResourceError):
+            await stream.send([bytes(50_000_000)])
+        assert isinstance(await until_it_ends(stream), LinkTimeout)
+
+
+async def test_a_silent_peer_is_not_waited_for_when_closing() -> None:
+    async with raw_client(keep_alive=10, timeout=0.2) as (stream, peer):
+        assert isinstance(await until_it_ends(stream), LinkTimeout)
+        with anyio.fail_after(0.3):
+            await stream.aclose(1001, "silent")
+        assert (await peer.read_frame())[1] == b"\x03\xe9silent"
+
+
+SIGNS = [
+    frame(FIN | PONG, masked=True),
+    frame(FIN | PING, masked=True),
+    frame(FIN | TEXT, b".", masked=True),
+    b"\x82",  # the first byte of a message that does not come
+]
+
+
+async def test_any_bytes_are_life() -> None:
+    async with raw_client(keep_alive=10, timeout=0.4) as (stream, peer):
+        ended = anyio.Event()
+
+        async def watch() -> None:
+            await until_it_ends(stream)
+            ended.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            for sign in SIGNS:
+                await peer.send(sign)
+                await anyio.sleep(0.2)
+                assert not ended.is_set()
+            with anyio.fail_after(1):
+                await ended.wait()
+
+
+async def test_what_waits_unread_is_life_while_the_user_does_not_read() -> None:
+    async with raw_client(keep_alive=10, timeout=0.2) as (stream, peer):
+        await peer.frame(FIN | BINARY, b"early")
+        await anyio.sleep(0.6)
+        assert list(await stream.receive()) == [b"early"]
+        assert isinstance(await until_it_ends(stream), LinkTimeout)
+
+
+async def test_two_of_ours_keep_an_idle_link_up_by_themselves() -> None:
+    async with linked(keep_alive=0.1, timeout=0.3) as (connected, accepted):
+        with anyio.move_on_after(1) as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(connected.receive)
+                group.start_soon(accepted.receive)
+        assert scope.cancelled_caught
+
+
+async def test_an_answer_that_found_the_socket_full_goes_out_soon_without_a_sender() -> None:
+    async with raw_client(keep_alive=10) as (stream, peer):
+        # Exactly as much as the kernel takes, so that nobody waits to send.
+        channel = stream._channel
+        while channel.flush_nowait():
+            channel.write(frame(FIN | BINARY, bytes(60_000), masked=False))
+        async with anyio.create_task_group() as group:
+            group.start_soon(stream.receive)
+            await peer.frame(FIN | PING, b"stuck")
+            with anyio.fail_after(5):
+                while (await peer.read_frame()) != (FIN | PONG, b"stuck"):
+                    pass
+            group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("ours", [True, False])
+async def test_the_default_timeout_depends_on_whose_the_peer_is(*, ours: bool) -> None:
+    offer = b"Sec-WebSocket-Protocol: hakuban.0.8\r\n" if ours else b""
+    async with raw_client(headers=offer) as (stream, _):
+        assert stream.peer_is_ours is ours
+        assert stream._timeout == (TIMEOUT_OURS if ours else TIMEOUT_OTHERS)
+    assert (TIMEOUT_OURS, TIMEOUT_OTHERS) == (6, 20)
+
+
+async def test_the_connecting_side_watches_too() -> None:
+    async def talk(peer: RawPeer) -> None:
+        await peer.accept()
+        assert (await peer.read_frame())[0] == FIN | PING
+        await anyio.sleep_forever()
+
+    options = TransportOptions(keep_alive=0.1, timeout=0.4)
+    async with raw_listener(talk) as url, WebSocketTransport().connect(url, options) as stream:
+        with anyio.fail_after(2):
+            assert isinstance(await until_it_ends(stream), LinkTimeout)
+
+
+async def test_a_timeout_not_longer_than_keep_alive_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "hakuban.ws")
+    silence = 1.0 + time.monotonic() % 0.1  # not warned of yet in this process
+    for _ in range(2):
+        async with linked(timeout=silence, keep_alive=2.0):
+            pass
+    assert len([record for record in caplog.records if "timeout" in record.message]) == 1

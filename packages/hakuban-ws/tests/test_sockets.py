@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+
+import anyio
+import pytest
+
+from hakuban_ws._sockets import address_text, bind_sockets, open_socket, set_options
+
+
+def close(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    """Give a name these addresses, whatever the machine's resolver says."""
+
+    def getaddrinfo(_: str, port: int, **__: object) -> list[object]:
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (host, port, 0, 0))
+            if ":" in host
+            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
+            for host in hosts
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [(("127.0.0.1", 80), "127.0.0.1:80"), (("::1", 3001, 0, 0), "[::1]:3001")],
+)
+def test_addresses_are_written_for_people(
+    address: tuple[str, int] | tuple[str, int, int, int], text: str
+) -> None:
+    assert address_text(address) == text
+
+
+async def test_a_port_of_zero_is_chosen_and_can_be_connected_to() -> None:
+    listening = await bind_sockets("127.0.0.1", 0)
+    port = listening[0].getsockname()[1]
+    connected = await open_socket("127.0.0.1", port)
+    with connected:
+        assert connected.getpeername() == ("127.0.0.1", port)
+        assert not connected.getblocking()
+    close(listening)
+
+
+@needs_ipv6
+async def test_a_name_is_bound_on_all_its_addresses_with_one_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolve_to(monkeypatch, "127.0.0.1", "::1")
+    listening = await bind_sockets("both", 0)
+    assert [sock.getsockname()[0] for sock in listening] == ["127.0.0.1", "::1"]
+    assert len({sock.getsockname()[1] for sock in listening}) == 1
+    close(listening)
+
+
+async def test_an_address_that_this_machine_lacks_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolve_to(monkeypatch, "192.0.2.1", "127.0.0.1")
+    listening = await bind_sockets("both", 0)
+    assert [sock.getsockname()[0] for sock in listening] == ["127.0.0.1"]
+    close(listening)
+
+
+async def test_a_port_in_use_on_one_address_is_an_error_and_leaves_nothing_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        port = other.getsockname()[1]
+        resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
+        with pytest.raises(OSError, match=f"127.0.0.2:{port}"):
+            await bind_sockets("both", port)
+        monkeypatch.undo()
+        close(await bind_sockets("127.0.0.1", port))
+
+
+@needs_ipv6
+async def test_the_ipv6_wildcard_leaves_ipv4_to_others() -> None:
+    first = await bind_sockets("::", 0)
+    second = await bind_sockets("0.0.0.0", first[0].getsockname()[1])
+    close(first + second)
+
+
+async def test_a_port_in_use_is_an_error_that_names_the_address() -> None:
+    listening = await bind_sockets("127.0.0.1", 0)
+    port = listening[0].getsockname()[1]
+    with pytest.raises(OSError, match=f"127.0.0.1:{port}") as caught:
+        await bind_sockets("127.0.0.1", port)
+    assert caught.value.errno == errno.EADDRINUSE
+    close(listening)
+
+
+async def test_an_address_of_another_machine_is_an_error() -> None:
+    with pytest.raises(OSError, match=r"192.0.2.1:0") as caught:
+        await bind_sockets("192.0.2.1", 0)
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+
+
+async def test_a_port_can_be_bound_again_right_after_its_connections_ended() -> None:
+    listening = await bind_sockets("127.0.0.1", 0)
+    port = listening[0].getsockname()[1]
+    with await open_socket("127.0.0.1", port):
+        await anyio.wait_readable(listening[0])
+        listening[0].accept()[0].close()  # the side that closes first keeps the port in TIME_WAIT
+    close(listening)
+    close(await bind_sockets("127.0.0.1", port))
+
+
+async def test_nobody_listening_is_an_error_that_names_the_address() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError, match=f"127.0.0.1:{port}"):
+        await open_socket("127.0.0.1", port)
+
+
+async def test_the_address_of_a_name_that_answers_is_taken_and_all_are_named_when_none_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listening = await bind_sockets("127.0.0.1", 0)
+    port = listening[0].getsockname()[1]
+    resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
+    with await open_socket("both", port) as connected:
+        assert connected.getpeername()[0] == "127.0.0.1"
+    close(listening)
+    with pytest.raises(OSError, match=f"both port {port}") as caught:
+        await open_socket("both", port)
+    assert f"127.0.0.1:{port}" in str(caught.value)
+    assert f"127.0.0.2:{port}" in str(caught.value)
+
+
+async def test_an_unknown_name_is_an_oserror() -> None:
+    with pytest.raises(OSError):  # noqa: PT011  # the resolver's own words
+        await open_socket("name.invalid", 1)
+
+
+async def test_an_address_that_does_not_answer_delays_the_next_by_a_quarter_second_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listening = await bind_sockets("127.0.0.1", 0)
+    port = listening[0].getsockname()[1]
+    silent = socket.create_server(("127.0.0.2", port), backlog=0)
+    filling = []
+    for _ in range(4):  # its queue is full from here on: connecting hangs
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(("127.0.0.2", port))
+        filling.append(sock)
+
+    resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
+    with anyio.fail_after(5):
+        connected = await open_socket("both", port)
+    with connected:
+        assert connected.getpeername()[0] == "127.0.0.1"
+    close([*listening, *filling, silent])
+
+
+async def test_connecting_can_be_cancelled() -> None:
+    silent = socket.create_server(("127.0.0.1", 0), backlog=0)
+    filling = []
+    for _ in range(4):
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(silent.getsockname())
+        filling.append(sock)
+    with anyio.move_on_after(0.05) as scope:
+        await open_socket(*silent.getsockname())
+    assert scope.cancelled_caught
+    close([*filling, silent])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the option is read back as on Linux")
+async def test_small_messages_are_not_delayed_and_little_waits_in_the_kernel() -> None:
+    listening = await bind_sockets("127.0.0.1", 0)
+    with await open_socket(*listening[0].getsockname()) as sock:
+        set_options(sock, nodelay=False)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+        set_options(sock, nodelay=True)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, 25) == 16 * 1024
+    close(listening)
