@@ -1,0 +1,91 @@
+"""The `hakuban-router` command, also `python -m hakuban_router`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from ._signals import record_signals
+from ._standard_files import occupy_closed
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._cli import Config
+
+__all__ = ["choose_loop", "main"]
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the router; give the exit code: 0 after a signal, 2 for arguments and URLs, 1 for what the machine refuses."""
+    recorded = record_signals()
+    occupy_closed()
+    from ._cli import UsageError, parse
+
+    try:
+        arguments = parse(sys.argv[1:] if argv is None else argv, os.environ)
+        if arguments.show_config:
+            print(arguments.describe())
+            return 0
+        return _run(arguments.config, recorded)
+    except UsageError as error:
+        return _complain(str(error), 2)
+
+
+def _run(config: Config, recorded: Sequence[int]) -> int:
+    import anyio
+
+    from . import _app, _links
+    from ._log import start_logging
+
+    loop = choose_loop(config.loop)
+    _links.check_exposure(config)
+    listening_tls, connecting_tls = _links.listening_tls(config), _links.connecting_tls(config)
+    start_logging(config.log_level, LOG_FORMAT)
+    logger = logging.getLogger("hakuban.router")
+    logger.info("hakuban-router %s on %s", __version__, loop)
+    if config.threads is not None:
+        logger.info("--threads is ignored: the router has one thread")
+    failure = anyio.run(
+        _app.run,
+        config,
+        listening_tls,
+        connecting_tls,
+        recorded,
+        backend="trio" if loop == "trio" else "asyncio",
+        backend_options={} if loop == "trio" else {"use_uvloop": loop == "uvloop"},
+    )
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the event loop has left it to tracebacks
+    return 0 if failure is None else _complain(failure.reason, failure.code)
+
+
+def choose_loop(wanted: str) -> str:
+    """Give the event loop to use: "asyncio", "uvloop" or "trio".
+
+    :raises UsageError: it is not installed.
+    """
+    from ._cli import UsageError
+
+    if wanted == "auto":
+        return "uvloop" if find_spec("uvloop") else "asyncio"
+    if wanted in ("uvloop", "trio") and find_spec(wanted) is None:
+        raise UsageError(f"--loop {wanted}: not installed; pip install 'hakuban-router[{wanted}]'")
+    return wanted
+
+
+def _complain(reason: str, code: int) -> int:
+    from ._log import one_line
+
+    print(f"hakuban-router: error: {one_line(reason)}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

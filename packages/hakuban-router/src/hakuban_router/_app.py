@@ -1,0 +1,141 @@
+"""A router: a node that listens, perhaps connects, shows itself, and leaves in order."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import anyio
+
+import hakuban
+
+from ._failures import failure
+from ._links import shown, with_defaults
+from ._monitor import Monitor
+from ._report import render
+from ._sd_notify import notify
+from ._signals import watch_signals
+from ._standard_files import ignore_terminal_stop, read_lines
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterator, Sequence
+
+    from anyio.abc import TaskGroup, TaskStatus
+
+    from ._cli import Config
+    from ._failures import Failure
+
+__all__ = ["run"]
+
+logger = logging.getLogger("hakuban.router")
+
+
+async def run(
+    config: Config,
+    listening_tls: ssl.SSLContext | None,
+    connecting_tls: ssl.SSLContext | None,
+    recorded: Sequence[int],
+) -> Failure | None:
+    """Run the router until a signal ends it.
+
+    :param recorded: the signals of the time before this, see `record_signals`.
+    """
+    if recorded:
+        return None
+    router = _Router(config, listening_tls, connecting_tls)
+    async with anyio.create_task_group() as group:
+        await group.start(watch_signals, recorded, router.end, router.report)
+        ignore_terminal_stop()
+        read_lines(lambda _line: router.report())
+        if config.monitor_tag is not None:
+            await group.start(router.monitor.publish, config.monitor_tag)
+        problem = await router.serve()
+        group.cancel_scope.cancel()
+    router.node.close()
+    return problem
+
+
+class _Router:
+    def __init__(
+        self,
+        config: Config,
+        listening_tls: ssl.SSLContext | None,
+        connecting_tls: ssl.SSLContext | None,
+    ) -> None:
+        self.node = hakuban.LocalNode(config.name, rebalance=config.rebalance_threshold)
+        self.monitor = Monitor(self.node, None if config.connect is None else shown(config.connect))
+        self._config = config
+        self._listening_tls = listening_tls
+        self._connecting_tls = connecting_tls
+        self._end = anyio.Event()
+
+    def end(self) -> None:
+        self._end.set()
+
+    def report(self) -> None:
+        """Print the pictures to stderr; in a thread of its own, since the reader of stderr may be slow."""
+        text = render(self.monitor.pictures())
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+    async def serve(self) -> Failure | None:
+        """Listen and connect until the end."""
+        # A task for each link: they are left all at the same time, since each may take a while.
+        async with anyio.create_task_group() as links:
+            problem = await self._start(links)
+            if problem is None:
+                notify("READY=1")
+                await self._end.wait()
+                notify("STOPPING=1")
+            self._end.set()
+        return problem
+
+    async def _start(self, links: TaskGroup) -> Failure | None:
+        problem: Failure | None = None
+        for url in self._config.bind:
+            problem = problem or await links.start(self._listen, url)
+        if self._config.connect is not None:
+            problem = problem or await links.start(self._connect, self._config.connect)
+        return problem
+
+    async def _listen(self, url: str, *, task_status: TaskStatus[Failure | None]) -> None:
+        with _told(f"cannot listen on {shown(url)}", task_status) as opened:
+            async with self.node.listen(
+                with_defaults(url, self._config),
+                ssl=self._listening_tls if url.lower().startswith("wss:") else None,
+                allow_origins=self._config.allow_origin,
+                max_connections=self._config.max_connections,
+            ) as listener:
+                self.monitor.listening.append(listener.url)
+                logger.info("listening on %s", listener.url)
+                opened()
+                await self._end.wait()
+
+    async def _connect(self, url: str, *, task_status: TaskStatus[Failure | None]) -> None:
+        with _told(f"cannot connect to {shown(url)}", task_status) as opened:
+            async with self.node.connect(
+                with_defaults(url, self._config), wait=False, ssl=self._connecting_tls
+            ):
+                opened()
+                await self._end.wait()
+
+
+@contextmanager
+def _told(what: str, task_status: TaskStatus[Failure | None]) -> Iterator[Callable[[], None]]:
+    """Hand an error of the start to whoever waits for it, since raised it would come out of the links' group."""
+    is_open = False
+
+    def opened() -> None:
+        nonlocal is_open
+        is_open = True
+        task_status.started(None)
+
+    try:
+        yield opened
+    except (hakuban.HakubanError, OSError) as error:
+        if is_open:
+            raise
+        task_status.started(failure(what, error))

@@ -1,0 +1,38 @@
+"""What a command may fail by, sorted into exit codes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import hakuban
+
+__all__ = ["Failure", "failure"]
+
+_USAGE = (hakuban.InvalidURLError, hakuban.UnknownSchemeError, hakuban.AmbiguousSchemeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a command gave up.
+
+    :ivar code: the exit code: 2 for arguments and URLs, 1 for what the machine or a peer refuses.
+    :ivar reason: one line for the user.
+    """
+
+    code: int
+    reason: str
+
+
+def failure(what: str, error: hakuban.HakubanError | OSError) -> Failure:
+    """Sort an error of `listen` or `connect`.
+
+    :param what: what could not be done, for the user.
+    """
+    if isinstance(error, _USAGE):
+        return Failure(2, str(error))
+    if not isinstance(error, OSError):
+        return Failure(1, f"{what}: {error}")
+    if error.errno is not None and error.errno > 0:  # below 0: the resolver's numbers
+        return Failure(1, f"{what}: {os.strerror(error.errno)}")
+    return Failure(1, f"{what}: {error.strerror or error}")

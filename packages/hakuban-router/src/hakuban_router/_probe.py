@@ -1,0 +1,292 @@
+"""What the `hakuban` command does between its arguments and its exit code."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import anyio.to_thread
+from typing_extensions import override
+
+import hakuban
+
+from ._failures import failure
+from ._log import one_line, start_logging
+from ._signals import watch_signals
+from ._standard_files import read_lines
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Sequence
+
+    from .client import Request
+
+    Sink = hakuban.ObjectStateSink[bytes]
+
+__all__ = ["run"]
+
+PATIENCE = (
+    1.0  # seconds that the last value waits for somebody who takes it, after the end of the input
+)
+
+
+def run(request: Request, recorded: Sequence[int]) -> int:
+    """Do what is asked; give the exit code.
+
+    :param recorded: the signals of the time before this, see `record_signals`.
+    """
+    start_logging("warning", "hakuban: %(message)s")
+    output = _Output()
+    code = anyio.run(_probe, request, output, recorded)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left but Python's own farewell
+    if output.busy:
+        os._exit(code)  # a thread hangs in a write that nobody reads, and Python would wait for it
+    return code
+
+
+async def _probe(request: Request, output: _Output, recorded: Sequence[int]) -> int:
+    probe = _Exposer(request, output) if request.expose else _Observer(request, output)
+    await probe.run(recorded)
+    return probe.code
+
+
+class _Output:
+    """The standard output, written by a thread: its reader may be slow, and the link has to live on meanwhile."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self._lock = anyio.Lock()
+
+    async def write(self, line: bytes) -> bool:
+        """Write a line; give False when its reader has gone."""
+        async with self._lock:
+            return await anyio.to_thread.run_sync(self._write, line, abandon_on_cancel=True)
+
+    def _write(self, line: bytes) -> bool:
+        if sys.stdout is None:  # closed by whoever started us, who wants no lines
+            return True
+        self.busy = True
+        try:
+            sys.stdout.buffer.write(line + b"\n")
+            sys.stdout.buffer.flush()
+        except OSError:
+            # Python flushes again at the end: let that go nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return False
+        finally:
+            self.busy = False
+        return True
+
+
+class _Probe:
+    """A node with one link and one contract.
+
+    :ivar code: the exit code.
+    """
+
+    def __init__(self, request: Request, output: _Output) -> None:
+        self.code = 0
+        self._request = request
+        self._output = output
+        self._node = hakuban.LocalNode()
+        self._scope = anyio.CancelScope()
+        self._finished = False
+        self._left = request.count
+
+    async def run(self, recorded: Sequence[int]) -> None:
+        async with anyio.create_task_group() as group:
+            await group.start(watch_signals, recorded, self._finish)
+            with self._scope:
+                await self._connect()
+            if self._scope.cancelled_caught and not self._finished:
+                self._complain(f"nothing came for {self._request.timeout:g} s")
+            group.cancel_scope.cancel()
+        self._node.close()
+
+    async def _connect(self) -> None:
+        self._renew_patience()
+        try:
+            async with self._node.connect(self._request.url):
+                await self._work()
+        except (hakuban.HakubanError, OSError) as error:
+            why = failure(f"cannot connect to {self._request.url}", error)
+            self._complain(why.reason, why.code)
+
+    async def _work(self) -> None:
+        raise NotImplementedError
+
+    def _renew_patience(self) -> None:
+        if self._request.timeout is not None:
+            self._scope.deadline = anyio.current_time() + self._request.timeout
+
+    def _finish(self) -> None:
+        self._finished = True
+        self._scope.cancel()
+
+    def _counted(self) -> bool:
+        """Count a state or line; say whether it was the last one."""
+        if self._left is not None:
+            self._left -= 1
+        return self._left == 0
+
+    def _complain(self, reason: str, code: int = 1) -> None:
+        self.code = code
+        with suppress(OSError):
+            print(f"hakuban: {one_line(reason)}", file=sys.stderr)
+
+
+# ---- observing -----------------------------------------------------------------------------------
+
+
+class _Observer(_Probe):
+    """Prints states."""
+
+    @override
+    async def _work(self) -> None:
+        descriptor = self._request.descriptor
+        if isinstance(descriptor, hakuban.ObjectDescriptor):
+            with self._node.object(descriptor).observe(serializer=hakuban.RAW) as states:
+                await self._show(states, {})
+            return
+        with self._node.tag(descriptor).observe(serializer=hakuban.RAW) as streams:
+            async with anyio.create_task_group() as group:
+                async for stream in streams:
+                    group.start_soon(self._show, stream, _named(stream.descriptor))
+
+    async def _show(
+        self, states: AsyncIterable[hakuban.ObjectState[bytes]], name: dict[str, Any]
+    ) -> None:
+        async for state in states:
+            self._renew_patience()
+            line = state.raw if self._request.raw else _line(state, name)
+            if not await self._output.write(line) or self._counted():
+                self._finish()
+
+
+def _named(descriptor: hakuban.ObjectDescriptor) -> dict[str, Any]:
+    tags = [tag.json for tag in descriptor.tags]
+    return {"descriptor": {"tags": tags, "json": descriptor.json}}
+
+
+def _line(state: hakuban.ObjectState[bytes], name: dict[str, Any]) -> bytes:
+    facts = {
+        "version": state.version,
+        "format": state.format,
+        "synchronized": state.synchronized,
+        "age": round(state.age, 6),
+    }
+    for serializer in (hakuban.JSON, hakuban.MESSAGE_PACK):
+        with suppress(hakuban.DeserializationError, hakuban.SerializationError):
+            data: Any = serializer.deserialize(state.format, state.raw, Any)
+            return _json({**name, "data": data, **facts})
+    encoded = base64.b64encode(state.raw).decode()
+    return _json({**name, "data": None, "base64": encoded, **facts})
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return hakuban.JSON.serialize(value)[1]
+
+
+# ---- exposing ------------------------------------------------------------------------------------
+
+
+class _Exposer(_Probe):
+    """Publishes lines of the input to whatever is assigned."""
+
+    def __init__(self, request: Request, output: _Output) -> None:
+        super().__init__(request, output)
+        self._sinks: set[Sink] = set()
+        self._value: bytes | None = None
+        self._taken = anyio.Event()
+        self._ended = anyio.Event()
+
+    @override
+    async def _work(self) -> None:
+        self._scope.deadline = float("inf")  # connected: nothing else has to come by itself
+        serializer = hakuban.RAW if self._request.raw else hakuban.RAW.with_format(["JSON"])
+        descriptor = self._request.descriptor
+        builder = (
+            self._node.object(descriptor)
+            if isinstance(descriptor, hakuban.ObjectDescriptor)
+            else self._node.tag(descriptor)
+        )
+        with builder.expose(capacity=self._request.capacity, serializer=serializer) as sinks:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._produce_all, sinks)
+                self._read_input()
+                await self._ended.wait()
+                await self._wait_taken()
+                group.cancel_scope.cancel()
+
+    async def _produce_all(self, sinks: AsyncIterable[Sink]) -> None:
+        async with anyio.create_task_group() as group:
+            async for sink in sinks:
+                group.start_soon(self._produce, sink)
+
+    async def _produce(self, sink: Sink) -> None:
+        name = (
+            {}
+            if isinstance(self._request.descriptor, hakuban.ObjectDescriptor)
+            else _named(sink.descriptor)
+        )
+        self._sinks.add(sink)
+        self._publish(sink)
+        await self._announce({**name, "assigned": True})
+        await sink.wait_unassigned()
+        self._sinks.discard(sink)
+        await self._announce({**name, "assigned": False})
+
+    async def _announce(self, news: dict[str, Any]) -> None:
+        if not await self._output.write(_json(news)):
+            self._finish()
+
+    def _read_input(self) -> None:
+        token = anyio.lowlevel.current_token()
+
+        def hand_over(function: Callable[..., object], *args: object) -> None:
+            with suppress(RuntimeError):  # the event loop has ended
+                anyio.from_thread.run_sync(function, *args, token=token)
+
+        read_lines(lambda line: hand_over(self._take, line), lambda: hand_over(self._ended.set))
+
+    def _take(self, line: bytes) -> None:
+        if self._ended.is_set() or not (line.strip() or self._request.raw):
+            return
+        if not self._request.raw:
+            try:
+                hakuban.JSON.deserialize(("JSON",), line, Any)
+            except hakuban.DeserializationError as error:
+                self._complain(f"a line is skipped: {error}")
+                return
+        self._value = line
+        self._taken = anyio.Event()
+        for sink in self._sinks:
+            self._publish(sink)
+        if self._counted():
+            self._ended.set()
+
+    def _publish(self, sink: Sink) -> None:
+        if self._value is None:
+            return
+        try:
+            sink.set(self._value)
+            self._taken.set()
+        except hakuban.NotAssignedError:
+            pass  # wait_unassigned is about to say so
+        except hakuban.StateTooLargeError as error:
+            self._complain(f"a line is skipped: {error}")
+
+    async def _wait_taken(self) -> None:
+        if self._value is None:
+            return
+        timeout = self._request.timeout
+        with anyio.move_on_after(PATIENCE if timeout is None else timeout):
+            await self._taken.wait()
+        if timeout is not None and not self._taken.is_set():
+            self._complain(f"nobody took the last value for {timeout:g} s")

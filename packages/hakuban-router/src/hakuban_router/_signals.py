@@ -1,0 +1,91 @@
+"""Signals, from the first line of the program to the last."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from anyio.abc import TaskStatus
+
+__all__ = ["record_signals", "watch_signals"]
+
+PATIENCE: Final = (
+    0.9  # seconds from the signal to the end, whatever a link or a resolver still waits for
+)
+GLANCE: Final = (
+    0.2  # seconds between two looks at what was recorded, where event loops receive no signals
+)
+
+logger = logging.getLogger("hakuban.router")
+
+_ENDING: Final = [
+    signal.Signals[name]
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    if name in signal.Signals.__members__
+]
+
+
+def record_signals() -> Sequence[int]:
+    """Write down the signals that ask for the end, instead of dying half started; for `watch_signals`."""
+    recorded: list[int] = []
+    for signum in _ENDING:
+        signal.signal(signum, lambda received, _frame: recorded.append(received))
+    if hasattr(signal, "SIGUSR2"):
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # there is nothing to show yet
+    return recorded
+
+
+async def watch_signals(
+    recorded: Sequence[int],
+    end: Callable[[], object],
+    report: Callable[[], object] | None = None,
+    *,
+    task_status: TaskStatus[None],
+) -> None:
+    """Call `end` at the first INT, TERM or HUP, and `report`, in a thread, at each USR2, until cancelled.
+
+    A second INT ends the process by the system's default action, wherever it is. It ends by itself, with code 0, when
+    leaving takes too long: a resolver that blocks a thread cannot be cancelled.
+    """
+    import anyio
+    import anyio.to_thread
+
+    if sys.platform == "win32":
+        task_status.started()
+        while not recorded:  # noqa: ASYNC110  # a signal handler cannot set an event of the loop
+            await anyio.sleep(GLANCE)
+        _leave(recorded[0], end)
+        return
+    wanted = _ENDING if report is None else [*_ENDING, signal.SIGUSR2]
+    with anyio.open_signal_receiver(*wanted) as received:
+        task_status.started()
+        leaving = bool(recorded)
+        if leaving:
+            _leave(recorded[0], end)
+        async for signum in received:
+            if report is not None and signum == signal.SIGUSR2:
+                await anyio.to_thread.run_sync(report, abandon_on_cancel=True)
+            elif not leaving:
+                leaving = True
+                _leave(signum, end)
+
+
+def _leave(signum: int, end: Callable[[], object]) -> None:
+    logger.info("%s, leaving", signal.Signals(signum).name)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    watchdog = threading.Timer(PATIENCE, _end_hard)
+    watchdog.daemon = True
+    watchdog.start()
+    end()
+
+
+def _end_hard() -> None:
+    logger.warning("leaving took longer than %g s: ending", PATIENCE)
+    os._exit(0)

@@ -1,0 +1,285 @@
+"""The router as a process: what it accepts, what it refuses, and how it says so."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+import hakuban
+import hakuban.sync
+from hakuban_router import __main__
+from hakuban_router._cli import UsageError
+from support.processes import Program, RouterProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    StartRouter = Callable[..., RouterProcess]
+    Start = Callable[..., Program]
+
+LOOPS = ("asyncio", "uvloop", "trio")
+
+
+def port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port
+    return port
+
+
+def check_that_it_serves(url: str) -> None:
+    """A value goes from one node to another through the router."""
+    exposer, observer = hakuban.LocalNode(), hakuban.LocalNode()
+    with (
+        exposer,
+        observer,
+        hakuban.sync.connect(exposer, url),
+        hakuban.sync.connect(observer, url),
+        exposer.object(["tag"], "object").expose() as exposing,
+        observer.object(["tag"], "object").observe() as observing,
+    ):
+        exposing.set_object_data({"a": 1})
+        assert observing.wait_state_sync(timeout=10).data == {"a": 1}
+
+
+def check_refusal(start: Start, options: tuple[str, ...], code: int, reason: str) -> None:
+    program = start("hakuban_router", *options)
+    assert program.wait() == code
+    complaints = [line for line in program.err.seen if "error: " in line]
+    assert len(complaints) == 1, program.err.seen
+    assert program.err.seen[-1] == complaints[0]
+    assert re.search(reason, complaints[0])
+    assert complaints[0].startswith("hakuban-router: error: ")
+    assert not program.out.seen
+
+
+# ---- what is accepted ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_it_serves_on_every_event_loop(start_router: StartRouter, loop: str) -> None:
+    router = start_router("--loop", loop)
+    assert any(line.endswith(f" on {loop}") for line in router.err.seen)
+    check_that_it_serves(router.url)
+    assert router.stop() == 0
+
+
+@pytest.mark.parametrize("loop", LOOPS[1:])
+def test_an_event_loop_that_is_not_installed_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, loop: str
+) -> None:
+    monkeypatch.setattr(__main__, "find_spec", lambda _name: None)
+    with pytest.raises(
+        UsageError, match=rf"--loop {loop}: .*pip install 'hakuban-router\[{loop}\]'"
+    ):
+        __main__.choose_loop(loop)
+    assert __main__.choose_loop("auto") == "asyncio"
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        "ws://127.0.0.1:0#,name=router",
+        "ws://127.0.0.1:0/,name=router",
+        "ws://127.0.0.1:0/name=router",
+        "ws://127.0.0.1:0#timeout=1",
+        "ws://localhost:0#keep-alive=250ms,timeout=1s",
+    ],
+)
+def test_odd_addresses_are_fine(start_router: StartRouter, bind: str) -> None:
+    check_that_it_serves(start_router(bind=bind).url)
+
+
+def test_it_listens_on_every_bind_and_says_so_once_for_each(start_router: StartRouter) -> None:
+    router = start_router("--bind", "ws://127.0.0.1:0/second")
+    second = router.err.wait(re.compile(r"listening on (\S+)"))[1]
+    assert port_of(second) != port_of(router.url)
+    assert second.endswith("/second")
+    check_that_it_serves(router.url)
+    check_that_it_serves(second)
+    assert router.stop() == 0
+    assert sum("listening on" in line for line in router.err.seen) == 2
+
+
+def test_the_log_is_stderr_with_utc_milliseconds(start_router: StartRouter) -> None:
+    router = start_router("--threads", "2")
+    assert router.stop() == 0
+    line = re.compile(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ hakuban\.router: (?P<message>.+)"
+    )
+    messages = [match["message"] for text in router.err.seen if (match := line.fullmatch(text))]
+    assert len(messages) == len(router.err.seen)
+    assert "--threads is ignored: the router has one thread" in messages
+    assert f"listening on {router.url}" in messages
+    assert messages[-1] == "SIGTERM, leaving"
+    assert not router.out.seen
+
+
+def test_the_log_level_decides_what_is_said(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        quiet = start("hakuban_router", "--log-level", "error", "-b", f"ws://127.0.0.1:{port}")
+        assert quiet.wait() == 1
+    assert len(quiet.err.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment", "name"),
+    [
+        ((), "", "router"),
+        (("--name", "lab, 2#"), "", "lab, 2#"),
+        (("--name", "lab"), "#name=url", "url"),
+    ],
+)
+def test_the_name_of_the_url_goes_before_that_of_the_options(
+    start_router: StartRouter, options: tuple[str, ...], fragment: str, name: str
+) -> None:
+    router = start_router(*options, bind=f"ws://127.0.0.1:0{fragment}")
+    node = hakuban.LocalNode()
+    with node, hakuban.sync.connect(node, router.url) as connection:
+        assert connection.remote_name == name
+
+
+def test_options_of_links_hold_for_every_bind(start_router: StartRouter) -> None:
+    router = start_router("--timeout", "300ms", "--keep-alive", "100ms")
+    address = ("127.0.0.1", port_of(router.url))
+    request = (
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with socket.create_connection(address, timeout=3) as client:  # default: 20 s for such a peer
+        client.sendall(request.encode())
+        while client.recv(4096):
+            pass  # until it ends the link of a peer that answers no ping
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--threads", "0"), "--threads '0': not a number above 0"),
+        (("--nonsense",), "--nonsense"),
+        (("-b", "nonsense"), "nonsense"),
+        (("-b", "ws://127.0.0.1"), "port"),
+        (("-b", "ws://127.0.0.1:99999"), "(?i)port"),
+        (("-b", "ftp://127.0.0.1:1"), "scheme 'ftp'"),
+        (("-b", "zmq+tcp://127.0.0.1:1"), "pip install hakuban-zmq"),
+        (("-b", "ws://127.0.0.1:0#nonsense=1"), "nonsense"),
+        (("-b", "ws://127.0.0.1:0#timeout="), "timeout"),
+        (("-b", "ws://127.0.0.1:0#load-limit=a"), "load-limit"),
+        (("--timeout", "soon"), "timeout"),
+        (("-b", "wss://127.0.0.1:0"), "--tls-cert"),
+        (("-b", "ws://127.0.0.1:0", "-c", "nonsense"), "nonsense"),
+        (("-b", "ws://127.0.0.1:0", "-c", "ftp://127.0.0.1:1"), "scheme 'ftp'"),
+        (("-b", "ws://127.0.0.1:0", "-b", "ftp://127.0.0.1:1"), "scheme 'ftp'"),
+        (("-b", "ws://0.0.0.0:0"), "--insecure"),
+        (("-b", "ws://127.0.0.1:0", "-b", "ws://[::]:0"), "--insecure"),
+    ],
+)
+def test_arguments_and_urls_that_make_no_sense_are_one_line_and_code_2(
+    start: Start, options: tuple[str, ...], reason: str
+) -> None:
+    check_refusal(start, options, 2, reason)
+
+
+def test_an_address_in_use_is_one_line_and_code_1(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        url = f"ws://127.0.0.1:{port}"
+        check_refusal(start, ("-b", url), 1, f"cannot listen on {url}: Address already in use")
+
+
+def test_an_address_of_another_machine_is_one_line_and_code_1(start: Start) -> None:
+    check_refusal(start, ("-b", "ws://192.0.2.1:1", "--insecure"), 1, "cannot listen on ws://192")
+
+
+def test_a_bind_that_fails_leaves_no_other_listening(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        first = f"ws://127.0.0.1:{free.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        second = f"ws://127.0.0.1:{taken.getsockname()[1]}"
+        router = start("hakuban_router", "-b", first, "-b", second)
+        assert router.wait() == 1
+    assert f"listening on {first}" in router.err.seen[-2]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port_of(first)), timeout=10)
+
+
+def test_a_password_in_a_url_is_not_repeated(start: Start) -> None:
+    router = start("hakuban_router", "-b", "ws://user:secret@127.0.0.1:0")
+    assert router.wait() == 2
+    assert not any("secret" in line for line in router.err.seen)
+
+
+# ---- who may connect -----------------------------------------------------------------------------
+
+
+def test_listening_beyond_this_machine_can_be_asked_for(start_router: StartRouter) -> None:
+    router = start_router("--insecure", bind="ws://0.0.0.0:0")
+    check_that_it_serves(f"ws://127.0.0.1:{port_of(router.url)}")
+
+
+AUTHORISING = """
+from hakuban.transport import Identity, hookimpl
+
+@hookimpl
+def hakuban_authorize(request):
+    return Identity("somebody")
+"""
+
+
+def test_a_plugin_that_authorises_peers_is_enough(
+    start_router: StartRouter, install_plugin: Callable[[str, str], None]
+) -> None:
+    install_plugin("[hakuban.plugins]\ntests = plugin_for_tests\n", AUTHORISING)
+    router = start_router(bind="ws://0.0.0.0:0")
+    check_that_it_serves(f"ws://127.0.0.1:{port_of(router.url)}")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("from hakuban.transport import hookimpl\n\n@hookimpl\ndef hakuban_transport(scheme): ...", "--insecure"),
+        ("def hakuban_authorize(request): ...", "--insecure"),
+        ("raise RuntimeError('broken')", "plugin plugin_for_tests: RuntimeError: broken"),
+    ],
+    ids=["transport", "no hook", "broken"],
+)  # fmt: skip
+def test_a_plugin_that_authorises_nobody_is_not(
+    start: Start, install_plugin: Callable[[str, str], None], code: str, reason: str
+) -> None:
+    install_plugin("[hakuban.plugins]\ntests = plugin_for_tests\n", code)
+    router = start("hakuban_router", "-b", "ws://0.0.0.0:0")
+    assert router.wait() == 2
+    assert re.search(reason, router.err.seen[-1])
+
+
+# ---- the rest ------------------------------------------------------------------------------------
+
+
+def test_the_configuration_is_shown_without_listening(start: Start) -> None:
+    router = start("hakuban_router", "--show-config", "-b", "ws://127.0.0.1:1", "-t", "2")
+    assert router.wait() == 0
+    assert 'bind = ["ws://127.0.0.1:1"]  # --bind' in router.out.seen
+    assert 'name = "router"  # default' in router.out.seen
+    assert not router.err.seen
+
+
+def test_the_version_is_told(start: Start) -> None:
+    router = start("hakuban_router", "--version")
+    assert router.wait() == 0
+    assert re.fullmatch(r"hakuban-router \d+\.\d+\.\d+", router.out.seen[0])
+
+
+def test_the_commands_are_installed(programs: list[Program]) -> None:
+    for command in ("hakuban-router", "hakuban"):
+        programs.append(Program([str(Path(sys.executable).parent / command), "--version"]))
+        assert programs[-1].wait() == 0
+        assert programs[-1].out.seen[0].startswith(f"{command} ")

@@ -1,0 +1,270 @@
+"""The monitor objects: which there are, when they are published, and what they say."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+import hakuban
+import hakuban.sync
+from hakuban_router._monitor import Monitor
+from hakuban_router._report import render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from support.processes import RouterProcess
+
+    StartRouter = Callable[..., RouterProcess]
+
+OBJECT = {
+    "id", "descriptor", "should_exist", "data_needed", "assigned_exposer", "object_observe_contract_count",
+    "object_expose_contract_count", "tag_observe_contract_count", "tag_expose_contract_count", "upstream_link",
+    "downstream_links", "cumulative_object_exposer_capacity", "data_state",
+}  # fmt: skip
+OBJECT_LINK = {
+    "downstream_connection_id", "object_observer", "object_exposer", "object_exposer_capacity", "tag_observer_count",
+    "tag_exposer_count", "stream", "sink",
+}  # fmt: skip
+STATE = {"version", "format", "size", "synchronized_ms_ago"}
+TAG = {
+    "id", "descriptor", "objects", "tag_observe_contract_count", "tag_expose_contract_count", "upstream_link",
+    "downstream_links", "cumulative_tag_exposer_capacity",
+}  # fmt: skip
+TAG_LINK = {"downstream_connection_id", "tag_observer", "tag_exposer", "tag_exposer_capacity"}
+DOWNSTREAM = {
+    "downstream_connection_id",
+    "remote_address",
+    "local_name",
+    "remote_name",
+    "load",
+    "load_limit",
+}
+UPSTREAM = {"upstream_connection_id", "local_address", "local_name", "remote_name"}
+
+
+def monitored(url: str, name: str, fulfils: Callable[[Any], bool]) -> Any:
+    """Give the first picture of a monitor object that fulfils a condition."""
+    node = hakuban.LocalNode("watcher")
+    with (
+        node,
+        hakuban.sync.connect(node, url),
+        node.object(["monitor"], name).observe() as pictures,
+    ):
+        for state in pictures:
+            if fulfils(state.data):
+                return state.data
+    raise AssertionError("unreachable")
+
+
+# ---- through a router ----------------------------------------------------------------------------
+
+
+def test_the_exchange_has_two_objects_and_one_tag_of_its_own(start_router: StartRouter) -> None:
+    router = start_router("--monitor-tag=monitor", bind="ws://127.0.0.1:0#,name=router")
+    exchange = monitored(router.url, "exchange", lambda _: True)
+    assert set(exchange) == {"objects", "tags", "upstream_connection"}
+    names = [item["descriptor"] for item in exchange["objects"]]
+    assert sorted(names, key=str) == [
+        {"tags": ["monitor"], "json": "exchange"},
+        {"tags": ["monitor"], "json": "websocket-listener"},
+    ]
+    assert [item["descriptor"] for item in exchange["tags"]] == ["monitor"]
+    assert exchange["upstream_connection"] is False
+
+
+def test_every_record_has_the_crates_fields(start_router: StartRouter) -> None:
+    router = start_router("--monitor-tag=monitor")
+    exchange = monitored(
+        router.url, "exchange", lambda it: any(o["data_state"] for o in it["objects"])
+    )
+    node = hakuban.LocalNode()
+    with node, hakuban.sync.connect(node, router.url), node.tag("monitor").observe() as tag:
+        for stream in tag:
+            if stream.descriptor.json == "exchange":
+                exchange = stream.wait_state_sync(10).data
+                break
+    for item in exchange["objects"]:
+        assert set(item) == OBJECT
+        assert all(set(link) == OBJECT_LINK for link in item["downstream_links"])
+        assert item["data_state"] is None or set(item["data_state"]) == STATE
+    for item in exchange["tags"]:
+        assert set(item) == TAG
+        assert [set(link) for link in item["downstream_links"]] == [TAG_LINK]
+
+
+def test_an_object_that_nobody_needs_any_more_is_gone(start_router: StartRouter) -> None:
+    router = start_router("--monitor-tag=monitor")
+    node = hakuban.LocalNode()
+    with node, hakuban.sync.connect(node, router.url):
+        with node.object(["tag"], "object").observe(), node.tag("tag").expose():
+            monitored(router.url, "exchange", lambda it: len(it["objects"]) == 3)
+        exchange = monitored(router.url, "exchange", lambda it: len(it["objects"]) == 2)
+    assert len(exchange["tags"]) == 1
+
+
+def test_the_listener_lists_its_peers(start_router: StartRouter) -> None:
+    router = start_router("--monitor-tag=monitor", "--name", "lab")
+    listener = monitored(router.url, "websocket-listener", lambda _: True)
+    assert set(listener) == {"url", "downstream_connections"}
+    assert listener["url"].rstrip("/") == router.url
+    (peer,) = listener["downstream_connections"]
+    assert set(peer) == DOWNSTREAM
+    assert (peer["local_name"], peer["remote_name"]) == ("lab", "watcher")
+    assert (peer["load"], peer["load_limit"]) == (0, None)
+    assert peer["remote_address"].startswith("127.0.0.1:")
+
+
+def test_several_binds_are_one_object_with_all_their_urls(start_router: StartRouter) -> None:
+    router = start_router("--monitor-tag=monitor", "--bind", "ws://127.0.0.1:0/second")
+    listener = monitored(router.url, "websocket-listener", lambda it: len(it.get("urls", ())) == 2)
+    assert listener["url"] == listener["urls"][0]
+    assert listener["url"].rstrip("/") == router.url
+    assert listener["urls"][1].endswith("/second")
+
+
+def test_the_connector_is_shown_where_there_is_one(start_router: StartRouter) -> None:
+    above = start_router("--name", "above")
+    below = start_router("--name", "below", "--monitor-tag=monitor", "--connect", above.url)
+    connector = monitored(
+        below.url, "websocket-connector", lambda it: it["upstream_connection"] is not None
+    )
+    assert connector["url"] == above.url
+    link = connector["upstream_connection"]
+    assert set(link) == UPSTREAM
+    assert (link["local_name"], link["remote_name"]) == ("below", "above")
+    exchange = monitored(below.url, "exchange", lambda it: it["upstream_connection"])
+    assert len(exchange["objects"]) == 3
+
+
+def test_the_connector_is_shown_while_the_router_above_is_away(start_router: StartRouter) -> None:
+    below = start_router("--monitor-tag=monitor", "--connect", "ws://127.0.0.1:9#name=x")
+    connector = monitored(below.url, "websocket-connector", lambda _: True)
+    assert connector == {"url": "ws://127.0.0.1:9", "upstream_connection": None}
+
+
+def test_without_a_connector_nobody_produces_one(start_router: StartRouter) -> None:
+    router = start_router("--monitor-tag=monitor")
+    node = hakuban.LocalNode()
+    with (
+        node,
+        hakuban.sync.connect(node, router.url),
+        node.object(["monitor"], "websocket-connector").observe(),
+    ):
+        exchange = monitored(router.url, "exchange", lambda it: len(it["objects"]) == 3)
+    exposers = {
+        item["descriptor"]["json"]: item["assigned_exposer"] for item in exchange["objects"]
+    }
+    assert exposers["websocket-connector"] is None
+    assert exposers["exchange"] is not None
+
+
+# ---- one node ------------------------------------------------------------------------------------
+
+
+async def test_pictures_are_published_every_second_and_only_while_somebody_looks() -> None:
+    node = hakuban.LocalNode()
+    monitor = Monitor(node, None)
+    with node, anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            await group.start(monitor.publish, "monitor")
+            assert {item["assigned_exposer"] for item in node.snapshot().objects} == {None}
+            with node.object(["monitor"], "exchange").observe() as pictures:
+                versions = []
+                async for state in pictures:
+                    versions.append(state.version)
+                    if len(versions) == 3:
+                        break
+            assert {item["assigned_exposer"] for item in node.snapshot().objects} == {None}
+            group.cancel_scope.cancel()
+        assert node.snapshot().objects == []
+    published = [seconds + nanoseconds / 1e9 for _, seconds, nanoseconds in versions]
+    gaps = [later - sooner for sooner, later in pairwise(published)]
+    assert all(0.9 < gap < 1.9 for gap in gaps), gaps
+
+
+async def test_a_picture_that_is_too_large_is_left_out_with_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = hakuban.LocalNode(max_state=100)
+    monitor = Monitor(node, "ws://above")
+    with node, anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            await group.start(monitor.publish, "monitor")
+            with (
+                node.object(["monitor"], "exchange").observe() as exchange,
+                node.object(["monitor"], "websocket-connector").observe() as connector,
+            ):
+                versions = set()
+                async for state in connector:
+                    versions.add(state.version)
+                    if len(versions) == 2:
+                        break  # a second later: the other one would have been tried again
+                assert exchange.object_state() is None
+            group.cancel_scope.cancel()
+    assert sum("exchange is not published" in line for line in caplog.messages) == 1
+
+
+# ---- for people ----------------------------------------------------------------------------------
+
+
+def test_the_report_tells_what_the_pictures_hold(start_router: StartRouter) -> None:
+    above = start_router("--name", "above")
+    router = start_router("--monitor-tag=monitor", "--connect", above.url)
+    monitored(router.url, "websocket-connector", lambda it: it["upstream_connection"] is not None)
+    exposer, observer = hakuban.LocalNode("exposer"), hakuban.LocalNode("observer")
+    with (
+        exposer,
+        observer,
+        hakuban.sync.connect(exposer, router.url + "#load-limit=7"),
+        hakuban.sync.connect(observer, router.url),
+        exposer.tag("tag").expose(capacity=2) as exposing,
+        observer.object(["tag"], {"a": "ł"}).observe() as observing,
+        observer.tag("tag").observe(),
+    ):
+        next(iter(exposing)).set("value")
+        observing.wait_state_sync(10)
+        pictures = {
+            name: monitored(router.url, name, lambda _: True)
+            for name in ("exchange", "websocket-listener", "websocket-connector")
+        }
+    text = render(pictures)
+    for expected in (
+        "== exchange, connected to a router above: yes",
+        "objects: 4",
+        '["tag"]:{"a": "ł"}',
+        "exposer: DownstreamConnection ",
+        'format ["JSON"], 7 bytes, synchronized',
+        "observes: yes (tags: 1), exposes: no (tags: 0, capacity 0), stream: yes, sink: no",
+        "exposes: no (tags: 1, capacity 0), stream: no, sink: yes",
+        "tags: 2",
+        "observes: no, exposes: yes (capacity 2)",
+        '"exposer", load: 0.5, limit: 7',
+        '"observer", load: 0, limit: none',
+        f"== websocket-connector {above.url}, connected: yes",
+        '"router" to "above"',
+    ):
+        assert expected in text, text
+
+
+def test_the_report_says_how_old_a_state_is() -> None:
+    node = hakuban.LocalNode()
+    with node, node.object("x").observe(), node.object("x").expose() as exposing:
+        exposing.set_object_data(1)
+        exposing.set_synchronized(2.5)
+        text = render(Monitor(node, None).pictures())
+    match = [line for line in text.splitlines() if line.endswith(" s old")]
+    assert len(match) == 1
+    assert math.isclose(float(match[0].split()[-3]), 2.5, abs_tol=1)
+
+
+def test_the_report_lets_no_peer_talk_to_the_terminal() -> None:
+    node = hakuban.LocalNode()
+    with node, node.object(["\x1b[2J"], "\x9b\n").observe():
+        text = render(Monitor(node, None).pictures())
+    assert not [c for c in text if c != "\n" and (ord(c) < 32 or 126 < ord(c) < 160)]
