@@ -15,6 +15,7 @@ from hakuban import ObjectDescriptor, TagDescriptor
 from .parties import Descriptor, Party, State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
     from anyio.abc import TaskGroup
@@ -146,6 +147,15 @@ class OurNode(Party):
         self._remembered[thing] = data, version
         for sink in list(self._sinks.get(thing, ())):
             _put(sink, data, version)
+
+    @override
+    def publish_all(self, thing: ObjectDescriptor, states: Sequence[bytes]) -> None:
+        for data in states:
+            self.publish(thing, data)
+
+    @override
+    def vanish(self) -> None:
+        self.node.close()
 
     def _close(self, verb: str, descriptor: Descriptor) -> None:
         contract, task = self._contracts.pop((verb, descriptor))

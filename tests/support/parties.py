@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from hakuban import ObjectDescriptor, TagDescriptor
 
+from .waiting import changing, until
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
 Kind: TypeAlias = Literal[
     "assigned",
@@ -26,10 +27,6 @@ Kind: TypeAlias = Literal[
     "downstream_disconnected",
 ]
 Descriptor: TypeAlias = ObjectDescriptor | TagDescriptor
-T = TypeVar("T")
-
-_changed = threading.Condition()
-"""Of all parties together, since tests wait for what two of them have in common."""
 
 
 @dataclass(slots=True)
@@ -53,29 +50,6 @@ class Event:
     state: State | None = None
 
 
-def until(check: Callable[[], T], what: str, timeout: float = 15) -> T:
-    """Wait until a check gives something true, looking whenever anything happens to any party; give it."""
-    deadline = time.monotonic() + timeout
-    with _changed:
-        while True:
-            found = check()
-            if found:
-                return found
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise AssertionError(f"not in {timeout} s: {what}")
-            _changed.wait(left)
-
-
-def holds(check: Callable[[], bool], what: str, seconds: float) -> None:
-    """Check that something stays true for a while, whatever happens."""
-    end = time.monotonic() + seconds
-    with _changed:
-        while (left := end - time.monotonic()) > 0:
-            assert check(), f"no longer: {what}"
-            _changed.wait(left)
-
-
 class Party(ABC):
     """One node. Everything here waits at most for what the node itself does at once; tests wait with `until`.
 
@@ -95,7 +69,7 @@ class Party(ABC):
         self, kind: Kind, thing: ObjectDescriptor | None = None, state: State | None = None
     ) -> None:
         """Record an event, and let those who wait look again."""
-        with _changed:
+        with changing():
             self.events.append(Event(kind, time.monotonic(), thing, state))
             if thing is not None:
                 if kind == "assigned":
@@ -104,7 +78,6 @@ class Party(ABC):
                     self.assigned.discard(thing)
                 elif state is not None:
                     self.latest[thing] = state
-            _changed.notify_all()
 
     def count(self, kind: Kind, since: int = 0) -> int:
         return sum(event.kind == kind for event in self.events[since:])
@@ -117,6 +90,29 @@ class Party(ABC):
         if state is None or state.data != data:
             return None
         return state if synchronized is None or state.synchronized is synchronized else None
+
+    def wait_state(
+        self,
+        thing: ObjectDescriptor,
+        data: bytes,
+        *,
+        synchronized: bool | None = True,
+        timeout: float = 15,
+    ) -> State:
+        """Wait until the last state of an object is this one."""
+        fresh = {True: "synchronized", False: "stale", None: "of any age"}[synchronized]
+        what = f"{self.name} sees {data[:40]!r} of {thing}, {fresh}"
+        found = until(lambda: self.sees(thing, data, synchronized=synchronized), what, timeout)
+        assert found is not None
+        return found
+
+    def wait_assigned(self, thing: ObjectDescriptor) -> None:
+        """Wait until this node is assigned to produce an object."""
+        until(lambda: thing in self.assigned, f"{self.name} is assigned to produce {thing}")
+
+    def wait_unassigned(self, thing: ObjectDescriptor) -> None:
+        """Wait until this node is not assigned to produce an object."""
+        until(lambda: thing not in self.assigned, f"{self.name} is told to stop producing {thing}")
 
     @abstractmethod
     def connect(self, url: str) -> None:
@@ -147,6 +143,14 @@ class Party(ABC):
         self, thing: ObjectDescriptor, data: bytes, version: tuple[int, ...] | None = None
     ) -> None:
         """Set a state of format ("JSON",); it is published now if assigned, and at each assignment to come."""
+
+    @abstractmethod
+    def publish_all(self, thing: ObjectDescriptor, states: Sequence[bytes]) -> None:
+        """Set many states as fast as that can be said."""
+
+    @abstractmethod
+    def vanish(self) -> None:
+        """End without a word to anybody, as far as a node of this kind can."""
 
     def __enter__(self) -> Self:
         return self

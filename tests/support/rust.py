@@ -16,14 +16,18 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from hakuban import ObjectDescriptor, TagDescriptor
 
-from .parties import Descriptor, Party, State, until
+from .parties import Descriptor, Party, State
 from .processes import Program
+from .waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CRATE = Path(__file__).parents[1] / "rust-peer"
 _BUILT = _CRATE / "target" / "release"
@@ -144,8 +148,8 @@ class RustPeer(Party):
         """The exit code, once the process has ended."""
         return self._process.poll()
 
-    def kill(self) -> None:
-        """End the process as a crash would."""
+    @override
+    def vanish(self) -> None:
         self._process.kill()
         self._process.wait(10)
 
@@ -260,8 +264,8 @@ class RustPeer(Party):
     ) -> None:
         self.call("set_state", **_command(thing, data, version))
 
-    def publish_all(self, thing: ObjectDescriptor, states: list[bytes]) -> None:
-        """Set many states, as fast as they can be said."""
+    @override
+    def publish_all(self, thing: ObjectDescriptor, states: Sequence[bytes]) -> None:
         self.call_all("set_state", [_command(thing, data, None) for data in states])
 
     def _quit(self) -> None:
@@ -271,7 +275,7 @@ class RustPeer(Party):
             self._process.stdin.close()
             self._process.wait(10)
         except (BrokenPipeError, subprocess.TimeoutExpired):
-            self.kill()
+            self.vanish()
         self._reader.join(10)
 
 

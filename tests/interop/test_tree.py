@@ -1,0 +1,273 @@
+"""Two routers, one below the other, and nodes of both kinds at them: what a guest meets in the others' tree.
+
+The guest is at the lower router. What both kinds cannot do is written where it is tested.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import pytest
+
+from hakuban import ObjectDescriptor, TagDescriptor
+from support.ours import OurNode
+from support.parties import Party
+from support.processes import RouterProcess
+from support.rust import RustPeer, RustRouter, free_port
+from support.waiting import holds, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.usefixtures("needs_rust"), pytest.mark.promise("interop")]
+
+Maker: TypeAlias = Literal["ours", "Rust"]
+MIB = 1024 * 1024
+
+COLUMNS: dict[str, tuple[Maker, Maker, Maker, Maker]] = {
+    # upper router, lower router, guest, the other nodes
+    "our node in a tree of the crate's": ("Rust", "Rust", "ours", "Rust"),
+    "its node in ours": ("ours", "ours", "Rust", "ours"),
+    "Rust alone": ("Rust", "Rust", "Rust", "Rust"),
+    "our router above the crate's": ("ours", "Rust", "Rust", "Rust"),
+    "our router below the crate's": ("Rust", "ours", "Rust", "Rust"),
+}
+
+
+class Tree:
+    """An upper and a lower router, and the nodes that a test asks for."""
+
+    def __init__(self, makers: tuple[Maker, Maker, Maker, Maker], backend: Any) -> None:
+        self._upper_maker, self._lower_maker, self._guest_maker, self._host_maker = makers
+        self._backend = backend
+        self._parties: list[Party] = []
+        self._lower_url = f"ws://127.0.0.1:{free_port()}"
+        self.upper = _router(self._upper_maker, f"ws://127.0.0.1:{free_port()}")
+        self.lower = self._start_lower()
+
+    def _start_lower(self) -> RouterProcess | RustRouter:
+        return _router(self._lower_maker, self._lower_url, "--connect", self.upper.url)
+
+    def restart_lower(self) -> None:
+        """Kill the lower router, and start it anew where it was."""
+        self.lower.kill()
+        self.lower.__exit__()
+        self.lower = self._start_lower()
+
+    def guest(self, options: str = "") -> Party:
+        """Connect the guest, to the lower router."""
+        return self._join(self._guest_maker, "guest", options, self.lower)
+
+    def host(self, *, below: bool = False, name: str = "host") -> Party:
+        """Connect another node, to the upper router or beside the guest."""
+        return self._join(self._host_maker, name, "", self.lower if below else self.upper)
+
+    def _join(self, maker: Maker, name: str, options: str, router: Any) -> Party:
+        party = self.party(maker, name, options)
+        party.connect(router.url)
+        return party
+
+    def party(self, maker: Maker, name: str, options: str = "") -> Party:
+        party: Party
+        if maker == "Rust":
+            party = RustPeer(name, options=options)
+        else:
+            party = OurNode(name, options=options, backend=self._backend, max_state=32 * MIB)
+        self._parties.append(party)
+        return party
+
+    def close(self) -> None:
+        for party in reversed(self._parties):
+            party.__exit__()
+        self.lower.__exit__()
+        self.upper.__exit__()
+
+
+def _router(maker: Maker, url: str, *options: str) -> RouterProcess | RustRouter:
+    return (RouterProcess if maker == "ours" else RustRouter)(*options, bind=url)
+
+
+@pytest.fixture(params=COLUMNS)
+def column(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def tree(column: str, anyio_backend: tuple[str, dict[str, Any]]) -> Iterator[Tree]:
+    tree = Tree(COLUMNS[column], anyio_backend)
+    yield tree
+    tree.close()
+
+
+@pytest.fixture(
+    params=[
+        ("asyncio", {"use_uvloop": False}),
+        pytest.param(("trio", {}), marks=pytest.mark.nightly),
+    ],
+    ids=["asyncio", "trio"],
+)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """Give the backend of the nodes that are ours; the table of contracts has them all."""
+    return request.param
+
+
+@pytest.fixture(params=["guest exposes", "guest observes"])
+def exposer_and_observer(request: pytest.FixtureRequest, tree: Tree) -> tuple[Party, Party]:
+    guest, host = tree.guest(), tree.host()
+    return (guest, host) if request.param == "guest exposes" else (host, guest)
+
+
+THING = ObjectDescriptor(["tag"], {"id": 1})
+TAG = TagDescriptor("tag")
+
+
+def things(count: int) -> list[ObjectDescriptor]:
+    return [ObjectDescriptor(["tag"], number) for number in range(count)]
+
+
+def text(value: object) -> bytes:
+    return f'"{value}"'.encode()
+
+
+# ---- who produces ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.cell("tree", "capacities 3:1", "column")
+def test_objects_are_shared_out_by_capacity(tree: Tree) -> None:
+    guest, other, observer = tree.guest(), tree.host(below=True, name="other"), tree.host()
+    guest.expose(TAG, capacity=3)
+    other.expose(TAG, capacity=1)
+    for thing in things(8):
+        observer.observe(thing)
+    until(lambda: (len(guest.assigned), len(other.assigned)) == (6, 2), "6 and 2 are assigned")
+
+
+@pytest.mark.cell("tree", "load limit", "column")
+def test_no_more_is_assigned_than_a_load_limit_allows(tree: Tree) -> None:
+    guest, observer = tree.guest("load-limit=3"), tree.host()
+    guest.expose(TAG)
+    for thing in things(10):
+        observer.observe(thing)
+    until(lambda: len(guest.assigned) == 3, "3 are assigned")
+    holds(lambda: len(guest.assigned) == 3, "3 are assigned", seconds=1.5)
+
+
+@pytest.mark.cell("tree", "hand-over", "column")
+def test_production_is_handed_over_and_back(tree: Tree) -> None:
+    guest, other, observer = tree.guest(), tree.host(below=True, name="other"), tree.host()
+    observer.observe(THING)
+    guest.expose(THING)
+    guest.wait_assigned(THING)
+    other.expose(THING)
+    for round, (leaving, taking) in enumerate([(guest, other), (other, guest)]):
+        leaving.publish(THING, text(f"before {round}"))
+        observer.wait_state(THING, text(f"before {round}"))
+        leaving.unexpose(THING)
+        taking.wait_assigned(THING)
+        taking.publish(THING, text(f"after {round}"))
+        observer.wait_state(THING, text(f"after {round}"))
+        leaving.expose(THING)
+
+
+@pytest.mark.cell("tree", "exposer loss", "column")
+def test_loss_of_an_exposer_shows_and_another_takes_over(
+    tree: Tree, exposer_and_observer: tuple[Party, Party]
+) -> None:
+    exposer, observer = exposer_and_observer
+    exposer.publish(THING, text("first"))
+    exposer.expose(THING)
+    observer.observe(THING)
+    observer.wait_state(THING, text("first"))
+    exposer.vanish()
+    observer.wait_state(THING, text("first"), synchronized=False)
+    standby = tree.host(below=True, name="standby")
+    standby.expose(THING)
+    standby.publish(THING, text("second"))
+    observer.wait_state(THING, text("second"))
+
+
+@pytest.mark.cell("tree", "router restart", "column")
+def test_a_router_that_comes_back_is_caught_up_with(
+    tree: Tree,
+    exposer_and_observer: tuple[Party, Party],
+    record_property: Any,
+) -> None:
+    exposer, observer = exposer_and_observer
+    exposer.publish(THING, text("first"))
+    exposer.expose(THING)
+    observer.observe(THING)
+    observer.wait_state(THING, text("first"))
+    tree.lower.kill()
+    observer.wait_state(THING, text("first"), synchronized=False)
+    exposer.publish(THING, text("second"))
+    tree.restart_lower()
+    listening = time.monotonic()
+    observer.wait_state(THING, text("second"))
+    record_property("figure", f"fresh {time.monotonic() - listening:.2f} s after the router listens")
+
+
+# ---- what is carried ------------------------------------------------------------------------------------------------
+
+
+def carries(exposer: Party, observer: Party, thing: ObjectDescriptor, data: bytes) -> None:
+    """Deliver a state, and then a small change of it."""
+    exposer.publish(thing, data)
+    exposer.expose(thing)
+    observer.observe(thing)
+    observer.wait_state(thing, data, timeout=40)
+    changed = data[:-8] + b"changed!"
+    exposer.publish(thing, changed)
+    observer.wait_state(thing, changed, timeout=40)
+
+
+@pytest.mark.cell("tree", "unicode", "column")
+def test_names_and_states_may_be_in_any_script(exposer_and_observer: tuple[Party, Party]) -> None:
+    thing = ObjectDescriptor(
+        ["źdźbło", {"ключ": ["значение", "\u2028", "\x7f\x00"]}],
+        {"城市": "東京", "\U0001f980": ["\u00e9", "e\u0301"], 'quote " slash /\\': None},
+    )
+    data = '"Zażółć gęślą jaźń \U0001f980 東京 \\ud83e\\udd80 \u2028 ........"'.encode()
+    carries(*exposer_and_observer, thing, data)
+
+
+@pytest.mark.cell("tree", "state of 15 MiB", "column")
+def test_a_state_of_15_mib_arrives(exposer_and_observer: tuple[Party, Party]) -> None:
+    carries(*exposer_and_observer, THING, random.Random(15).randbytes(15 * MIB))
+
+
+@pytest.mark.cell("tree", "state of 20 MiB", "column")
+def test_a_state_of_20_mib_that_fits_a_message_arrives(
+    exposer_and_observer: tuple[Party, Party],
+) -> None:
+    """The crate sends a message in one frame, and takes none over 16 MiB: what it cannot pack is not carried by it."""
+    carries(*exposer_and_observer, THING, random.Random(20).randbytes(MIB) * 20)
+
+
+@pytest.mark.cell("tree", "1,000 objects", "column")
+def test_a_thousand_objects_arrive(exposer_and_observer: tuple[Party, Party]) -> None:
+    exposer, observer = exposer_and_observer
+    wanted = things(1_000)
+    for thing in wanted:
+        exposer.publish(thing, text(thing.json))
+    exposer.expose(TAG)
+    for thing in wanted:
+        observer.observe(thing)
+    until(lambda: len(observer.latest) == 1_000, "all have a state", timeout=40)
+    assert all(observer.sees(thing, text(thing.json)) for thing in wanted)
+    assert exposer.assigned == set(wanted)
+
+
+@pytest.mark.cell("tree", "burst of 2,000", "column")
+def test_a_burst_ends_on_the_last_state(exposer_and_observer: tuple[Party, Party]) -> None:
+    exposer, observer = exposer_and_observer
+    exposer.publish(THING, text(-1))
+    exposer.expose(THING)
+    observer.observe(THING)
+    observer.wait_state(THING, text(-1))
+    exposer.publish_all(THING, [text(number) for number in range(2_000)])
+    observer.wait_state(THING, text(1_999))
+    versions = [event.state.version for event in observer.events if event.state is not None]
+    assert versions == sorted(versions)

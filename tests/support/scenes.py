@@ -1,0 +1,448 @@
+"""Stories about nodes, written once and told in tasks of an event loop as well as in plain threads.
+
+A story is an `async def` that waits by the verbs of its scene alone. In the columns of event loops the verbs await. In
+the column of threads they block: there the same coroutine runs from its first line to its last without ever being
+suspended, and without any event loop in its thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, suppress
+from itertools import count
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+import anyio
+from typing_extensions import override
+
+import hakuban
+import hakuban.sync
+from hakuban import ObjectState
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup, TaskStatus
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Story: TypeAlias = Coroutine[Any, Any, Any]
+Part: TypeAlias = Story | Callable[[], None]
+
+TIMEOUT = 10.0
+"""Seconds that anything may take before a story has failed; nothing here takes a tenth of it."""
+
+
+_BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "asyncio": ("asyncio", {"use_uvloop": False}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+_WANTED = os.environ.get("HAKUBAN_BACKENDS", "asyncio,uvloop,trio,threads").split(",")
+
+
+def columns(*transports: str, threads: bool = True) -> list[str]:
+    """Name the columns of these transports on all event loops that are installed, and in threads."""
+    return [
+        f"{transport}-{way}"
+        for transport in transports
+        for way in _WANTED
+        if (threads and way == "threads") or way == "asyncio" or importlib.util.find_spec(way)
+    ]
+
+
+def scene_of(column: str) -> Scene:
+    """Make the scene of a column."""
+    transport, _, way = column.partition("-")
+    return ThreadScene(transport) if way == "threads" else TaskScene(transport, _BACKENDS[way])
+
+
+class Iterates(Protocol[T_co]):
+    """What can be looped over in both spellings."""
+
+    def __aiter__(self) -> AsyncIterator[T_co]: ...
+    def __iter__(self) -> Iterator[T_co]: ...
+
+
+def story(function: Callable[..., Story]) -> Callable[..., None]:
+    """Make a test of a story: it is told in each column that the fixture `scene` has."""
+
+    @functools.wraps(function)
+    def test(*, scene: Scene, **kwargs: object) -> None:
+        scene.tell(function(scene=scene, **kwargs))
+
+    return test
+
+
+class EndedError(AssertionError):
+    """A loop ended, although something was still to come."""
+
+
+class Block(ABC, Generic[T]):
+    """A `connect` or `listen` block that was entered, and can be left at any time.
+
+    :ivar value: what `as` gives.
+    """
+
+    value: T
+
+    @abstractmethod
+    async def leave(self) -> None:
+        """Leave the block; twice does no harm."""
+
+
+class Loop(Generic[T]):
+    """A loop over states, streams, sinks or statuses, one step at a time.
+
+    Of states it checks with each step that they never go back, and that nothing is given twice.
+
+    :ivar seen: what it has given so far.
+    """
+
+    def __init__(self, scene: Scene, over: Iterates[T]) -> None:
+        self.seen: list[T] = []
+        self._scene = scene
+        self._iterator = scene.iterate(over)
+
+    async def next(self) -> T:
+        """Give the next item.
+
+        :raises EndedError: the loop has ended.
+        """
+        item: T = await self._scene.step(self._iterator)
+        if self.seen and isinstance(item, ObjectState):
+            self._check_order(self.seen[-1], item)
+        self.seen.append(item)
+        return item
+
+    async def until(self, wanted: Callable[[T], object]) -> T:
+        """Step until an item is what is wanted, and give it."""
+        while True:
+            item = await self.next()
+            if wanted(item):
+                return item
+
+    async def end(self) -> None:
+        """Step until the loop ends."""
+        while True:
+            try:
+                await self.next()
+            except EndedError:
+                return
+
+    @staticmethod
+    def _check_order(before: Any, after: ObjectState[Any]) -> None:
+        assert after.version >= before.version, f"{before} was followed by {after}"
+        if after.version == before.version:
+            assert (after.raw, after.format) == (before.raw, before.format)
+            assert not (after.synchronized and before.synchronized), f"{after} was given twice"
+
+
+def fresh(data: object) -> Callable[[ObjectState[Any]], bool]:
+    """Want a state with these data that is current."""
+    return lambda state: state.synchronized and state.data == data
+
+
+def stale(data: object) -> Callable[[ObjectState[Any]], bool]:
+    """Want a state with these data that is not current any more."""
+    return lambda state: not state.synchronized and state.age > 0 and state.data == data
+
+
+class Scene(ABC):
+    """Where a story is told: over which transport, and on which event loop or on none.
+
+    :ivar transport: the scheme of all URLs.
+    """
+
+    def __init__(self, transport: str) -> None:
+        self.transport = transport
+        self._echoes = count(1)
+        self._blocks: list[Block[Any]] = []
+
+    # ---- links ------------------------------------------------------------------------------------------------------
+
+    async def connect(
+        self, node: hakuban.LocalNode, url: str, **options: Any
+    ) -> Block[hakuban.Connection]:
+        """Enter `connect`, and leave it at the end of the story or before."""
+        return self._keep(
+            await self._enter(
+                lambda: node.connect(url, **options),
+                lambda: hakuban.sync.connect(node, url, **options),
+            )
+        )
+
+    async def listen(
+        self, node: hakuban.LocalNode, url: str | None = None, **options: Any
+    ) -> Block[hakuban.Listener]:
+        """Enter `listen`, by default at an address that is free, and leave it at the end of the story or before."""
+        where = url or {"memory": "memory://", "ws": "ws://127.0.0.1:0"}[self.transport]
+        return self._keep(
+            await self._enter(
+                lambda: node.listen(where, **options),
+                lambda: hakuban.sync.listen(node, where, **options),
+            )
+        )
+
+    def _keep(self, block: Block[T]) -> Block[T]:
+        self._blocks.append(block)
+        return block
+
+    async def _leave_all(self) -> None:
+        while self._blocks:
+            await self._blocks.pop().leave()
+
+    # ---- waiting ----------------------------------------------------------------------------------------------------
+
+    def loop(self, over: Iterates[T]) -> Loop[T]:
+        """Begin a loop."""
+        return Loop(self, over)
+
+    async def state(
+        self, reader: hakuban.ObjectObserve[T] | hakuban.ObjectStateStream[T]
+    ) -> ObjectState[T]:
+        """Wait for a first state."""
+        return await self._wait(reader.wait_state, reader.wait_state_sync)
+
+    async def sees(
+        self,
+        contract: hakuban.ObjectObserve[T] | hakuban.TagObserve[T],
+        wanted: Callable[[ObjectState[T]], object],
+    ) -> ObjectState[T]:
+        """Wait for a state that is wanted, of the object or of any object of the tag, one object after the other."""
+        if isinstance(contract, hakuban.ObjectObserve):
+            return await self.loop(contract).until(wanted)
+        streams = self.loop(contract)
+        while True:
+            states = self.loop(await streams.next())
+            with suppress(EndedError):  # its object ceased; another life of it may follow
+                return await states.until(wanted)
+
+    async def assigned(self, contract: hakuban.ObjectExpose[Any]) -> None:
+        """Wait until a contract is assigned."""
+        await self._wait(contract.wait_assigned, contract.wait_assigned_sync)
+
+    async def unassigned(self, sink: hakuban.ObjectStateSink[Any]) -> None:
+        """Wait for the end of an assignment."""
+        await self._wait(sink.wait_unassigned, sink.wait_unassigned_sync)
+
+    async def up(self, connection: hakuban.Connection) -> None:
+        """Wait for a link."""
+        await self._wait(connection.wait_up, connection.wait_up_sync)
+
+    async def echo(self, *nodes: hakuban.LocalNode) -> None:
+        """Return when whatever these nodes have said until now has reached each other and all between them.
+
+        Each way and back: an object of its own is asked for and produced behind everything that was sent before.
+        """
+        pairs = [(a, b) for a in nodes for b in nodes if a is not b]
+        for asking, answering in pairs:
+            name = f"echo {next(self._echoes)}"
+            with asking.object(name).observe() as asked, answering.object(name).expose() as answer:
+                answer.set_object_data("here")
+                await self.loop(asked).until(fresh("here"))
+
+    # ---- the two tellings -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def tell(self, story: Story) -> None:
+        """Run a story, and leave all blocks that it has entered."""
+
+    @abstractmethod
+    async def together(self, *parts: Part) -> None:
+        """Run stories and plain calls at the same time, each in a task or thread of its own, until all have ended."""
+
+    @abstractmethod
+    async def _wait(
+        self, awaiting: Callable[[], Awaitable[T]], blocking: Callable[[float], T]
+    ) -> T: ...
+
+    @abstractmethod
+    def iterate(self, over: Iterates[T]) -> Any:
+        """Give an iterator, of the kind that `step` takes."""
+
+    @abstractmethod
+    async def step(self, iterator: Any) -> Any:
+        """Give the next item of an iterator.
+
+        :raises EndedError: there is none.
+        """
+
+    @abstractmethod
+    async def _enter(
+        self,
+        awaiting: Callable[[], AbstractAsyncContextManager[T]],
+        blocking: Callable[[], AbstractContextManager[T]],
+    ) -> Block[T]: ...
+
+
+class _TaskBlock(Block[T]):
+    """A block in a task of its own, since blocks within one task can only be left in the order of their nesting."""
+
+    def __init__(self) -> None:
+        self._leaving, self._left = anyio.Event(), anyio.Event()
+
+    async def serve(
+        self, block: AbstractAsyncContextManager[T], *, task_status: TaskStatus[None]
+    ) -> None:
+        async with block as self.value:
+            task_status.started()
+            await self._leaving.wait()
+        self._left.set()
+
+    @override
+    async def leave(self) -> None:
+        self._leaving.set()
+        with anyio.fail_after(TIMEOUT):
+            await self._left.wait()
+
+
+class TaskScene(Scene):
+    """Tells stories in tasks: `await`, `async for`, `async with`.
+
+    :param backend: name and options of an anyio backend.
+    """
+
+    def __init__(self, transport: str, backend: tuple[str, dict[str, Any]]) -> None:
+        super().__init__(transport)
+        self._backend = backend
+        self._tasks: TaskGroup
+
+    @override
+    def tell(self, story: Story) -> None:
+        name, options = self._backend
+        anyio.run(self._tell, story, backend=name, backend_options=options)
+
+    async def _tell(self, story: Story) -> None:
+        async with anyio.create_task_group() as self._tasks:
+            await story
+            await self._leave_all()
+
+    @override
+    async def together(self, *parts: Part) -> None:
+        async with anyio.create_task_group() as tasks:
+            for part in parts:
+                tasks.start_soon(_await, part)
+
+    @override
+    async def _wait(
+        self, awaiting: Callable[[], Awaitable[T]], blocking: Callable[[float], T]
+    ) -> T:
+        with anyio.fail_after(TIMEOUT):
+            return await awaiting()
+
+    @override
+    def iterate(self, over: Iterates[T]) -> Any:
+        return aiter(over)
+
+    @override
+    async def step(self, iterator: Any) -> Any:
+        try:
+            with anyio.fail_after(TIMEOUT):
+                return await anext(iterator)
+        except StopAsyncIteration:
+            raise EndedError from None
+
+    @override
+    async def _enter(
+        self,
+        awaiting: Callable[[], AbstractAsyncContextManager[T]],
+        blocking: Callable[[], AbstractContextManager[T]],
+    ) -> Block[T]:
+        block: _TaskBlock[T] = _TaskBlock()
+        with anyio.fail_after(TIMEOUT):
+            await self._tasks.start(block.serve, awaiting())
+        return block
+
+
+class _ThreadBlock(Block[T]):
+    def __init__(self, block: AbstractContextManager[T]) -> None:
+        self._stack = ExitStack()
+        self.value = self._stack.enter_context(block)
+
+    @override
+    async def leave(self) -> None:
+        self._stack.close()
+
+
+class ThreadScene(Scene):
+    """Tells stories in threads: blocking calls, `for`, `with hakuban.sync...`."""
+
+    @override
+    def tell(self, story: Story) -> None:
+        try:
+            _run_without_loop(story)
+        finally:
+            _run_without_loop(self._leave_all())
+
+    @override
+    async def together(self, *parts: Part) -> None:
+        ends = [_End() for _ in parts]
+        for end, part in zip(ends, parts, strict=True):
+            threading.Thread(target=end.run, args=(part,), daemon=True).start()
+        for end in ends:
+            end.result(2 * TIMEOUT)
+
+    @override
+    async def _wait(
+        self, awaiting: Callable[[], Awaitable[T]], blocking: Callable[[float], T]
+    ) -> T:
+        return blocking(TIMEOUT)
+
+    @override
+    def iterate(self, over: Iterates[T]) -> Any:
+        return iter(over)
+
+    @override
+    async def step(self, iterator: Any) -> Any:
+        try:
+            return next(iterator)
+        except StopIteration:
+            raise EndedError from None
+
+    @override
+    async def _enter(
+        self,
+        awaiting: Callable[[], AbstractAsyncContextManager[T]],
+        blocking: Callable[[], AbstractContextManager[T]],
+    ) -> Block[T]:
+        return _ThreadBlock(blocking())
+
+
+async def _await(part: Part) -> None:
+    if isinstance(part, Coroutine):
+        await part
+    else:
+        part()
+
+
+class _End(Future[None]):
+    """How a part ended, for the thread that waits for it."""
+
+    def run(self, part: Part) -> None:
+        with self:
+            _run_without_loop(_await(part))
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, traceback: object
+    ) -> Literal[True]:
+        if error is None:
+            self.set_result(None)
+        else:
+            self.set_exception(error)
+        return True
+
+
+def _run_without_loop(story: Story) -> None:
+    try:
+        story.send(None)
+    except StopIteration:
+        return
+    story.close()
+    raise AssertionError("a story has awaited something that is no verb of its scene")
