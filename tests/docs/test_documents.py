@@ -14,7 +14,7 @@ from support.processes import RouterProcess
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r'^```python(?: title="(?P<title>[\w.]+)")?\n(?P<code>.*?)^```$', re.M | re.S)
+BLOCK = re.compile(r'^```python(?: title="(?P<title>[\w.]+)")?\n(?P<code>.*?)^```$', re.MULTILINE | re.DOTALL)
 URL = "ws://127.0.0.1:3001"
 
 
@@ -62,7 +62,7 @@ def test_every_program_of_a_document_runs(document: Path, tmp_path: Path) -> Non
 
 def test_every_block_of_code_is_one_that_this_test_runs() -> None:
     for document in DOCUMENTS:
-        fences = re.findall(r"^```(\w+)", document.read_text(), re.M)
+        fences = re.findall(r"^```(\w+)", document.read_text(), re.MULTILINE)
         assert set(fences) <= {"python", "toml", "text"}, f"{document.name}: {fences}"
         assert fences.count("python") == len(programs(document)), document.name
 
