@@ -45,14 +45,21 @@ def fixed_table(size: int) -> bytes:
     """Rows of one length."""
     chance = random.Random(2)
     form = '{"id":%6d,"name":"item-%d","value":%8d,"state":"on","tags":["a1","b2"]}'
-    lines = [form % (n, chance.randrange(10_000), chance.randrange(10**8)) for n in range(size // 83)]
+    lines = [
+        form % (n, chance.randrange(10_000), chance.randrange(10**8)) for n in range(size // 83)
+    ]
     return ("[" + ",".join(lines) + "]").encode()
 
 
 def floats(size: int) -> bytes:
     """Points of which hardly anything but the keys repeats."""
     chance = random.Random(3)
-    return compact([{"t": 1_700_000_000 + n, "x": chance.gauss(0, 1), "y": chance.random()} for n in range(size // 62)])
+    return compact(
+        [
+            {"t": 1_700_000_000 + n, "x": chance.gauss(0, 1), "y": chance.random()}
+            for n in range(size // 62)
+        ]
+    )
 
 
 def words(size: int) -> bytes:
@@ -68,7 +75,16 @@ def noise(size: int, seed: int = 5) -> bytes:
 def small(size: int, *, seq: int = 1, value: object = 21.5, place: str = "hall") -> bytes:
     """An object of a few fields and a text, about `size` bytes."""
     text = "the quick brown fox jumps over the lazy dog; " * 50
-    return compact({"seq": seq, "sensor": "t-17", "value": value, "log": text[: max(size - 72, 0)], "place": place, "unit": "C"})
+    return compact(
+        {
+            "seq": seq,
+            "sensor": "t-17",
+            "value": value,
+            "log": text[: max(size - 72, 0)],
+            "place": place,
+            "unit": "C",
+        }
+    )
 
 
 def edited(data: bytes, edits: int, *, grow: bool) -> bytes:
@@ -88,7 +104,11 @@ def small_cases() -> Iterator[Case]:
         yield f"{size} B JSON, a field changed", old, small(size, seq=2)
         yield f"{size} B JSON, a field longer", old, small(size, value=121.25)
         yield f"{size} B JSON, two fields changed", old, small(size, seq=2, value=21.7)
-        yield f"{size} B JSON, three fields, one longer", old, small(size, seq=2, value=121.25, place="yard")
+        yield (
+            f"{size} B JSON, three fields, one longer",
+            old,
+            small(size, seq=2, value=121.25, place="yard"),
+        )
         yield f"{size} B JSON, first state", b"", old
         yield f"{size} B noise, another", noise(size), noise(size, 6)
 
@@ -97,17 +117,33 @@ def edit_cases() -> Iterator[Case]:
     for kind, data in (("JSON", compact(table(MIB))), ("noise", noise(MIB))):
         for edits in (1, 10, 100, 1000):
             yield f"1 MB {kind}, {edits} edits", data, edited(data, edits, grow=False)
-            yield f"1 MB {kind}, {edits} edits of other length", data, edited(data, edits, grow=True)
+            yield (
+                f"1 MB {kind}, {edits} edits of other length",
+                data,
+                edited(data, edits, grow=True),
+            )
         half = len(data) // 2
         for size in (100, 10_000, 100_000):
             yield f"1 MB {kind}, {size} B inserted", data, data[:half] + noise(size) + data[half:]
-            yield f"1 MB {kind}, {size} B removed, 10 edits", data, edited(data[:half] + data[half + size :], 10, grow=False)
-            yield f"1 MB {kind}, {size} B inserted, 10 edits", data, edited(data[:half] + noise(size) + data[half:], 10, grow=False)
+            yield (
+                f"1 MB {kind}, {size} B removed, 10 edits",
+                data,
+                edited(data[:half] + data[half + size :], 10, grow=False),
+            )
+            yield (
+                f"1 MB {kind}, {size} B inserted, 10 edits",
+                data,
+                edited(data[:half] + noise(size) + data[half:], 10, grow=False),
+            )
     for size in (KIB, 64 * KIB):
         data = compact(table(size))
         for edits in (1, 10):
             yield f"{size >> 10} KiB JSON, {edits} edits", data, edited(data, edits, grow=False)
-            yield f"{size >> 10} KiB JSON, {edits} edits of other length", data, edited(data, edits, grow=True)
+            yield (
+                f"{size >> 10} KiB JSON, {edits} edits of other length",
+                data,
+                edited(data, edits, grow=True),
+            )
 
 
 def row_cases() -> Iterator[Case]:
@@ -116,15 +152,39 @@ def row_cases() -> Iterator[Case]:
         old, chance = compact(items), random.Random(7)
         less = items[:99] + items[100:]
         name = f"{size >> 10} KiB of rows"
-        yield f"{name}, one removed, one added", old, compact([*less[:-50], row(chance, 0), *less[-50:]])
-        yield f"{name}, 10 removed", old, compact([r for r in items if r["id"] % (len(items) // 10)])
+        yield (
+            f"{name}, one removed, one added",
+            old,
+            compact([*less[:-50], row(chance, 0), *less[-50:]]),
+        )
+        yield (
+            f"{name}, 10 removed",
+            old,
+            compact([r for r in items if r["id"] % (len(items) // 10)]),
+        )
         yield f"{name}, one appended", old, compact([*items, row(chance, len(items))])
-        yield f"{name}, first removed, one appended", old, compact([*items[1:], row(chance, len(items))])
-        yield f"{name}, all values changed", old, compact([{**r, "value": chance.randrange(10**8)} for r in items])
-        yield f"{name}, all changed, one removed", old, compact([{**r, "value": chance.randrange(10**8)} for r in less])
+        yield (
+            f"{name}, first removed, one appended",
+            old,
+            compact([*items[1:], row(chance, len(items))]),
+        )
+        yield (
+            f"{name}, all values changed",
+            old,
+            compact([{**r, "value": chance.randrange(10**8)} for r in items]),
+        )
+        yield (
+            f"{name}, all changed, one removed",
+            old,
+            compact([{**r, "value": chance.randrange(10**8)} for r in less]),
+        )
         yield f"{name}, shuffled", old, compact(chance.sample(items, len(items)))
         yield f"{name}, two sorts", old, compact(sorted(items, key=lambda r: r["name"]))
-        yield f"{name}, halves swapped", old, compact(items[len(items) // 2 :] + items[: len(items) // 2])
+        yield (
+            f"{name}, halves swapped",
+            old,
+            compact(items[len(items) // 2 :] + items[: len(items) // 2]),
+        )
 
 
 def first_cases() -> Iterator[Case]:
@@ -189,14 +249,23 @@ HARD: dict[str, Callable[[int], tuple[bytes, bytes]]] = {
     "every 16th byte changed": lambda n: (noise(4 * n), speckled(noise(4 * n), 16)),
     "every 40th byte changed": lambda n: (noise(4 * n), speckled(noise(4 * n), 40)),
     "every 80th byte changed": lambda n: (noise(4 * n), speckled(noise(4 * n), 80)),
-    "every byte inserted after 16": lambda n: (noise(4 * n), b"!".join(noise(4 * n)[k : k + 16] for k in range(0, 4 * n, 16))),
-    "every byte inserted after 80": lambda n: (noise(4 * n), b"!".join(noise(4 * n)[k : k + 80] for k in range(0, 4 * n, 80))),
+    "every byte inserted after 16": lambda n: (
+        noise(4 * n),
+        b"!".join(noise(4 * n)[k : k + 16] for k in range(0, 4 * n, 16)),
+    ),
+    "every byte inserted after 80": lambda n: (
+        noise(4 * n),
+        b"!".join(noise(4 * n)[k : k + 80] for k in range(0, 4 * n, 80)),
+    ),
     "de Bruijn": lambda n: (b"", (BRUIJN * (n // 60_000 + 1))[: 4 * n]),
     "de Bruijn reversed": lambda n: (BRUIJN[: 4 * n], BRUIJN[: 4 * n][::-1]),
     "blocks shuffled": lambda n: shuffled(n, 32),
     "large blocks shuffled": lambda n: shuffled(n, 500),
     "nearly equal blocks": lambda n: (b"a" * 4 * n, (b"a" * 15 + b"b") * (n // 4)),
-    "needle almost everywhere": lambda n: ((b"a" * 15 + b"b") * (n // 4), b"b" + (b"a" * 30 + b"c") * (n // 8)),
+    "needle almost everywhere": lambda n: (
+        (b"a" * 15 + b"b") * (n // 4),
+        b"b" + (b"a" * 30 + b"c") * (n // 8),
+    ),
     "all escapes": lambda n: (b"", (b"\xff" * 3 + b"\0") * n),
     "two letters": lambda n: (b"", bytes(random.Random(1).choices(b"ab", k=4 * n))),
 }
@@ -231,9 +300,16 @@ def main() -> None:
                 made = diff(old, new)
                 assert patch(old, made, len(new)) == new, name
                 took = timed(lambda old=old, new=new: diff(old, new), options.seconds)
-                back = timed(lambda old=old, new=new, made=made: patch(old, made, len(new)), options.seconds)
-                print(f"{name:55} {len(new):9} {len(made):9} {took * 1e6:10.1f} {back * 1e6:10.1f}", flush=True)
-    print(f"\n{'hard input':40} {'new B':>9} {'diff B':>9} {'diff ms':>9} {'2 n: ms':>9} {'ratio':>6} {'ms a MiB':>9}")
+                back = timed(
+                    lambda old=old, new=new, made=made: patch(old, made, len(new)), options.seconds
+                )
+                print(
+                    f"{name:55} {len(new):9} {len(made):9} {took * 1e6:10.1f} {back * 1e6:10.1f}",
+                    flush=True,
+                )
+    print(
+        f"\n{'hard input':40} {'new B':>9} {'diff B':>9} {'diff ms':>9} {'2 n: ms':>9} {'ratio':>6} {'ms a MiB':>9}"
+    )
     for name, make in HARD.items():
         if options.only in name:
             figures = []
@@ -243,7 +319,10 @@ def main() -> None:
                 assert patch(old, made, len(new)) == new, name
                 figures.append(timed(lambda old=old, new=new: diff(old, new), options.seconds))
             one, two = figures
-            print(f"{name:40} {len(new):9} {len(made):9} {one * 1e3:9.2f} {two * 1e3:9.2f} {two / one:6.2f} {two * 1e3 * MIB / len(new):9.1f}", flush=True)
+            print(
+                f"{name:40} {len(new):9} {len(made):9} {one * 1e3:9.2f} {two * 1e3:9.2f} {two / one:6.2f} {two * 1e3 * MIB / len(new):9.1f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,8 @@ from hakuban_ws import WebSocketTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from anyio.abc import TaskStatus
 
     from hakuban.transport import MessageStream
 
@@ -53,6 +55,7 @@ async def handle(stream: MessageStream) -> None:
     try:
         purpose, *behind = await stream.receive()
         if purpose == b"echo":
+            await stream.send(behind)
             while True:
                 await stream.send(await stream.receive())
         if purpose.startswith(b"down"):
@@ -148,13 +151,10 @@ class Bench:
 
     async def idle(self, count: int, seconds: float) -> None:
         before = self.listener.memory_info().rss
-        async with anyio.create_task_group() as group, AsyncExitStack() as stack:
+        async with anyio.create_task_group() as group:
             start = time.perf_counter()
             for _ in range(count):
-                connection = WebSocketTransport().connect(self.url, self.options)
-                stream = await stack.enter_async_context(connection)
-                await stream.send([b"idle"])
-                group.start_soon(self.drain, stream)
+                await group.start(self.drain)
             took = time.perf_counter() - start
             await anyio.sleep(self.options.keep_alive + 1)
             memory = self.listener.memory_info().rss - before
@@ -167,9 +167,12 @@ class Bench:
             f" CPU {other / seconds * 1e3:.0f} ms/s listening, {own / seconds * 1e3:.0f} ms/s connecting"
         )
 
-    async def drain(self, stream: MessageStream) -> None:
-        while True:
-            await stream.receive()
+    async def drain(self, *, task_status: TaskStatus[None]) -> None:
+        async with WebSocketTransport().connect(self.url, self.options) as stream:
+            await stream.send([b"idle"])
+            task_status.started()
+            while True:
+                await stream.receive()
 
 
 @contextmanager
@@ -205,11 +208,15 @@ def run(name: str, arguments: argparse.Namespace, tls: str, context: ssl.SSLCont
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("backends", nargs="*", default=["asyncio", "uvloop", "trio"])
     parser.add_argument("--tls", action="store_true", help="over wss")
     parser.add_argument("--idle", type=int, default=2000, help="idle connections")
-    parser.add_argument("--seconds", type=float, default=6, help="seconds of idling that are measured")
+    parser.add_argument(
+        "--seconds", type=float, default=6, help="seconds of idling that are measured"
+    )
     parser.add_argument("--listen", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--certificate", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -10,11 +10,12 @@ import hakuban
 from hakuban import LocalNode, ObjectDescriptor
 from support.histories import Actor, every_history
 from support.scenes import Scene, fresh, stale, story
-from support.trees import ROUTED, SHAPES, Shape, grow
+from support.shapes import ROUTED, SHAPES, Shape, grow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+KINDS = [("object", "object"), ("tag", "object"), ("object", "tag")]
 X = ObjectDescriptor(["t"], "x")
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 routed = pytest.mark.parametrize("shape", ROUTED)
@@ -75,11 +76,12 @@ async def test_the_format_travels_with_the_state(scene: Scene, shape: Shape) -> 
             assert error.value.expected == "JSON"
 
 
-@pytest.mark.parametrize("kinds", [("object", "object"), ("tag", "object"), ("object", "tag")])
+@pytest.mark.parametrize("kinds", KINDS, ids="-".join)
+@pytest.mark.parametrize("settled", [False, True])
 @every_shape
 @story
 async def test_the_order_of_coming_and_going_does_not_matter(
-    scene: Scene, shape: Shape, kinds: tuple[str, str]
+    scene: Scene, shape: Shape, kinds: tuple[str, str], settled: bool
 ) -> None:
     a, b = (await grow(scene, shape)).leaves
 
@@ -108,7 +110,7 @@ async def test_the_order_of_coming_and_going_does_not_matter(
 
         return observe(), expose()
 
-    await every_history(scene, [a, b], actors, stretches=2)
+    await every_history(scene, actors, stretches=2, settling=[a, b] if settled else [])
 
 
 @pytest.mark.promise("latest", "monotonic", "whole")
@@ -137,9 +139,13 @@ async def test_every_reader_ends_on_the_last_state_and_sees_none_torn_or_out_of_
             if number % 50 == 0:
                 await scene.echo(a, c)
 
-    with a.object(X).observe() as one, a.tag("t").observe() as two, c.object(X).observe() as three:
-        with b.object(X).expose() as exposed:
-            await scene.together(read(one), read(two), read(three), produce(exposed))
+    with (
+        a.object(X).observe() as one,
+        a.tag("t").observe() as two,
+        c.object(X).observe() as three,
+        b.object(X).expose() as exposed,
+    ):
+        await scene.together(read(one), read(two), read(three), produce(exposed))
 
 
 @pytest.mark.promise("only-asked")
@@ -247,10 +253,14 @@ async def test_data_that_nobody_needs_are_forgotten(scene: Scene, shape: Shape) 
 async def test_nothing_is_left_of_contracts_that_were_closed(scene: Scene, shape: Shape) -> None:
     tree = await grow(scene, shape)
     a, b = tree.leaves
-    with a.object(X).observe(), a.tag("t").observe() as seen, b.tag("t").expose():
-        with b.object(X).expose() as exposed:
-            exposed.set_object_data("data")
-            await scene.sees(seen, fresh("data"))
+    with (
+        a.object(X).observe(),
+        a.tag("t").observe() as seen,
+        b.object(X).expose() as exposed,
+        b.tag("t").expose(),
+    ):
+        exposed.set_object_data("data")
+        await scene.sees(seen, fresh("data"))
     await scene.echo(a, b)
     for node in (a, b, *tree.routers):
         assert known(node) <= {ObjectDescriptor([], f"echo {number}") for number in range(9)}
@@ -318,7 +328,9 @@ async def test_one_of_many_is_chosen_and_when_it_closes_another_one(
     scene: Scene, shape: Shape, kind: str
 ) -> None:
     nodes = (await grow(scene, shape, 3)).leaves
-    exposing = [(node.tag("t") if kind == "tag" else node.object(X)).expose() for node in nodes]
+    exposing: list[hakuban.ObjectExpose[Any] | hakuban.TagExpose[Any]] = [
+        (node.tag("t") if kind == "tag" else node.object(X)).expose() for node in nodes
+    ]
     observing = [node.object(X).observe() for node in nodes]
     loops = [scene.loop(contract) for contract in observing]
     for _ in nodes:
@@ -342,22 +354,24 @@ async def test_one_of_many_is_chosen_and_when_it_disconnects_another_one(
     scene: Scene, shape: Shape
 ) -> None:
     tree = await grow(scene, shape, 3)
-    remaining = list(range(3))
     exposing = [node.object(X).expose() for node in tree.leaves]
     observing = [node.object(X).observe() for node in tree.leaves]
     loops = [scene.loop(contract) for contract in observing]
+    await scene.echo(*tree.leaves)
     for number, contract in enumerate(exposing):
         contract.set_object_data(number)
+    remaining = {0, 1, 2}
     while remaining:
+        for number in remaining:
+            await loops[number].until(lambda s: s.synchronized and s.data in remaining)
         await scene.echo(*(tree.leaves[number] for number in remaining))
         (chosen,) = [number for number in remaining if exposing[number].assigned]
-        for number in remaining:
-            await loops[number].until(fresh(chosen))
+        assert {loops[number].seen[-1].data for number in remaining} == {chosen}
         await tree.links[chosen].leave()
         remaining.remove(chosen)
         await scene.assigned(exposing[chosen])  # again, for itself
-    for contract in (*exposing, *observing):
-        contract.close()
+    for node in tree.leaves:
+        node.close()
 
 
 def is_assigned(contract: hakuban.ObjectExpose[Any] | hakuban.TagExpose[Any]) -> bool:

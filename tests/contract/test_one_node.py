@@ -27,7 +27,7 @@ def nothing_is_left(node: LocalNode) -> bool:
 
 @story
 async def test_a_node_can_be_closed_twice_and_makes_no_contracts_afterwards(scene: Scene) -> None:
-    node = LocalNode("one")
+    node = scene.node("one")
     assert repr(node) == "<LocalNode one>"
     with node:
         observed = node.object(A).observe()
@@ -45,7 +45,7 @@ async def test_a_node_can_be_closed_twice_and_makes_no_contracts_afterwards(scen
 async def test_all_four_contracts_can_be_closed_twice_and_leave_nothing_behind(
     scene: Scene,
 ) -> None:
-    node = LocalNode()
+    node = scene.node()
     for contract in (
         node.object(A).observe(),
         node.object(A).expose(),
@@ -61,7 +61,7 @@ async def test_all_four_contracts_can_be_closed_twice_and_leave_nothing_behind(
 
 @story
 async def test_a_sink_names_its_object_with_its_tags(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.object(["b", "c"], "a").observe(), node.object(["c", "b"], "a").expose() as exposed:
         sink = await scene.loop(exposed).next()
         assert sink.descriptor == ObjectDescriptor(["b", "c"], "a")
@@ -73,7 +73,7 @@ async def test_a_sink_names_its_object_with_its_tags(scene: Scene) -> None:
 @pytest.mark.promise("whole")
 @story
 async def test_what_was_set_before_anybody_looked_is_seen_as_it_was_set(scene: Scene) -> None:
-    node, raw = LocalNode(), hakuban.RAW.with_format(["t1"])
+    node, raw = scene.node(), hakuban.RAW.with_format(["t1"])
     with node.object(A).expose(serializer=raw) as exposed:
         assert exposed.set_object_state([1, 2], b"data")
         with node.object(A).observe(serializer=raw) as seen:
@@ -90,7 +90,7 @@ async def test_what_was_set_before_anybody_looked_is_seen_as_it_was_set(scene: S
 
 @story
 async def test_an_age_said_beforehand_comes_with_the_state(scene: Scene) -> None:
-    node = LocalNode(serializer=hakuban.JSON.with_format(["t1"]))
+    node = scene.node(serializer=hakuban.JSON.with_format(["t1"]))
     with node.object(A).expose() as exposed:
         exposed.set_object_data({"some": "data"})
         exposed.set_synchronized(0.1)
@@ -104,7 +104,7 @@ async def test_an_age_said_beforehand_comes_with_the_state(scene: Scene) -> None
 
 @story
 async def test_an_observer_may_come_first(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     happened: list[str] = []
 
     async def observe() -> None:
@@ -129,7 +129,7 @@ async def test_an_observer_may_come_first(scene: Scene) -> None:
 
 @story
 async def test_a_tag_observer_sees_the_objects_of_its_tag(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.tag("b").observe() as tag, node.object(A).expose() as exposed:
         streams = scene.loop(tag)
         stream = await streams.next()
@@ -147,7 +147,7 @@ async def test_a_tag_observer_sees_the_objects_of_its_tag(scene: Scene) -> None:
 
 @story
 async def test_a_tag_exposer_is_asked_for_an_observed_object(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.tag("b").expose() as tag, node.object(A).observe() as seen:
         sink = await scene.loop(tag).next()
         assert sink.descriptor == A
@@ -165,7 +165,7 @@ async def test_a_tag_exposer_is_asked_for_an_observed_object(scene: Scene) -> No
 async def test_a_sink_given_back_leaves_a_stale_state_and_another_sink_follows(
     scene: Scene,
 ) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.object(A).observe() as seen, node.object(A).expose() as exposed:
         states, sinks = scene.loop(seen), scene.loop(exposed)
         sink = await sinks.next()
@@ -180,7 +180,7 @@ async def test_a_sink_given_back_leaves_a_stale_state_and_another_sink_follows(
 
 @story
 async def test_a_loop_ends_when_somebody_else_closes_the_contract(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     observed, exposed = node.object(A).observe(), node.object(A).expose()
     states, sinks = scene.loop(observed), scene.loop(exposed)
     exposed.set_object_data("data")
@@ -191,7 +191,7 @@ async def test_a_loop_ends_when_somebody_else_closes_the_contract(scene: Scene) 
 
 @story
 async def test_the_loop_over_a_member_ends_when_its_object_ceases(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.tag("b").observe() as tag:
         exposed = node.object(A).expose()
         states = scene.loop(await scene.loop(tag).next())
@@ -202,7 +202,7 @@ async def test_the_loop_over_a_member_ends_when_its_object_ceases(scene: Scene) 
 
 @story
 async def test_a_loop_begun_anew_starts_at_the_current_state(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.object(A).observe() as seen, node.object(A).expose() as exposed:
         exposed.set_object_data("data")
         first = await scene.loop(seen).next()
@@ -212,7 +212,7 @@ async def test_a_loop_begun_anew_starts_at_the_current_state(scene: Scene) -> No
 
 @story
 async def test_two_loops_over_one_contract_both_see_everything(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.object(A).observe() as seen, node.object(A).expose() as exposed:
         one, two = scene.loop(seen), scene.loop(seen)
         for number in range(5):
@@ -224,7 +224,7 @@ async def test_two_loops_over_one_contract_both_see_everything(scene: Scene) -> 
 @pytest.mark.promise("stale-visible")
 @story
 async def test_an_exception_closes_contracts_as_the_end_of_a_block_does(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.object(A).observe() as seen:
         exposed = node.object(A).expose()
         exposed.set_object_data("data")
@@ -237,7 +237,7 @@ async def test_an_exception_closes_contracts_as_the_end_of_a_block_does(scene: S
 
 @story
 async def test_a_state_is_decoded_only_when_somebody_looks(scene: Scene) -> None:
-    node, broken = LocalNode(), hakuban.RAW.with_format(["JSON"])
+    node, broken = scene.node(), hakuban.RAW.with_format(["JSON"])
     with node.object(A).observe() as seen, node.object(A).expose(serializer=broken) as exposed:
         states = scene.loop(seen)
         exposed.set_object_data(b"{no JSON")
@@ -255,7 +255,7 @@ ENDS: Sequence[str] = ("observer", "exposer", "sink", "node")
 @pytest.mark.parametrize("order", list(permutations(ENDS)), ids=" ".join)
 @story
 async def test_everything_may_be_closed_in_any_order(scene: Scene, order: Sequence[str]) -> None:
-    node = LocalNode()
+    node = scene.node()
     observed, exposed = node.object(A).observe(), node.object(A).expose()
     sink = await scene.loop(exposed).next()
     closing: dict[str, Callable[[], None]] = {
@@ -274,7 +274,7 @@ async def test_everything_may_be_closed_in_any_order(scene: Scene, order: Sequen
 
 @story
 async def test_sinks_and_contracts_that_are_let_go_at_once_do_no_harm(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.object(A).observe() as seen:
         with node.object(A).expose() as exposed:
             await scene.loop(exposed).next()
@@ -285,7 +285,7 @@ async def test_sinks_and_contracts_that_are_let_go_at_once_do_no_harm(scene: Sce
 
 @story
 async def test_a_forgotten_contract_warns_and_is_released(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.object(A).observe() as seen:
         forgotten = [node.object(A).expose()]
         forgotten[0].set_object_data("data")
@@ -298,7 +298,7 @@ async def test_a_forgotten_contract_warns_and_is_released(scene: Scene) -> None:
 
 @story
 async def test_an_assignment_ends_with_the_last_observer(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     observed = node.object(A).observe()
     with node.object(A).expose() as exposed:
         sink = await scene.loop(exposed).next()
@@ -314,7 +314,7 @@ async def test_an_assignment_ends_with_the_last_observer(scene: Scene) -> None:
 
 @story
 async def test_an_assignment_that_ended_stays_ended_when_another_begins(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     observed = node.object(A).observe()
     with node.object(A).expose() as exposed:
         sinks = scene.loop(exposed)
@@ -332,7 +332,7 @@ async def test_an_assignment_that_ended_stays_ended_when_another_begins(scene: S
 @pytest.mark.promise("one-exposer")
 @story
 async def test_of_two_contracts_the_one_with_the_larger_capacity_is_assigned(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     small, large = node.object(A).expose(capacity=1), node.object(A).expose(capacity=5)
     with small, large, node.object(A).observe() as seen:
         await scene.assigned(large)
@@ -346,7 +346,7 @@ async def test_of_two_contracts_the_one_with_the_larger_capacity_is_assigned(sce
 @pytest.mark.promise("one-exposer")
 @story
 async def test_a_larger_capacity_takes_nothing_away_from_who_has_it(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.object(A).observe(), node.object(A).expose(capacity=1) as first:
         await scene.assigned(first)
         with node.object(A).expose(capacity=5) as second:
@@ -360,7 +360,7 @@ async def test_a_larger_capacity_takes_nothing_away_from_who_has_it(scene: Scene
 @pytest.mark.promise("on-demand")
 @story
 async def test_tag_contracts_alone_bring_nothing_into_being(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.tag("b").observe() as observed, node.tag("b").expose() as exposed:
         streams, sinks = scene.loop(observed), scene.loop(exposed)
         assert observed.object_descriptors() == exposed.object_descriptors() == frozenset()
@@ -374,7 +374,7 @@ async def test_tag_contracts_alone_bring_nothing_into_being(scene: Scene) -> Non
 @pytest.mark.promise("on-demand")
 @story
 async def test_nobody_is_assigned_what_nobody_needs(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.object(A).expose() as exposed, node.tag("b").expose() as tag:
         with node.object(["other"], "a").observe():
             assert not exposed.assigned
@@ -386,7 +386,7 @@ async def test_nobody_is_assigned_what_nobody_needs(scene: Scene) -> None:
 
 @story
 async def test_a_tag_observer_sees_an_object_that_is_only_observed(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.tag("b").observe() as tag, node.object(A).observe():
         stream = await scene.loop(tag).next()
         assert stream.descriptor == A
@@ -395,7 +395,7 @@ async def test_a_tag_observer_sees_an_object_that_is_only_observed(scene: Scene)
 
 @story
 async def test_a_loop_over_sinks_starts_with_the_present_one(scene: Scene) -> None:
-    node = LocalNode()
+    node = scene.node()
     with node.object(A).observe(), node.object(A).expose() as exposed:
         for _ in range(2):
             sink: Any = await scene.loop(exposed).next()

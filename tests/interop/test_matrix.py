@@ -9,13 +9,14 @@ import pytest
 
 from hakuban import ObjectDescriptor, TagDescriptor
 from support.ours import OurNode
-from support.parties import Party
 from support.processes import RouterProcess
 from support.rust import RustPeer, RustRouter
 from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from support.parties import Party
 
 pytestmark = [pytest.mark.usefixtures("needs_rust"), pytest.mark.promise("interop")]
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import pytest
 
 from hakuban import ObjectDescriptor, TagDescriptor
 from support.ours import OurNode
-from support.parties import Party
 from support.processes import RouterProcess
 from support.rust import RustPeer, RustRouter, free_port
 from support.waiting import holds, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from support.parties import Party
 
 pytestmark = [pytest.mark.usefixtures("needs_rust"), pytest.mark.promise("interop")]
 
@@ -40,49 +42,54 @@ class Tree:
     """An upper and a lower router, and the nodes that a test asks for."""
 
     def __init__(self, makers: tuple[Maker, Maker, Maker, Maker], backend: Any) -> None:
-        self._upper_maker, self._lower_maker, self._guest_maker, self._host_maker = makers
+        upper_maker, self._lower_maker, self._guest_maker, self._host_maker = makers
         self._backend = backend
-        self._parties: list[Party] = []
+        self._stack = ExitStack()
         self._lower_url = f"ws://127.0.0.1:{free_port()}"
-        self.upper = _router(self._upper_maker, f"ws://127.0.0.1:{free_port()}")
-        self.lower = self._start_lower()
+        with self._stack:
+            self._upper = _router(upper_maker, f"ws://127.0.0.1:{free_port()}")
+            self._stack.enter_context(self._upper)
+            self._lower = self._start_lower()
+            self._stack = self._stack.pop_all()
 
     def _start_lower(self) -> RouterProcess | RustRouter:
-        return _router(self._lower_maker, self._lower_url, "--connect", self.upper.url)
+        router = _router(self._lower_maker, self._lower_url, "--connect", self._upper.url)
+        self._stack.enter_context(router)
+        return router
+
+    def kill_lower(self) -> None:
+        """Kill the lower router."""
+        self._lower.kill()
 
     def restart_lower(self) -> None:
-        """Kill the lower router, and start it anew where it was."""
-        self.lower.kill()
-        self.lower.__exit__()
-        self.lower = self._start_lower()
+        """Start the lower router anew, where it was."""
+        self._lower = self._start_lower()
 
     def guest(self, options: str = "") -> Party:
         """Connect the guest, to the lower router."""
-        return self._join(self._guest_maker, "guest", options, self.lower)
+        return self._join(self._guest_maker, "guest", options, self._lower)
 
     def host(self, *, below: bool = False, name: str = "host") -> Party:
         """Connect another node, to the upper router or beside the guest."""
-        return self._join(self._host_maker, name, "", self.lower if below else self.upper)
+        return self._join(self._host_maker, name, "", self._lower if below else self._upper)
 
-    def _join(self, maker: Maker, name: str, options: str, router: Any) -> Party:
-        party = self.party(maker, name, options)
-        party.connect(router.url)
-        return party
-
-    def party(self, maker: Maker, name: str, options: str = "") -> Party:
+    def _join(
+        self, maker: Maker, name: str, options: str, router: RouterProcess | RustRouter
+    ) -> Party:
         party: Party
         if maker == "Rust":
             party = RustPeer(name, options=options)
         else:
             party = OurNode(name, options=options, backend=self._backend, max_state=32 * MIB)
-        self._parties.append(party)
+        self._stack.enter_context(party)
+        party.connect(router.url)
         return party
 
-    def close(self) -> None:
-        for party in reversed(self._parties):
-            party.__exit__()
-        self.lower.__exit__()
-        self.upper.__exit__()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
 
 
 def _router(maker: Maker, url: str, *options: str) -> RouterProcess | RustRouter:
@@ -97,9 +104,8 @@ def column(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def tree(column: str, anyio_backend: tuple[str, dict[str, Any]]) -> Iterator[Tree]:
-    tree = Tree(COLUMNS[column], anyio_backend)
-    yield tree
-    tree.close()
+    with Tree(COLUMNS[column], anyio_backend) as tree:
+        yield tree
 
 
 @pytest.fixture(
@@ -200,13 +206,25 @@ def test_a_router_that_comes_back_is_caught_up_with(
     exposer.expose(THING)
     observer.observe(THING)
     observer.wait_state(THING, text("first"))
-    tree.lower.kill()
+    tree.kill_lower()
     observer.wait_state(THING, text("first"), synchronized=False)
     exposer.publish(THING, text("second"))
     tree.restart_lower()
     listening = time.monotonic()
     observer.wait_state(THING, text("second"))
-    record_property("figure", f"fresh {time.monotonic() - listening:.2f} s after the router listens")
+    record_property(
+        "figure", f"fresh {time.monotonic() - listening:.2f} s after the router listens"
+    )
+
+
+# The first two columns are what everybody wants to know; a large state takes seconds in each.
+LARGE = pytest.mark.parametrize(
+    "column",
+    [
+        *list(COLUMNS)[:2],
+        *(pytest.param(column, marks=pytest.mark.nightly) for column in list(COLUMNS)[2:]),
+    ],
+)
 
 
 # ---- what is carried ------------------------------------------------------------------------------------------------
@@ -234,15 +252,20 @@ def test_names_and_states_may_be_in_any_script(exposer_and_observer: tuple[Party
 
 
 @pytest.mark.cell("tree", "state of 15 MiB", "column")
+@LARGE
 def test_a_state_of_15_mib_arrives(exposer_and_observer: tuple[Party, Party]) -> None:
     carries(*exposer_and_observer, THING, random.Random(15).randbytes(15 * MIB))
 
 
-@pytest.mark.cell("tree", "state of 20 MiB", "column")
+@pytest.mark.cell("tree", "state of 20 MiB, packed", "column")
+@LARGE
 def test_a_state_of_20_mib_that_fits_a_message_arrives(
     exposer_and_observer: tuple[Party, Party],
 ) -> None:
-    """The crate sends a message in one frame, and takes none over 16 MiB: what it cannot pack is not carried by it."""
+    """The crate sends a state in one frame, and takes no frame over 16 MiB: only what it can pack is carried by it.
+
+    What cannot be packed is tried in test_links.
+    """
     carries(*exposer_and_observer, THING, random.Random(20).randbytes(MIB) * 20)
 
 

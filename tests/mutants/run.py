@@ -64,7 +64,10 @@ def main(seeds: int) -> int:
             caught = sum(is_caught(folder, seed) for seed in range(seeds))
         survivors += caught != (0 if patch is None else seeds)
         what = "unchanged" if patch is None else patch.stem
-        print(f"{what:40} caught with {caught} of {seeds} seeds {perf_counter() - started:6.1f} s", flush=True)
+        print(
+            f"{what:40} caught with {caught} of {seeds} seeds {perf_counter() - started:6.1f} s",
+            flush=True,
+        )
     return int(survivors > 0)
 
 

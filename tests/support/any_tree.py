@@ -77,21 +77,21 @@ class AnyTree(RuleBasedStateMachine):
 
     @initialize(target=observers, wishes=_wishes)
     def observe_some(self, wishes: list[tuple[str, Target]]) -> MultipleResults[Observer]:
-        return multiple(*(self.nodes[name].observe(what) for name, what in wishes))
+        return multiple(*(self._observe(name, what) for name, what in [*wishes, ("a", WILD)]))
 
     @initialize(target=exposers, wishes=_wishes)
     def expose_some(self, wishes: list[tuple[str, Target]]) -> MultipleResults[Exposer]:
-        return multiple(*(self.nodes[name].expose(what) for name, what in wishes))
+        return multiple(*(self._expose(name, what, 1) for name, what in [*wishes, ("c", WILD)]))
 
     @rule(target=observers, name=_names, what=_targets, runs=_runs)
     def observe(self, name: str, what: Target, *, runs: bool) -> Observer:
-        observer = self.nodes[name].observe(what)
+        observer = self._observe(name, what)
         self._run(runs)
         return observer
 
     @rule(target=exposers, name=_names, what=_targets, capacity=_capacities, runs=_runs)
     def expose(self, name: str, what: Target, capacity: int, *, runs: bool) -> Exposer:
-        exposer = self.nodes[name].expose(what, capacity)
+        exposer = self._expose(name, what, capacity)
         self._run(runs)
         return exposer
 
@@ -104,6 +104,20 @@ class AnyTree(RuleBasedStateMachine):
     def stop_exposing(self, exposer: Exposer, *, runs: bool) -> None:
         exposer.close()
         self._run(runs)
+
+    @rule(target=observers, observer=consumes(observers), runs=_runs)
+    def observe_anew(self, observer: Observer, *, runs: bool) -> Observer:
+        observer.close()
+        observer = self._observe(observer.node.name, observer.target)
+        self._run(runs)
+        return observer
+
+    @rule(target=exposers, exposer=consumes(exposers), capacity=_capacities, runs=_runs)
+    def expose_anew(self, exposer: Exposer, capacity: int, *, runs: bool) -> Exposer:
+        exposer.close()
+        exposer = self._expose(exposer.node.name, exposer.target, capacity)
+        self._run(runs)
+        return exposer
 
     @rule(exposer=exposers, capacity=_capacities, runs=_runs)
     def set_capacity(self, exposer: Exposer, capacity: int, *, runs: bool) -> None:
@@ -233,9 +247,8 @@ class AnyTree(RuleBasedStateMachine):
         vouches = source in source.record.held.synced
         for observer in watching:
             state = observer.state(thing)
-            if (
-                state is None
-            ):  # by a tag nothing may be seen: a peer that can produce by tags serves itself
+            if state is None:
+                # by a tag perhaps nothing is to be seen: a peer that can produce by tags serves itself
                 assert observer.target != thing, "an observer sees nothing of what is produced"
                 continue
             assert state.version >= source.version, "an observer has less than what is produced"
@@ -262,6 +275,16 @@ class AnyTree(RuleBasedStateMachine):
     def _run(self, runs: bool) -> None:
         if runs:
             self.tree.run()
+
+    def _observe(self, name: str, what: Target) -> Observer:
+        return self.nodes[name].observe(what)
+
+    def _expose(self, name: str, what: Target, capacity: int) -> Exposer:
+        """Open a contract; one of an object has a value from the start."""
+        exposer = self.nodes[name].expose(what, capacity)
+        if isinstance(what, ObjectDescriptor):
+            exposer.offer(self._data(what))
+        return exposer
 
     def _bury_old_wires(self) -> None:
         for wire in self.tree.wires:
@@ -323,4 +346,4 @@ def explore(examples: int, steps: int = 50, *, shrinks: bool = True) -> None:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(AnyTree, settings=chosen)  # type: ignore[no-untyped-call]  # so in Hypothesis
+    run_state_machine_as_test(AnyTree, settings=chosen)

@@ -21,33 +21,34 @@ Actor: TypeAlias = Generator[Coroutine[Any, Any, Any] | None, None, None]
 
 async def every_history(
     scene: Scene,
-    nodes: Sequence[LocalNode],
     actors: Callable[[str], Sequence[Actor]],
     *,
     stretches: int,
+    settling: Sequence[LocalNode] = (),
 ) -> None:
-    """Tell all histories twice: all act at once, and each acts when what the one before did has reached everybody.
+    """Tell all histories, one after the other.
 
-    :param nodes: where the actors act.
     :param actors: makes the actors of one history; what it is about should have the name it is given.
+    :param settling: nodes that have to hear of each act before the next actor acts; by default all act at once.
     """
-    number = len(actors(""))
-    for index, orders in enumerate(product(permutations(range(number)), repeat=stretches)):
-        await _play(scene, actors(f"at once {index}"), orders, [])
-        await _play(scene, actors(f"one by one {index}"), orders, nodes)
+    orders = list(permutations(range(len(actors("")))))
+    for number, history in enumerate(product(orders, repeat=stretches)):
+        await _play(scene, actors(f"history {number}"), history, settling)
 
 
 async def _play(
     scene: Scene,
     actors: Sequence[Actor],
-    orders: Sequence[Sequence[int]],
-    nodes: Sequence[LocalNode],
+    history: Sequence[Sequence[int]],
+    settling: Sequence[LocalNode],
 ) -> None:
-    for order in orders:
+    for order in history:
         expectations = []
         for index in order:
             expectations.append(next(actors[index]))
-            await scene.echo(*nodes)
+            await scene.echo(*settling)
         await scene.together(*filter(None, expectations))
     for actor in actors:
-        assert next(actor, "the end") == "the end", f"{actor} has more than {len(orders)} stretches"
+        assert next(actor, "the end") == "the end", (
+            f"{actor} has more than {len(history)} stretches"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from hakuban._core.effects import (
     CloseLink,
@@ -220,6 +220,12 @@ class Node:
         result = operation(self.machine)
         self._absorb(self.machine.take_effects())
         return result
+
+    def picture(self, descriptor: ObjectDescriptor) -> dict[str, Any] | None:
+        """Give what a snapshot shows of an object, or None if the node does not know it."""
+        names = {"tags": [tag.json for tag in descriptor.tags], "json": descriptor.json}
+        objects = self.machine.snapshot(self.world.now).objects
+        return next((item for item in objects if item["descriptor"] == names), None)
 
     # ---- what its links and its clock do -----------------------------------------------------------------------------
 

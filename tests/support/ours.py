@@ -121,9 +121,9 @@ class OurNode(Party):
     async def _produce(self, contract: _Expose) -> None:
         async with anyio.create_task_group() as tasks:
             async for sink in contract:
-                await self._start(sink, tasks)
+                self._start(sink, tasks)
 
-    async def _start(self, sink: hakuban.ObjectStateSink[bytes], tasks: TaskGroup) -> None:
+    def _start(self, sink: hakuban.ObjectStateSink[bytes], tasks: TaskGroup) -> None:
         thing = sink.descriptor
         self._sinks.setdefault(thing, []).append(sink)
         self.happened("assigned", thing)

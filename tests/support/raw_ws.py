@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -113,10 +114,8 @@ class RawWebSocket:
         self._shut()
 
     def _shut(self) -> None:
-        try:
+        with suppress(OSError):  # the peer was first
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the peer was first
         self._reader.join(5)
         self._file.close()
         self._socket.close()
@@ -133,11 +132,9 @@ class RawWebSocket:
         """Take a binary message, under the lock of those who wait."""
 
     def _read(self) -> None:
-        try:
+        with suppress(OSError):  # a reset
             for opcode, payload in self._frames():
                 self._take(opcode, payload)
-        except OSError:
-            pass  # a reset
         with changing():
             self.ended = time.monotonic()
 

@@ -8,7 +8,6 @@ import json
 import os
 import queue
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -60,9 +59,9 @@ def binaries() -> Binaries | None:
         cargo = shutil.which("cargo")
         if cargo is None:
             return None
+        built = ["-p", "hk-peer", "-p", "hakuban", "--bins", "--target-dir", str(_BUILT.parent)]
         subprocess.run(
-            [cargo, "build", "--release", "--locked", "--target-dir", str(_BUILT.parent)]
-            + ["-p", "hk-peer", "-p", "hakuban", "--bins"],
+            [cargo, "build", "--release", "--locked", *built],
             cwd=_CRATE,
             stdin=subprocess.DEVNULL,
             check=True,
@@ -140,10 +139,6 @@ class RustPeer(Party):
         self._reader.start()
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
     def returncode(self) -> int | None:
         """The exit code, once the process has ended."""
         return self._process.poll()
@@ -152,13 +147,6 @@ class RustPeer(Party):
     def vanish(self) -> None:
         self._process.kill()
         self._process.wait(10)
-
-    def pause(self) -> None:
-        """Stop the process, as a debugger or an overloaded machine would."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
 
     def call(self, command: str, **fields: Any) -> dict[str, Any]:
         """Give a command and wait for its answer.
@@ -271,7 +259,6 @@ class RustPeer(Party):
     def _quit(self) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.send_signal(signal.SIGCONT)
             self._process.stdin.close()
             self._process.wait(10)
         except (BrokenPipeError, subprocess.TimeoutExpired):

@@ -19,11 +19,12 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import anyio
+import pytest
 from typing_extensions import override
 
 import hakuban
 import hakuban.sync
-from hakuban import ObjectState
+from hakuban import LocalNode, NotAssignedError, ObjectState
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup, TaskStatus
@@ -45,14 +46,11 @@ _BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
 _WANTED = os.environ.get("HAKUBAN_BACKENDS", "asyncio,uvloop,trio,threads").split(",")
 
 
-def columns(*transports: str, threads: bool = True) -> list[str]:
-    """Name the columns of these transports on all event loops that are installed, and in threads."""
-    return [
-        f"{transport}-{way}"
-        for transport in transports
-        for way in _WANTED
-        if (threads and way == "threads") or way == "asyncio" or importlib.util.find_spec(way)
-    ]
+def columns(*transports: str, loops: bool = True, threads: bool = True) -> list[str]:
+    """Name the columns of these transports: on all event loops that are installed, and in threads."""
+    wanted = [way for way in _WANTED if (threads if way == "threads" else loops)]
+    installed = [way for way in wanted if way not in _BACKENDS or importlib.util.find_spec(way)]
+    return [f"{transport}-{way}" for transport in transports for way in installed]
 
 
 def scene_of(column: str) -> Scene:
@@ -156,28 +154,35 @@ class Scene(ABC):
     """Where a story is told: over which transport, and on which event loop or on none.
 
     :ivar transport: the scheme of all URLs.
+    :ivar connections: all that were made, oldest first.
     """
 
     def __init__(self, transport: str) -> None:
         self.transport = transport
+        self.connections: list[hakuban.Connection] = []
         self._echoes = count(1)
+        self._nodes: list[LocalNode] = []
         self._blocks: list[Block[Any]] = []
+
+    def node(self, name: str | None = None, **options: Any) -> LocalNode:
+        """Make a node. At the end of the story it may know nothing any more, and is closed."""
+        node = LocalNode(name, **options)
+        self._nodes.append(node)
+        return node
 
     # ---- links ------------------------------------------------------------------------------------------------------
 
-    async def connect(
-        self, node: hakuban.LocalNode, url: str, **options: Any
-    ) -> Block[hakuban.Connection]:
+    async def connect(self, node: LocalNode, url: str, **options: Any) -> Block[hakuban.Connection]:
         """Enter `connect`, and leave it at the end of the story or before."""
-        return self._keep(
-            await self._enter(
-                lambda: node.connect(url, **options),
-                lambda: hakuban.sync.connect(node, url, **options),
-            )
+        block = await self._enter(
+            lambda: node.connect(url, **options),
+            lambda: hakuban.sync.connect(node, url, **options),
         )
+        self.connections.append(block.value)
+        return self._keep(block)
 
     async def listen(
-        self, node: hakuban.LocalNode, url: str | None = None, **options: Any
+        self, node: LocalNode, url: str | None = None, **options: Any
     ) -> Block[hakuban.Listener]:
         """Enter `listen`, by default at an address that is free, and leave it at the end of the story or before."""
         where = url or {"memory": "memory://", "ws": "ws://127.0.0.1:0"}[self.transport]
@@ -192,9 +197,19 @@ class Scene(ABC):
         self._blocks.append(block)
         return block
 
-    async def _leave_all(self) -> None:
+    async def _end(self) -> None:
         while self._blocks:
             await self._blocks.pop().leave()
+        for node in self._nodes:
+            if not node.closed:
+                picture = node.snapshot()
+                assert (picture.objects, picture.tags) == ([], []), f"{node} remembers something"
+                assert (picture.upstream, picture.downstream_connections) == (None, [])
+                assert node.peers == ()
+
+    def _close_nodes(self) -> None:
+        for node in self._nodes:
+            node.close()
 
     # ---- waiting ----------------------------------------------------------------------------------------------------
 
@@ -212,19 +227,34 @@ class Scene(ABC):
         self,
         contract: hakuban.ObjectObserve[T] | hakuban.TagObserve[T],
         wanted: Callable[[ObjectState[T]], object],
+        thing: hakuban.ObjectDescriptor | None = None,
     ) -> ObjectState[T]:
-        """Wait for a state that is wanted, of the object or of any object of the tag, one object after the other."""
+        """Wait for a state that is wanted.
+
+        :param thing: which object of a tag, if there are several.
+        """
         if isinstance(contract, hakuban.ObjectObserve):
             return await self.loop(contract).until(wanted)
         streams = self.loop(contract)
         while True:
-            states = self.loop(await streams.next())
-            with suppress(EndedError):  # its object ceased; another life of it may follow
-                return await states.until(wanted)
+            stream = await streams.until(lambda stream: thing in (None, stream.descriptor))
+            with suppress(EndedError):  # the object ceased; another life of it may follow
+                return await self.loop(stream).until(wanted)
 
     async def assigned(self, contract: hakuban.ObjectExpose[Any]) -> None:
         """Wait until a contract is assigned."""
         await self._wait(contract.wait_assigned, contract.wait_assigned_sync)
+
+    async def publish(
+        self, contract: hakuban.ObjectExpose[T] | hakuban.TagExpose[T], value: T
+    ) -> None:
+        """Publish a value at each assignment, until the contract is closed."""
+        sinks = self.loop(contract)
+        with suppress(EndedError):
+            while True:
+                sink = await sinks.next()
+                with suppress(NotAssignedError):  # it may end at any moment
+                    sink.set(value)
 
     async def unassigned(self, sink: hakuban.ObjectStateSink[Any]) -> None:
         """Wait for the end of an assignment."""
@@ -234,7 +264,7 @@ class Scene(ABC):
         """Wait for a link."""
         await self._wait(connection.wait_up, connection.wait_up_sync)
 
-    async def echo(self, *nodes: hakuban.LocalNode) -> None:
+    async def echo(self, *nodes: LocalNode) -> None:
         """Return when whatever these nodes have said until now has reached each other and all between them.
 
         Each way and back: an object of its own is asked for and produced behind everything that was sent before.
@@ -319,8 +349,11 @@ class TaskScene(Scene):
 
     async def _tell(self, story: Story) -> None:
         async with anyio.create_task_group() as self._tasks:
-            await story
-            await self._leave_all()
+            try:
+                await story
+                await self._end()
+            finally:
+                self._close_nodes()
 
     @override
     async def together(self, *parts: Part) -> None:
@@ -376,8 +409,11 @@ class ThreadScene(Scene):
     def tell(self, story: Story) -> None:
         try:
             _run_without_loop(story)
+            _run_without_loop(self._end())
         finally:
-            _run_without_loop(self._leave_all())
+            self._close_nodes()
+            for block in reversed(self._blocks):
+                _run_without_loop(block.leave())
 
     @override
     async def together(self, *parts: Part) -> None:
@@ -445,4 +481,4 @@ def _run_without_loop(story: Story) -> None:
     except StopIteration:
         return
     story.close()
-    raise AssertionError("a story has awaited something that is no verb of its scene")
+    pytest.fail("the story has awaited something that is no verb of its scene")

@@ -73,15 +73,19 @@ def heard(instruction: Instruction) -> Iterator[PeerEvent]:
 class Wire:
     """A link between two nodes. What was pulled and not yet delivered is under way.
 
+    :ivar skew: nanoseconds by which the clock above is ahead.
+    :ivar told: all that has been pulled, until a test clears it.
     :ivar slow: the ways that `Tree.run` leaves alone: there only `pull` and `deliver` move anything.
     """
 
-    def __init__(self, upper: Node, lower: Node) -> None:
+    def __init__(self, upper: Node, lower: Node, skew: int) -> None:
         self.upper = upper
         self.lower = lower
+        self.skew = skew
         self.ids = {Way.DOWN: upper.machine.new_link(), Way.UP: lower.machine.new_link()}
         self.alive = {Way.DOWN: True, Way.UP: True}  # whether the sender of this way knows the link
         self.slow: set[Way] = set()
+        self.told: dict[Way, list[Instruction]] = {way: [] for way in Way}
         self._under_way: dict[Way, deque[PeerEvent]] = {way: deque() for way in Way}
 
     def sender(self, way: Way) -> Node:
@@ -93,7 +97,8 @@ class Wire:
     def introduce(self, limit: tuple[tuple[float, int], ...]) -> None:
         """Link both ends, and put on the way what they say first."""
         self.upper.handle(LinkUp(self.ids[Way.DOWN], upstream=False))
-        self.lower.handle(LinkUp(self.ids[Way.UP], upstream=True, wall=self.upper.world.wall))
+        wall = self.lower.world.wall + self.skew
+        self.lower.handle(LinkUp(self.ids[Way.UP], upstream=True, wall=wall))
         self._under_way[Way.DOWN].append(PeerNamed(self.upper.name))
         self._under_way[Way.UP].extend([PeerNamed(self.lower.name), PeerLimited(limit)])
 
@@ -105,6 +110,7 @@ class Wire:
             if instruction is None:
                 break
             pulled.append(instruction)
+            self.told[way].append(instruction)
             self._under_way[way].extend(heard(instruction))
         return pulled
 
@@ -149,6 +155,7 @@ class Tree:
         self.nodes: list[Node] = []
         self.wires: list[Wire] = []
         self.delivered = 0
+        self.skew: dict[Node, int] = {}  # nanoseconds by which the clock of a node is ahead
         self._checked = checked
 
     # ---- building ----------------------------------------------------------------------------------------------------
@@ -172,7 +179,7 @@ class Tree:
 
     def connect(self, lower: Node, upper: Node, *limit: tuple[float, int]) -> Wire:
         """Link a node to one above it, with a load limit if points of (seconds, load) are given."""
-        wire = Wire(upper, lower)
+        wire = Wire(upper, lower, self.skew.get(upper, 0))
         self.wires.append(wire)
         wire.introduce(limit)
         return wire

@@ -1,57 +1,25 @@
-"""Waiting in plain threads: tests look again whenever anything happens to anything they watch."""
+"""Waiting in tests for what has no event of its own."""
 
 from __future__ import annotations
 
-import threading
-import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.lowlevel import checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-T = TypeVar("T")
-
-_changed = threading.Condition()
-"""One for all, since tests wait for what several watched things have in common."""
+__all__ = ["until"]
 
 
-@contextmanager
-def changing() -> Iterator[None]:
-    """Change what is watched, in this block; then those who wait look again."""
-    with _changed:
-        yield
-        _changed.notify_all()
+async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Let other tasks run until a condition holds.
 
-
-def until(check: Callable[[], T], what: str, timeout: float = 15) -> T:
-    """Wait until a check gives something true; give it.
-
-    :raises AssertionError: it did not in time.
+    :raises TimeoutError: it did not in that time.
     """
-    found = happens(check, timeout)
-    if not found:
-        raise AssertionError(f"not in {timeout:g} s: {what}")
-    return found
-
-
-def happens(check: Callable[[], T], timeout: float) -> T:
-    """Wait until a check gives something true, or for some time; give what it gave last."""
-    deadline = time.monotonic() + timeout
-    with _changed:
-        while not (found := check()):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            _changed.wait(left)
-        return found
-
-
-def holds(check: Callable[[], bool], what: str, seconds: float) -> None:
-    """Check that something stays true for a while, whatever happens."""
-    end = time.monotonic() + seconds
-    with _changed:
-        while (left := end - time.monotonic()) > 0:
-            assert check(), f"no longer: {what}"
-            _changed.wait(left)
-        assert check(), f"no longer: {what}"
+    with anyio.fail_after(seconds):
+        while True:
+            if condition():
+                return
+            await checkpoint()

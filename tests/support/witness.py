@@ -1,7 +1,8 @@
 """An honest exposer and observer at 50 Hz, in a process of their own: how long does the router serve nobody?
 
-`python -m support.witness URL` prints a JSON object for each line that it reads: `gap`, the longest time in seconds
-between two states since the line before, `states`, how many came, and `late`, how late the exposer itself was at most.
+`python -m support.witness URL` prints a JSON object for each line that it reads: `seconds`, the longest time in seconds
+between two states since the line before, and `late`, how late the exposer itself was at most. On a machine with more
+to do than it can, both grow; what the router did is the difference.
 """
 
 from __future__ import annotations
@@ -12,15 +13,34 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
+
+from typing_extensions import override
 
 from .raw_node import RawNode, expose, observe, state
 from .waiting import changing
 
 OBJECT = '"witness"'
 _PERIOD = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The longest time without a state, and what of it may be the fault of the witness itself; seconds."""
+
+    seconds: float
+    late: float
+
+    @property
+    def of_router(self) -> float:
+        return self.seconds - self.late
+
+    @override
+    def __str__(self) -> str:
+        return f"{1000 * self.seconds:.0f} ms ({1000 * self.late:.0f} ms late)"
 
 
 class Witness:
@@ -38,14 +58,13 @@ class Witness:
         )
         self.ask()
 
-    def ask(self) -> dict[str, Any]:
+    def ask(self) -> Gap:
         """Give what it saw since it was asked before."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
+        return Gap(**json.loads(self._process.stdout.readline()))
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +100,7 @@ def _main(url: str) -> None:
                 last = seen[-1]
             times.append(time.monotonic())  # a router that is silent still has a growing gap
             gap = max(later - earlier for earlier, later in pairwise(times))
-            answer = {"gap": gap, "states": len(seen), "late": late[0]}
+            answer = {"seconds": gap, "late": late[0]}
             late[0] = 0.0
             print(json.dumps(answer), flush=True)
 

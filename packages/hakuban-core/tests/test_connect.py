@@ -10,25 +10,21 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from typing_extensions import override
 
 import hakuban
 from hakuban import JSON, LocalNode, ObjectDescriptor, Refused
 from hakuban._upstream import Backoff
 from hakuban.testing import MemoryTransport, cut_links, linked_nodes
-from hakuban.transport import Identity
+from hakuban.transport import Identity, TransportOptions
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from hakuban.transport import ConnectionRequest, MessageStream, TransportOptions
+    from hakuban.transport import ConnectionRequest, MessageStream
 
 WEATHER = ObjectDescriptor(["weather"], 1)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(10):
-        while not condition():
-            await checkpoint()
 
 
 async def next_where(states: Any, condition: Callable[[Any], bool]) -> Any:
@@ -46,6 +42,7 @@ class Scripted(MemoryTransport):
         self.script = list(script)
         self.attempts: list[float] = []
 
+    @override
     @asynccontextmanager
     async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[Any]:
         self.attempts.append(monotonic())
@@ -65,7 +62,7 @@ class Scripted(MemoryTransport):
 async def test_entering_waits_for_an_established_link() -> None:
     router, leaf = LocalNode("router"), LocalNode("leaf")
     async with router.listen("memory://") as listener, leaf.connect(listener.url) as connection:
-        assert connection.up
+        ups = [connection.up]
         assert connection.remote_name == "router"
         assert connection.remote == leaf.peers[0]
         assert connection.remote.upstream
@@ -78,7 +75,7 @@ async def test_entering_waits_for_an_established_link() -> None:
         assert connection.counters.bytes_out > 0
         with anyio.fail_after(5):
             await connection.wait_up()
-    assert not connection.up
+    assert [*ups, connection.up] == [True, False]
     assert leaf.peers == ()
     with pytest.raises(anyio.ClosedResourceError):
         await connection.wait_up()
@@ -236,6 +233,41 @@ async def test_an_exception_of_the_body_comes_out_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
         async with leaf.connect("memory://nobody", wait=False):
             raise ZeroDivisionError
+    with pytest.raises(SystemExit) as caught:
+        async with leaf.connect("memory://nobody", wait=False):
+            raise SystemExit(3)
+    assert caught.value.code == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"name": "x" * 1_025},
+        {"load_limit": [(-1.0, 1)]},
+        {"load_limit": [(0.0, 2**32)]},
+        {"load_limit": [(0.0, 1)] * 1_001},
+        {"timeout": -1.0},
+    ],
+    ids=str,
+)
+async def test_arguments_out_of_range_are_refused(arguments: dict[str, Any]) -> None:
+    node = LocalNode()
+    with pytest.raises(ValueError, match=r"name|load limit|timeout"):
+        async with node.connect("memory://x", **arguments):
+            pass
+    with pytest.raises(ValueError, match="name"):
+        LocalNode("x" * 1_025)
+
+
+async def test_a_closed_node_makes_no_links() -> None:
+    node = LocalNode()
+    node.close()
+    with pytest.raises(anyio.ClosedResourceError):
+        async with node.listen("memory://"):
+            pass
+    with pytest.raises(anyio.ClosedResourceError):
+        async with node.connect("memory://x", wait=False):
+            pass
 
 
 # ---- losing and mending it ------------------------------------------------------------------------------------------
@@ -313,6 +345,9 @@ def test_pauses_grow_stay_bounded_and_begin_anew() -> None:
     assert pauses[-1] == 5.0
     backoff.reset()
     assert backoff.next(now) == 0.05
+    for _ in range(10):
+        refused = backoff.next(now, hopeful=False)
+    assert refused == 5.0
     least = Backoff(jitter=lambda: 0.0)
     assert least.next(0.0) == 0.025
 
@@ -363,6 +398,7 @@ async def test_a_cancelled_block_closes_its_link_quickly() -> None:
     class Deaf(MemoryTransport):
         """A transport that takes nothing and whose close takes long."""
 
+        @override
         @asynccontextmanager
         async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[Any]:
             async with super().connect(url, options) as stream:
@@ -440,7 +476,7 @@ async def test_closing_a_listener_closes_its_links_at_once() -> None:
         async with router.listen("memory://") as listener, router.listen("memory://") as other:
 
             async def peer() -> None:
-                async with MemoryTransport().connect(listener.url, options()) as stream:
+                async with MemoryTransport().connect(listener.url, TransportOptions()) as stream:
                     try:
                         while True:
                             await stream.receive()
@@ -453,12 +489,6 @@ async def test_closing_a_listener_closes_its_links_at_once() -> None:
                 await until(lambda: len(router.peers) == 1)
     assert ends == [(1001, "the listener is closing")] * 2
     assert router.snapshot().downstream_connections == []
-
-
-def options() -> TransportOptions:
-    from hakuban.transport import TransportOptions
-
-    return TransportOptions()
 
 
 async def test_an_authorising_function_decides_who_comes_in() -> None:

@@ -88,14 +88,18 @@ async def test_two_loops_both_see_everything() -> None:
         async for state in contract:
             seen[name].append(state.data)
 
-    with node.object(WEATHER).expose() as contract, anyio.fail_after(5):
+    with (
+        node.object(WEATHER).expose() as contract,
+        node.object(WEATHER).observe(type=int) as watcher,
+        anyio.fail_after(5),
+    ):
         async with anyio.create_task_group() as group:
-            with node.object(WEATHER).observe(type=int) as watcher:
-                group.start_soon(watch, "a", watcher)
-                group.start_soon(watch, "b", watcher)
-                for number in range(5):
-                    contract.set_object_data(number)
-                    await ticks()
+            group.start_soon(watch, "a", watcher)
+            group.start_soon(watch, "b", watcher)
+            for number in range(5):
+                contract.set_object_data(number)
+                await ticks()
+            watcher.close()
     assert seen == {"a": [0, 1, 2, 3, 4], "b": [0, 1, 2, 3, 4]}
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-from contextlib import asynccontextmanager
-from time import monotonic, time_ns
+import random
+from contextlib import asynccontextmanager, suppress
+from time import monotonic, thread_time, time_ns
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from typing_extensions import override
 
 import hakuban
 from hakuban import RAW, LocalNode, ObjectDescriptor, TagDescriptor
@@ -17,22 +20,15 @@ from hakuban._messages import ContractAction, SendContracts, StateReceived, Verb
 from hakuban._wire import Session
 from hakuban.testing import MemoryTransport
 from hakuban.transport import TransportOptions
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from anyio.abc import TaskStatus
 
     from hakuban.testing import MemoryStream
     from hakuban.transport import MessageStream
 
 WEATHER = ObjectDescriptor(["weather"], 1)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(10):
-        while not condition():
-            await checkpoint()
 
 
 class Peer:
@@ -46,7 +42,7 @@ class Peer:
         await self.stream.send(self.session.encode(SendContracts(list(actions))))
 
     async def end(self) -> tuple[int | None, str | None]:
-        with anyio.fail_after(10), pytest.raises(anyio.EndOfStream):
+        with anyio.fail_after(10), suppress(anyio.EndOfStream):
             while True:
                 await self.stream.receive()
         return self.stream.close_code, self.stream.close_reason
@@ -66,34 +62,37 @@ class Altered(MemoryTransport):
     def __init__(self, **attributes: object) -> None:
         self._attributes = attributes
 
+    @override
     async def serve(
         self,
         url: str,
         options: TransportOptions,
         handler: Callable[[MessageStream], Awaitable[None]],
         /,
-        *,
-        task_status: TaskStatus[str],
+        **keywords: Any,
     ) -> None:
         async def altered(stream: MessageStream) -> None:
             for name, value in self._attributes.items():
                 setattr(stream, name, value)
             await handler(stream)
 
-        await super().serve(url, options, altered, task_status=task_status)
+        await super().serve(url, options, altered, **keywords)
 
 
 class Turns:
-    """A task that takes every turn it gets; knows the longest time between two of them."""
+    """A task that takes every turn it gets; knows the most work that others did between two of them.
+
+    In seconds of CPU time: what other processes do is none of it.
+    """
 
     def __init__(self) -> None:
         self.longest = 0.0
 
     async def run(self) -> None:
-        before = monotonic()
+        before = thread_time()
         while True:
             await checkpoint()
-            now = monotonic()
+            now = thread_time()
             self.longest = max(self.longest, now - before)
             before = now
 
@@ -101,10 +100,14 @@ class Turns:
 @asynccontextmanager
 async def turns() -> AsyncIterator[Turns]:
     watch = Turns()
-    async with anyio.create_task_group() as group:
-        group.start_soon(watch.run)
-        yield watch
-        group.cancel_scope.cancel()
+    gc.disable()  # a full collection of a large heap takes longer than all that is measured here
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch.run)
+            yield watch
+            group.cancel_scope.cancel()
+    finally:
+        gc.enable()
 
 
 # ---- violators ------------------------------------------------------------------------------------------------------
@@ -151,9 +154,7 @@ async def test_a_violator_that_may_come_back_at_once_is_told_later() -> None:
         async with raw_peer(listener.url) as peer:
             await peer.announce(ContractAction(Verb.EXPOSE, WEATHER, 1))
             with router.object(WEATHER).observe():
-                await until(
-                    lambda: "DownstreamConnection" in str(router.snapshot().objects[0])
-                )
+                await until(lambda: "DownstreamConnection" in str(router.snapshot().objects[0]))
                 began = monotonic()
                 await peer.stream.send([b"garbage"])
                 # its facts are void at once, whatever it still sends
@@ -181,19 +182,12 @@ async def test_a_listener_that_speaks_nonsense_is_given_up_at_the_first_connecti
         await anyio.sleep_forever()
 
     async with anyio.create_task_group() as group:
-        url = await group.start(serve, nonsense)
+        transport = MemoryTransport()
+        url = await group.start(transport.serve, "memory://", TransportOptions(), nonsense)
         with pytest.raises(hakuban.PeerViolation), anyio.fail_after(5):
             async with LocalNode().connect(url):
                 pass
         group.cancel_scope.cancel()
-
-
-async def serve(
-    handler: Callable[[MessageStream], Awaitable[None]], *, task_status: TaskStatus[str]
-) -> None:
-    await MemoryTransport().serve(
-        "memory://", TransportOptions(), handler, task_status=task_status
-    )
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), OSError("gone")])
@@ -203,9 +197,10 @@ async def test_a_transport_that_fails_ends_its_own_link_only(
     async def fail() -> None:
         raise error
 
-    async with LocalNode().listen(
-        "memory://", transport=Altered(receive=fail)
-    ) as listener, raw_peer(listener.url) as peer:
+    async with (
+        LocalNode().listen("memory://", transport=Altered(receive=fail)) as listener,
+        raw_peer(listener.url) as peer,
+    ):
         code, _ = await peer.end()
         assert code == 1001
         assert ("Traceback" in caplog.text) is isinstance(error, ZeroDivisionError)
@@ -302,7 +297,7 @@ async def test_a_flood_from_one_peer_leaves_turns_to_everybody_else() -> None:
         async with turns() as watch:
             await peer.stream.send(message)
             await until(lambda: len(router._engine._machine.world.objects) == 20_000)
-        assert watch.longest < 0.1
+        assert watch.longest < 0.05
 
 
 async def test_the_loss_of_a_peer_with_many_contracts_stops_nobody() -> None:
@@ -319,7 +314,7 @@ async def test_the_loss_of_a_peer_with_many_contracts_stops_nobody() -> None:
             await until(lambda: len(router._engine._machine.world.objects) == 20_000)
         async with turns() as watch:
             await until(lambda: not router._engine._machine.world.objects)
-        assert watch.longest < 0.1
+        assert watch.longest < 0.05
 
 
 async def test_many_objects_all_arrive() -> None:
@@ -350,7 +345,7 @@ async def test_a_state_that_fits_no_message_is_skipped_and_the_stream_goes_on(
             contract.set_object_data(b"small")
             await until(lambda: watcher.object_data() == b"small")
             for number in range(2):
-                contract.set_object_data(bytes(range(256)) * 40 + bytes([number]) * 1_000)
+                contract.set_object_data(random.Random(number).randbytes(10_000))
                 await until(lambda: connection.counters.states_skipped > number)  # noqa: B023  # used before the next one
             await until(lambda: not watcher.synchronized)
             assert watcher.object_data() == b"small"
@@ -383,6 +378,7 @@ async def test_default_versions_run_on_the_clock_of_the_node_above() -> None:
     ahead = 3_600
 
     class Clocked(MemoryTransport):
+        @override
         @asynccontextmanager
         async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[Any]:
             async with super().connect(url, options) as stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from time import monotonic
 from typing import Any
 
@@ -12,6 +13,7 @@ from anyio.lowlevel import checkpoint
 
 import hakuban
 from hakuban import LocalNode, ObjectDescriptor, _serve
+from support.waiting import until
 
 WEATHER = ObjectDescriptor(["weather"], 1)
 
@@ -20,9 +22,7 @@ class Log(list[Any]):
     """A list that can be waited on."""
 
     async def holds(self, *expected: object) -> None:
-        with anyio.fail_after(10):
-            while list(self) != list(expected):
-                await checkpoint()
+        await until(lambda: list(self) == list(expected))
 
 
 async def test_a_handler_runs_while_somebody_needs_its_object() -> None:
@@ -98,7 +98,7 @@ async def test_a_handler_that_raises_is_logged_and_run_again_later(
             contract.close()
     assert (1, False) in states
     assert states[-1] == (4, True)
-    pauses = [after - before for before, after in zip(runs, runs[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(runs)]
     for pause, least in zip(pauses, (0.05, 0.1, 0.1), strict=True):
         assert least <= pause < least + 2
     assert len(caplog.records) == 3
@@ -179,6 +179,7 @@ async def test_publishing_after_the_end_of_the_assignment_is_the_normal_way_out(
     async def grouped(sink: hakuban.ObjectStateSink[int]) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(stubborn, sink)
+            await checkpoint()
 
     for handler in (stubborn, grouped):
         with node.object(WEATHER).expose() as contract:
@@ -186,9 +187,7 @@ async def test_publishing_after_the_end_of_the_assignment_is_the_normal_way_out(
                 group.start_soon(contract.serve, handler)
                 with node.object(WEATHER).observe() as watcher:
                     await watcher.wait_state()
-                with anyio.fail_after(5):
-                    while not log:
-                        await checkpoint()
+                await until(lambda: log)
                 log.clear()
                 contract.close()
     assert not caplog.records
@@ -205,9 +204,7 @@ async def test_the_same_error_about_a_living_assignment_is_a_failure(
     with node.object(WEATHER).expose() as contract, node.object(WEATHER).observe():
         async with anyio.create_task_group() as group:
             group.start_soon(contract.serve, confused)
-            with anyio.fail_after(5):
-                while not caplog.records:
-                    await checkpoint()
+            await until(lambda: caplog.records)
             contract.close()
     assert "another object" in caplog.text
 
@@ -231,7 +228,9 @@ async def test_there_are_never_two_runs_for_one_object() -> None:
             group.start_soon(contract.serve, produce)
             for _ in range(3):
                 with node.object(WEATHER).observe() as watcher:
-                    await log.holds("start")  # the first run is still cleaning up in the later rounds
+                    await log.holds(
+                        "start"
+                    )  # the first run is still cleaning up in the later rounds
                     assert watcher.object_state() is None or len(log) == 1
             with node.object(WEATHER).observe():
                 release.set()

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("url", "config", "expected"),
     [
-        ("ws://h:1", Config(), "ws://h:1#"),
+        ("ws://h:1", Config(), "ws://h:1"),
+        ("ws://h:1#,name=x", Config(), "ws://h:1#,name=x"),
         ("ws://h:1#name=x", Config(timeout="1s"), "ws://h:1#timeout=1s,name=x"),
         ("ws://h:1#timeout=9", Config(timeout="1s"), "ws://h:1#timeout=1s,timeout=9"),
         (
             "ws://h:1/p?q#",
             Config(keep_alive="1s", max_message=9, compression=True),
-            "ws://h:1/p?q#keep-alive=1s,max-message=9,compression=true,",
+            "ws://h:1/p?q#keep-alive=1s,max-message=9,compression=true",
         ),
     ],
 )

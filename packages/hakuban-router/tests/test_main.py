@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 
 import hakuban
 import hakuban.sync
@@ -145,17 +147,176 @@ def test_the_name_of_the_url_goes_before_that_of_the_options(
         assert connection.remote_name == name
 
 
+def upgrade(url: str, *headers: str) -> socket.socket:
+    """Ask for a WebSocket, as a peer that is not of this project."""
+    client = socket.create_connection(("127.0.0.1", port_of(url)), timeout=5)
+    lines = [
+        "GET / HTTP/1.1",
+        "Host: x",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *headers,
+    ]
+    client.sendall("".join(f"{line}\r\n" for line in (*lines, "")).encode())
+    return client
+
+
+def answer(url: str, *headers: str) -> str:
+    """Give the head of the answer to an upgrade."""
+    with upgrade(url, *headers) as client:
+        head = b""
+        while b"\r\n\r\n" not in head and (data := client.recv(4096)):
+            head += data
+    return head.decode(errors="replace").partition("\r\n\r\n")[0]
+
+
 def test_options_of_links_hold_for_every_bind(start_router: StartRouter) -> None:
     router = start_router("--timeout", "300ms", "--keep-alive", "100ms")
-    address = ("127.0.0.1", port_of(router.url))
-    request = (
-        "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    with socket.create_connection(address, timeout=3) as client:  # default: 20 s for such a peer
-        client.sendall(request.encode())
+    with upgrade(router.url) as client:  # default: 20 s for such a peer
         while client.recv(4096):
             pass  # until it ends the link of a peer that answers no ping
+
+
+def test_the_fragment_goes_before_the_options(start_router: StartRouter) -> None:
+    router = start_router("--timeout", "1h", bind="ws://127.0.0.1:0#timeout=300ms,keep-alive=100ms")
+    with upgrade(router.url) as client:
+        while client.recv(4096):
+            pass
+
+
+def test_web_pages_are_let_in_by_their_origin(start_router: StartRouter) -> None:
+    router = start_router(
+        "--allow-origin", "https://a.example", "--allow-origin", "https://b.example"
+    )
+    assert answer(router.url).startswith("HTTP/1.1 101")
+    assert answer(router.url, "Origin: https://b.example").startswith("HTTP/1.1 101")
+    assert answer(router.url, "Origin: https://c.example").startswith("HTTP/1.1 403")
+    assert answer(start_router().url, "Origin: https://a.example").startswith("HTTP/1.1 403")
+
+
+def test_links_are_compressed_on_demand(start_router: StartRouter) -> None:
+    offer = "Sec-WebSocket-Extensions: permessage-deflate"
+    assert "permessage-deflate" in answer(start_router("--compression").url, offer)
+    assert "permessage-deflate" not in answer(start_router().url, offer)
+
+
+def test_connections_are_limited(start_router: StartRouter) -> None:
+    router = start_router("--max-connections", "1")
+    with upgrade(router.url) as first:
+        assert first.recv(100).startswith(b"HTTP/1.1 101")
+        refused = answer(router.url)
+    assert "101" not in refused.partition("\r\n")[0]
+
+
+def test_a_message_over_the_limit_ends_its_link(start_router: StartRouter) -> None:
+    router = start_router("--max-message", "10000")
+    node = hakuban.LocalNode()
+    with (
+        node,
+        hakuban.sync.connect(node, router.url) as connection,
+        node.tag("x" * 20_000).expose(),
+    ):
+        lost = next(status for status in connection.statuses() if status.error is not None)
+        assert "1009" in str(lost.error)
+
+
+# ---- TLS -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "cert.pem")
+    return ca
+
+
+def test_routers_connect_over_tls(
+    start_router: StartRouter, authority: trustme.CA, tmp_path: Path
+) -> None:
+    above = start_router("--tls-cert", str(tmp_path / "cert.pem"), bind="wss://127.0.0.1:0")
+    below = start_router("--tls-ca", str(tmp_path / "ca.pem"), "--connect", above.url)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    exposer, observer = hakuban.LocalNode(), hakuban.LocalNode()
+    with (
+        exposer,
+        observer,
+        hakuban.sync.connect(exposer, above.url, ssl=context),
+        hakuban.sync.connect(observer, below.url),
+        exposer.object("x").expose() as exposing,
+        observer.object("x").observe() as observing,
+    ):
+        exposing.set_object_data(1)
+        assert observing.wait_state_sync(timeout=10).data == 1
+
+
+def test_client_certificates_let_in_who_has_one(
+    start_router: StartRouter, authority: trustme.CA, tmp_path: Path
+) -> None:
+    files = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-client-ca", str(tmp_path / "ca.pem"))
+    router = start_router(*files, bind="wss://0.0.0.0:0")
+    url = f"wss://127.0.0.1:{port_of(router.url)}"
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    stranger = hakuban.LocalNode()
+    with stranger, hakuban.sync.connect(stranger, url, ssl=context, wait=False) as connection:
+        failed = next(status for status in connection.statuses() if status.error is not None)
+        assert not failed.up
+    authority.issue_cert("friend@example.org").configure_cert(context)
+    friend = hakuban.LocalNode()
+    with friend, hakuban.sync.connect(friend, url, ssl=context) as connection:
+        assert connection.up
+
+
+# ---- how others start it -------------------------------------------------------------------------
+
+
+def test_the_crates_tests_can_start_it_use_it_and_end_it(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    bind = f"ws://127.0.0.1:{port}#,name=router-name-xxx"
+    router = start("hakuban_router", "-b", bind, "--monitor-tag=monitor")
+    router.err.wait(re.compile("listening on"))
+    socket.create_connection(
+        ("127.0.0.1", port), timeout=5
+    ).close()  # their way to see that it listens
+    node = hakuban.LocalNode()
+    with (
+        node,
+        hakuban.sync.connect(node, f"ws://127.0.0.1:{port}/") as connection,
+        node.object(["monitor"], "websocket-listener").observe() as listener,
+    ):
+        assert connection.remote_name == "router-name-xxx"
+        assert listener.wait_state_sync(10).data["downstream_connections"][0]["remote_name"]
+        router.write("\n")
+        router.err.wait(re.compile("== websocket-listener"))
+    assert router.stop() == 0
+    assert not any("ERROR" in line or "WARNING" in line for line in router.err.seen)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
+def test_the_service_manager_is_told_when_it_listens_and_when_it_leaves(
+    start_router: StartRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        router = start_router()
+        assert manager.recv(100) == b"READY=1"
+        check_that_it_serves(router.url)
+        assert router.stop() == 0
+        assert manager.recv(100) == b"STOPPING=1"
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            url = f"ws://127.0.0.1:{taken.getsockname()[1]}"
+            with Program([sys.executable, "-m", "hakuban_router", "-b", url]) as failing:
+                assert failing.wait() == 1
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)  # a router that does not listen is not ready
 
 
 # ---- what is refused -----------------------------------------------------------------------------

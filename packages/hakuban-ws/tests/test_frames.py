@@ -357,6 +357,12 @@ def test_a_close_reason_fits_and_stays_utf8(reason: str) -> None:
     assert len(payload) >= min(2 + len(reason), 124)
 
 
+@pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 2000, 5000, 70_000])
+def test_a_code_that_must_not_be_sent_becomes_1011(code: int) -> None:
+    assert close_payload(code, "why") == struct.pack("!H", 1011) + b"why"
+    assert close_payload(1005, "why") == b""
+
+
 def test_many_small_pieces_of_a_long_message_cost_no_more_than_the_message() -> None:
     source = reader(masked=True)
     source.feed(b"\x82\xff" + struct.pack("!Q", 4_000_000) + bytes(4))

@@ -295,6 +295,13 @@ def test_a_head_of_more_than_32_kib_is_refused_and_one_of_32_kib_is_not() -> Non
         collect(start + bytes(MAX_HEAD))
 
 
+@pytest.mark.parametrize("pieces", [1, 100])
+def test_a_first_line_of_more_than_8_kib_is_refused(pieces: int) -> None:
+    with pytest.raises(HTTPAnswer, match="431"):
+        collect(b"GET /" + b"x" * 8200 + b" HTTP/1.1\r\nHost: h\r\n\r\n", pieces)
+    assert collect(b"GET /" + b"x" * 8100 + b" HTTP/1.1\r\nHost: h\r\n\r\n", pieces)[0] is not None
+
+
 def test_more_than_128_headers_are_refused_and_128_are_not() -> None:
     head = UPGRADE + b"".join(b"X-%d: x\r\n" % i for i in range(123))
     assert collect(head + b"\r\n")[0] is not None

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from typing_extensions import override
 
+from ._checks import checked_capacity
 from ._entries import ExposeEntry, ObserveEntry
 from ._expose import ObjectExpose, TagExpose
 from ._observe import ObjectObserve, TagObserve
-from ._publishing import Publisher, checked_capacity
+from ._publishing import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -270,8 +270,6 @@ class ObjectDescriptor:
 
     @override
     def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
         return (
             isinstance(other, ObjectDescriptor)
             and self._text == other._text

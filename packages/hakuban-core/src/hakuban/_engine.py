@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from contextlib import suppress
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -15,6 +15,7 @@ from ._entries import NOT_OPEN
 from ._exceptions import NodeBrokenError, NodeForkedError
 from ._gate import Gate
 from ._mirror import Mirror
+from ._polling import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,21 +27,11 @@ if TYPE_CHECKING:
     from ._timer import Timer
     from ._waking import Waiter
 
-__all__ = ["PENDING", "Engine", "Pending"]
+__all__ = ["Engine"]
 
 T = TypeVar("T")
 
 logger = logging.getLogger("hakuban")
-
-
-class Pending:
-    """The type of `PENDING`."""
-
-    __slots__ = ()
-
-
-PENDING: Final = Pending()
-"""What a poll returns as long as there is nothing to return."""
 
 
 class _LogLine:
@@ -132,7 +123,7 @@ class Engine:
 
     def handle(self, event: Event) -> None:
         """Tell the machine what has happened."""
-        self.call(lambda machine, now: self._absorb(machine.handle(event, now), now))
+        self.call(lambda machine, now: self._mirror.absorb(machine.handle(event, now)))
 
     def read(self, function: Callable[[], T]) -> T:
         """Run a function that reads several entries, while none of them changes."""
@@ -212,8 +203,8 @@ class Engine:
         """Do what is left to do outside the lock, or leave it to the thread that is at it."""
         while self._deferred and self._gate.try_run(self._apply_deferred):
             pass
-        while self._backlog and self.cause is None:
-            self._gate.run(self._apply, self._tick)
+        while self._backlog and self._gate.try_run(self._apply_tick):
+            pass
         while (
             self._outbox
             and not self._dispatching.inside
@@ -227,9 +218,11 @@ class Engine:
         else:
             self._apply(lambda _machine, _now: None)
 
-    def _tick(self, machine: Machine, now: float) -> None:
-        if self._backlog:
-            self._absorb(machine.handle(Tick(), now), now)
+    def _apply_tick(self) -> None:
+        if self._half_done:
+            self._backlog = False
+        elif self._backlog:
+            self._apply(lambda machine, now: self._mirror.absorb(machine.handle(Tick(), now)))
 
     def _carry_out(self) -> None:
         while self._outbox:
@@ -294,6 +287,11 @@ class Engine:
         if entry.id == NOT_OPEN:
             raise anyio.ClosedResourceError
 
+    def expect_open(self) -> None:
+        """Raise anyio.ClosedResourceError if the node is closed."""
+        if self.closed:
+            raise anyio.ClosedResourceError
+
     def close_entry(self, entry: ContractEntry) -> None:
         """Close a contract, now or at the next occasion."""
         self.close_quietly(lambda machine, now: self._close_entry(machine, entry, now))
@@ -349,7 +347,7 @@ class Engine:
         def enter(machine: Machine, now: float) -> None:
             link.id = event.link = machine.new_link()
             self.links[link.id] = link
-            self._absorb(machine.handle(event, now), now)
+            self._mirror.absorb(machine.handle(event, now))
             if self.closed:
                 self._stop(link)
 
@@ -364,7 +362,7 @@ class Engine:
 
         def exit(machine: Machine, now: float) -> None:
             forget()
-            self._absorb(machine.handle(LinkDown(link.id), now), now)
+            self._mirror.absorb(machine.handle(LinkDown(link.id), now))
 
         self.close_quietly(exit)
         if self.cause is not None:

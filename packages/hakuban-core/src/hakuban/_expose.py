@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import anyio
 from typing_extensions import override
 
+from ._checks import checked_age, checked_capacity, checked_version
 from ._contracts import Contract
 from ._core.records import Outcome
 from ._descriptors import ObjectDescriptor, TagDescriptor
-from ._engine import PENDING, Pending
-from ._publishing import checked_age, checked_capacity, checked_version
+from ._polling import ENDED, PENDING, Ended, Pending
 from ._sinks import ObjectStateSink
-from ._waiting import ENDED, Ended, MemberCursor, wait_for, wait_for_blocking
+from ._waiting import MemberCursor, wait_for, wait_for_blocking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator

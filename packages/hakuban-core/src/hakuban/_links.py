@@ -11,8 +11,8 @@ from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
 from ._core.events import LinkUp, Received
-from ._engine import PENDING, Pending
 from ._exceptions import LinkError, LinkTimeout, NodeBrokenError, PeerViolation
+from ._polling import PENDING, Pending
 from ._remotes import RemoteNode
 from ._turn import Turn
 from ._waiting import wait_for
@@ -241,9 +241,9 @@ class Link:
             self._end(error)
         except BROKEN as error:
             self._end(_lost(error))
-        except Exception as error:  # a transport's code: it must not end other links
+        except Exception as error:  # a transport's code, on a peer's bytes
             self._end(error)
-            logger.exception("%s: its transport failed", self)
+            logger.exception("%s: the link has failed", self)
 
     async def _discard(self) -> None:
         """Throw away what comes from a peer that would be back at once, for a while."""
@@ -273,24 +273,26 @@ class Link:
                     self._said = monotonic()
                     self._traffic.messages_out += len(batch)
                     self._traffic.bytes_out += sum(map(len, batch))
-                turn.begin()
-                batch = self._collect(turn)
-                if turn.over():
-                    await turn.give()
-                turn.end()
-                if not batch and not self.ready:
-                    if self._finishing:
-                        self._dry.set()
-                        return
+                batch = []
+                if self.ready or self._keep_alive_due:
+                    turn.begin()
+                    batch = self._collect(turn)
+                    if turn.over():
+                        await turn.give()
+                    turn.end()
+                elif self._finishing:
+                    self._dry.set()
+                    return
+                else:
                     await wait_for(self._engine, self, self._poll)
                     turn.taken()
         except NodeBrokenError as error:
             self._end(error)
         except BROKEN as error:
             self._end(_lost(error))
-        except Exception as error:  # a transport's code: it must not end other links
+        except Exception as error:  # a transport's code, on a peer's bytes
             self._end(error)
-            logger.exception("%s: its transport failed", self)
+            logger.exception("%s: the link has failed", self)
         self._scope.cancel()
 
     def _poll(self) -> bool | Pending:
@@ -366,8 +368,8 @@ class Link:
             await self._stream.aclose(*self._farewell())
         except BROKEN:
             pass  # it was gone already
-        except Exception:  # a transport's code: it must not end other links
-            logger.exception("%s: its transport failed to close", self)
+        except Exception:  # a transport's code: no other link may notice
+            logger.exception("%s: the link could not be closed in good order", self)
 
     def _farewell(self) -> Farewell:
         if self._engine.cause is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ._checks import checked_name
 from ._links import Link
 from ._options import split_url
 from ._plugins import authorizer, find_transport
@@ -75,15 +76,16 @@ async def listen(
         arguments = {**arguments, "authorize": authorizer()}
     options = said.transport_options(**arguments)
     transport = transport or find_transport(scheme)
-    acceptor = _Acceptor(engine, options, name or said.name or default_name)
+    engine.expect_open()
+    acceptor = _Acceptor(engine, options, checked_name(name) or said.name or default_name)
     # An exception of the body, or that nobody can listen there, would leave the task groups as an ExceptionGroup: so
     # it goes around them. One of `serve` once it listens is a fault of the transport, and cancels the body.
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with ticking(engine), anyio.create_task_group() as group:
         try:
             bound = await group.start(transport.serve, bare, options, acceptor.accept)
             yield Listener(bound, acceptor.remotes)
-        except Exception as error:  # noqa: BLE001  # raised again below
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
             failure = error
         group.cancel_scope.cancel()
     if failure is not None:

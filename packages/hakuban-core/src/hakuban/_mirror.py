@@ -83,8 +83,10 @@ class Mirror:
     def _state_changed(self, effect: StateChanged) -> None:
         entry = self._streams.get(effect.stream)
         if entry is not None:
-            entry.view = self._machine.view_of(effect.stream)
-            self._wake(entry.place)
+            view = self._machine.view_of(effect.stream)
+            if view is not None:  # else the stream is about to close, and keeps what it has
+                entry.view = view
+                self._wake(entry.place)
 
     def _stream_opened(self, effect: StreamOpened) -> None:
         owner = self.contracts.get(effect.contract)

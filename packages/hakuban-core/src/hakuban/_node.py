@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 from typing_extensions import Unpack, override
 
 from ._builders import Defaults, ObjectContractBuilder, TagContractBuilder
+from ._checks import checked_name
 from ._core.machine import Machine
 from ._descriptors import Json, ObjectDescriptor, TagDescriptor
 from ._engine import Engine
@@ -41,7 +42,7 @@ class LocalNode:
                 async for state in weather:
                     print(state.data)
 
-    :param name: what other nodes call this one, in logs and monitors; None for "python-client".
+    :param name: what other nodes call this one, in logs and monitors, at most 1,024 bytes; None for "python-client".
     :param serializer: how values become bytes and back, where a contract says nothing else.
     :param max_state: bytes that the data of a state may have; more raise StateTooLargeError when set.
     :param rebalance: of a node that others connect to: how much lighter (in load, from 0 to 1) another exposer has to
@@ -58,7 +59,7 @@ class LocalNode:
         max_state: int = MAX_STATE,
         rebalance: float | None = 0.1,
     ) -> None:
-        self._name = name
+        self._name = checked_name(name)
         self._engine = Engine(Machine(rebalance=rebalance))
         self._defaults = Defaults(self._engine, serializer, max_state)
 
@@ -134,6 +135,8 @@ class LocalNode:
         :raises InvalidURLError: the URL, or an option in it, cannot be used.
         :raises UnknownSchemeError: no installed transport serves its scheme.
         :raises AlreadyConnectedError: the node is inside another block of this kind.
+        :raises anyio.ClosedResourceError: the node is closed.
+        :raises ValueError: an argument is out of range.
         :raises Refused: the other side said no for good.
         :raises PeerViolation: the other side speaks another protocol.
         :raises NodeBrokenError: an earlier exception broke the node.
@@ -175,6 +178,8 @@ class LocalNode:
         :raises InvalidURLError: the URL, or an option in it, cannot be used.
         :raises UnknownSchemeError: no installed transport serves its scheme.
         :raises PluginError: a plugin that might authorise peers is broken.
+        :raises anyio.ClosedResourceError: the node is closed.
+        :raises ValueError: an argument is out of range.
         :raises NodeBrokenError: an earlier exception broke the node.
         """
         from ._listen import listen

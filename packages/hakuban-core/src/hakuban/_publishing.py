@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
+from ._checks import checked_version
 from ._core.records import Offer
 from ._exceptions import StateTooLargeError
 
@@ -12,12 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ._serializers import Serializer
-    from ._states import Version
 
-__all__ = ["Publisher", "checked_age", "checked_capacity", "checked_version"]
-
-_MAX_ITEMS = 1_000  # what peers accept
-_MAX_CAPACITY = 2**32 - 1
+__all__ = ["Publisher"]
 
 
 class Publisher:
@@ -36,43 +32,3 @@ class Publisher:
         if len(data) > self._max_state:
             raise StateTooLargeError(len(data), self._max_state)
         return Offer(data, format, checked)
-
-
-def checked_version(version: Iterable[int]) -> Version:
-    """Take what users give as a version.
-
-    :raises TypeError: it is not made of integers.
-    :raises ValueError: an integer does not fit into 64 bits, or there are too many.
-    """
-    items = tuple(version)
-    if len(items) > _MAX_ITEMS:
-        raise ValueError(f"a version has at most {_MAX_ITEMS} integers")
-    for item in items:
-        if not isinstance(item, int):
-            raise TypeError(f"a version is made of integers, not {type(item).__name__}")
-        if not -(2**63) <= item < 2**63:
-            raise ValueError(f"{item} in a version does not fit into 64 bits")
-    return items
-
-
-def checked_age(age: float | None) -> float | None:
-    """Take what users give as an age.
-
-    :raises ValueError: it is negative, or not a number of seconds.
-    """
-    if age is not None and not (math.isfinite(age) and age >= 0):
-        raise ValueError(f"an age is a number of seconds from 0 on, or None for current; not {age}")
-    return age
-
-
-def checked_capacity(capacity: int) -> int:
-    """Take what users give as a capacity.
-
-    :raises TypeError: it is no integer.
-    :raises ValueError: it is out of range.
-    """
-    if not isinstance(capacity, int):
-        raise TypeError(f"a capacity is an integer, not {type(capacity).__name__}")
-    if not 0 <= capacity <= _MAX_CAPACITY:
-        raise ValueError(f"a capacity is from 0 to {_MAX_CAPACITY}, not {capacity}")
-    return capacity

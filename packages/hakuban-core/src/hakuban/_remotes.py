@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from typing_extensions import override
 
-from ._engine import PENDING, Pending
-from ._waiting import ENDED, Cursor, Ended, wait_for, wait_for_blocking
+from ._polling import ENDED, PENDING, Ended, Pending
+from ._waiting import Cursor, wait_for, wait_for_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ._engine import PENDING
 from ._exceptions import NotAssignedError
+from ._polling import PENDING
 from ._waiting import MemberCursor
 from ._waking import Canceller
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ._descriptors import ObjectDescriptor
-    from ._engine import Engine, Pending
+    from ._engine import Engine
     from ._entries import ExposeEntry, SinkEntry
+    from ._polling import Pending
     from ._sinks import ObjectStateSink
 
 __all__ = ["serve"]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from typing_extensions import override
 
+from ._checks import checked_age
 from ._core.records import Outcome
-from ._engine import PENDING, Pending
 from ._exceptions import NotAssignedError
-from ._publishing import checked_age
+from ._polling import PENDING, Pending
 from ._waiting import wait_for, wait_for_blocking
 
 if TYPE_CHECKING:

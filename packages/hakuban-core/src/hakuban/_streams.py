@@ -11,9 +11,9 @@ import anyio
 from typing_extensions import override
 
 from ._core.freshness import View
-from ._engine import PENDING, Pending
+from ._polling import ENDED, PENDING, Ended, Pending
 from ._states import ObjectState
-from ._waiting import ENDED, Cursor, Ended, wait_for, wait_for_blocking
+from ._waiting import Cursor, wait_for, wait_for_blocking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

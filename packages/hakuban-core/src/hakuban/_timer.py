@@ -11,8 +11,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from ._core.events import Tick
-from ._engine import PENDING, Pending
 from ._exceptions import NodeBrokenError
+from ._polling import PENDING, Pending
 from ._waiting import wait_for
 
 if TYPE_CHECKING:

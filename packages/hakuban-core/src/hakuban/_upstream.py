@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from ._engine import PENDING, Pending
+from ._checks import checked_load_limit, checked_name
 from ._exceptions import (
     AlreadyConnectedError,
     InvalidURLError,
@@ -23,6 +23,7 @@ from ._exceptions import (
 from ._links import BROKEN, Link
 from ._options import redacted, split_url
 from ._plugins import find_transport
+from ._polling import PENDING, Pending
 from ._remotes import Connection, ConnectionState
 from ._timer import ticking
 from ._waiting import wait_for
@@ -61,11 +62,12 @@ class Backoff:
         self._pause = FIRST_PAUSE
         self._began: float | None = None
 
-    def next(self, now: float) -> float:
-        """An attempt has failed; give seconds to wait."""
+    def next(self, now: float, *, hopeful: bool = True) -> float:
+        """An attempt has failed; give seconds to wait. Without hope, pauses may become long at once."""
         if self._began is None:
             self._began = now
-        longest = LONGEST_PAUSE if now - self._began < LATER else LONGEST_LATER
+        soon = hopeful and now - self._began < LATER
+        longest = LONGEST_PAUSE if soon else LONGEST_LATER
         pause = min(self._pause, longest)
         self._pause = min(2 * self._pause, LONGEST_LATER)
         return pause * (0.5 + 0.5 * self._jitter())
@@ -92,13 +94,14 @@ async def connect(
     scheme, bare, said = split_url(url)
     options = said.transport_options(**arguments)
     transport = transport or find_transport(scheme)
-    name = name or said.name or default_name
-    points = tuple(sorted(said.load_limit if load_limit is None else load_limit))
+    name = checked_name(name) or said.name or default_name
+    engine.expect_open()
+    points = checked_load_limit(said.load_limit if load_limit is None else load_limit)
     state = ConnectionState(engine, redacted(bare))
     _claim(engine, state.url)
     # An exception of the body would leave the task groups as an ExceptionGroup, although no other task of theirs
     # raises any: so it goes around them.
-    failure: Exception | None = None
+    failure: BaseException | None = None
     try:
         async with ticking(engine), anyio.create_task_group() as group:
             connector = _Connector(state, transport, bare, options, name, points, patient=not wait)
@@ -107,7 +110,7 @@ async def connect(
                 if wait:
                     await connector.wait_first()
                 yield Connection(state)
-            except Exception as error:  # noqa: BLE001  # raised again below
+            except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
                 failure = error
             await connector.leave()
             group.cancel_scope.cancel()
@@ -199,7 +202,8 @@ class _Connector:
                     return
                 if not made:
                     self._engine.update(self._state, partial(self._state.lost, error))
-                await anyio.sleep(self._backoff.next(monotonic()))
+                hopeful = not (isinstance(error, Refused) and not error.retry)
+                await anyio.sleep(self._backoff.next(monotonic(), hopeful=hopeful))
         finally:
             self._state.close()
             self._ended.set()

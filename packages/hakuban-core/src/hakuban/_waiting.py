@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
-from ._engine import PENDING, Pending
+from ._polling import ENDED, PENDING, Ended, Pending
 from ._waking import ThreadWaiter, in_event_loop, new_task_waiter
 
 if TYPE_CHECKING:
@@ -20,20 +20,10 @@ if TYPE_CHECKING:
     from ._engine import Engine
     from ._entries import ContractEntry, SinkEntry, StreamEntry
 
-__all__ = ["ENDED", "Cursor", "Ended", "MemberCursor", "wait_for", "wait_for_blocking"]
+__all__ = ["Cursor", "MemberCursor", "wait_for", "wait_for_blocking"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-
-class Ended:
-    """The type of `ENDED`."""
-
-    __slots__ = ()
-
-
-ENDED: Final = Ended()
-"""What a poll returns when there will never be anything to return."""
 
 
 async def wait_for(engine: Engine, place: object, poll: Callable[[], T | Pending]) -> T:

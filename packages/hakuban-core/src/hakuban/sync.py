@@ -11,18 +11,20 @@ The thread starts with the first block and ends with the last one; it keeps no p
 
 from __future__ import annotations
 
+import atexit
 import os
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio.from_thread import BlockingPortalProvider
-from typing_extensions import Unpack
+from typing_extensions import Unpack, override
 
 from ._waking import in_event_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
     from ._node import LocalNode
     from ._options import TransportArguments
@@ -39,6 +41,7 @@ _loop_thread = BlockingPortalProvider()
 def _after_fork() -> None:
     global _loop_thread  # noqa: PLW0603  # the thread did not come along
     _loop_thread = BlockingPortalProvider()
+    _open.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -59,7 +62,7 @@ def connect(
 
     :raises RuntimeError: an event loop runs in this thread.
     """
-    return _blocking(
+    return _Block(
         node.connect(
             url, transport=transport, wait=wait, name=name, load_limit=load_limit, **options
         ),
@@ -79,14 +82,48 @@ def listen(
 
     :raises RuntimeError: an event loop runs in this thread.
     """
-    return _blocking(
+    return _Block(
         node.listen(url, transport=transport, name=name, **options), "async with node.listen(...)"
     )
 
 
-@contextmanager
-def _blocking(block: AbstractAsyncContextManager[_T], spelling: str) -> Iterator[_T]:
-    if in_event_loop():
-        raise RuntimeError(f"this would block the event loop of this thread; write `{spelling}`")
-    with _loop_thread as portal, portal.wrap_async_context_manager(block) as entered:
-        yield entered
+class _Block(AbstractContextManager[_T]):
+    """A block of `async with` on the shared loop, as a plain one."""
+
+    def __init__(self, block: AbstractAsyncContextManager[_T], spelling: str) -> None:
+        self._block = block
+        self._spelling = spelling
+        self._stack = ExitStack()
+
+    @override
+    def __enter__(self) -> _T:
+        if in_event_loop():
+            raise RuntimeError(
+                f"this would block the event loop of this thread; write `{self._spelling}`"
+            )
+        with ExitStack() as stack:
+            portal = stack.enter_context(_loop_thread)
+            entered = stack.enter_context(portal.wrap_async_context_manager(self._block))
+            self._stack = stack.pop_all()
+        _open.add(self)
+        return entered
+
+    @override
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _open.discard(self)
+        self._stack.__exit__(exc_type, exc_value, traceback)
+
+
+_open: set[_Block[Any]] = set()
+
+
+@atexit.register
+def _leave_all() -> None:
+    # whoever is still inside is in a daemon thread, or has forgotten to leave: later, the loop would not answer any more
+    for block in tuple(_open):
+        block.__exit__(None, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -25,6 +26,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the router; give the exit code: 0 after a signal, 2 for arguments and URLs, 1 for what the machine refuses."""
+    gc.disable()  # until it listens: imports leave much to search through, and nothing to find
     recorded = record_signals()
     occupy_closed()
     from ._cli import UsageError, parse

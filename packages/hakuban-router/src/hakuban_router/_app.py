@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,14 +15,13 @@ import hakuban
 from ._failures import failure
 from ._links import shown, with_defaults
 from ._monitor import Monitor
-from ._report import render
 from ._sd_notify import notify
 from ._signals import watch_signals
 from ._standard_files import ignore_terminal_stop, read_lines
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from anyio.abc import TaskGroup, TaskStatus
 
@@ -77,7 +77,12 @@ class _Router:
 
     def report(self) -> None:
         """Print the pictures to stderr; in a thread of its own, since the reader of stderr may be slow."""
-        text = render(self.monitor.pictures())
+        from ._report import render
+
+        try:
+            text = render(self.monitor.pictures())
+        except hakuban.NodeBrokenError as error:
+            text = f"{error}: {error.__cause__!r}"
         with suppress(OSError):
             print(text, file=sys.stderr, flush=True)
 
@@ -87,6 +92,8 @@ class _Router:
         async with anyio.create_task_group() as links:
             problem = await self._start(links)
             if problem is None:
+                gc.freeze()
+                gc.enable()
                 notify("READY=1")
                 await self._end.wait()
                 notify("STOPPING=1")
@@ -102,7 +109,8 @@ class _Router:
         return problem
 
     async def _listen(self, url: str, *, task_status: TaskStatus[Failure | None]) -> None:
-        with _told(f"cannot listen on {shown(url)}", task_status) as opened:
+        listening = False
+        try:
             async with self.node.listen(
                 with_defaults(url, self._config),
                 ssl=self._listening_tls if url.lower().startswith("wss:") else None,
@@ -111,31 +119,25 @@ class _Router:
             ) as listener:
                 self.monitor.listening.append(listener.url)
                 logger.info("listening on %s", listener.url)
-                opened()
+                listening = True
+                task_status.started(None)
                 await self._end.wait()
+        except (hakuban.HakubanError, OSError) as error:
+            if listening:
+                raise
+            # Handed over, since raised it would come out of the group of all links.
+            task_status.started(failure(f"cannot listen on {shown(url)}", error))
 
     async def _connect(self, url: str, *, task_status: TaskStatus[Failure | None]) -> None:
-        with _told(f"cannot connect to {shown(url)}", task_status) as opened:
+        connecting = False
+        try:
             async with self.node.connect(
                 with_defaults(url, self._config), wait=False, ssl=self._connecting_tls
             ):
-                opened()
+                connecting = True
+                task_status.started(None)
                 await self._end.wait()
-
-
-@contextmanager
-def _told(what: str, task_status: TaskStatus[Failure | None]) -> Iterator[Callable[[], None]]:
-    """Hand an error of the start to whoever waits for it, since raised it would come out of the links' group."""
-    is_open = False
-
-    def opened() -> None:
-        nonlocal is_open
-        is_open = True
-        task_status.started(None)
-
-    try:
-        yield opened
-    except (hakuban.HakubanError, OSError) as error:
-        if is_open:
-            raise
-        task_status.started(failure(what, error))
+        except (hakuban.HakubanError, OSError) as error:
+            if connecting:
+                raise
+            task_status.started(failure(f"cannot connect to {shown(url)}", error))

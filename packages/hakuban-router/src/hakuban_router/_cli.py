@@ -82,7 +82,7 @@ def _one_of(*words: str) -> Callable[[str], str]:
 # ---- the table -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Option:
     """How one option is spelled and read.
 
@@ -117,7 +117,7 @@ def _option(
     return made
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Config:
     """What the router was told, and the defaults for the rest. A field is an option; its name spells flag and variable.
 
@@ -193,7 +193,7 @@ OPTIONS: dict[str, Option] = {one.name: one.metadata["option"] for one in fields
 # ---- reading it ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arguments:
     """The command line, read.
 

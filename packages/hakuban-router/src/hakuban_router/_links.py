@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
@@ -25,17 +26,22 @@ __all__ = [
 ]
 
 
+_LOOPBACK = re.compile(r"localhost|::1|127(\.[0-9]{1,3}){3}")
+
+
 def with_defaults(url: str, config: Config) -> str:
     """Put the options that hold for every link into a URL's fragment, in front: the last of two equal keys holds."""
     bare, _, fragment = url.partition("#")
-    items = []
-    for key in ("timeout", "keep_alive", "max_message"):
-        value = getattr(config, key)
-        if value is not None:
-            items.append(f"{key.replace('_', '-')}={value}")
+    items = [
+        f"{key.replace('_', '-')}={value}"
+        for key in ("timeout", "keep_alive", "max_message")
+        if (value := getattr(config, key)) is not None
+    ]
     if config.compression:
         items.append("compression=true")
-    return f"{bare}#{','.join([*items, fragment])}"
+    if fragment:
+        items.append(fragment)
+    return f"{bare}#{','.join(items)}" if items else bare
 
 
 def shown(url: str) -> str:
@@ -81,16 +87,14 @@ def _authorised() -> bool:
 
 def beyond_loopback(url: str) -> bool:
     """Whether other machines can reach this address, as far as its text tells. A name other than localhost may mean any."""
-    from ipaddress import ip_address
-
     try:
         parts = urlsplit(url)
         host = parts.hostname
-        if not parts.netloc or host == "localhost":
-            return False  # a path on this machine, or no URL at all, which is found out later
-        return host is None or not ip_address(host).is_loopback
     except ValueError:
         return True
+    if not parts.netloc:
+        return False  # a path on this machine, or no URL at all, which is found out later
+    return host is None or not _LOOPBACK.fullmatch(host)
 
 
 # ---- TLS -----------------------------------------------------------------------------------------

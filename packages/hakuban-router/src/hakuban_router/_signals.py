@@ -78,8 +78,8 @@ async def watch_signals(
 
 
 def _leave(signum: int, end: Callable[[], object]) -> None:
-    logger.info("%s, leaving", signal.Signals(signum).name)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    logger.info("%s, leaving", signal.Signals(signum).name)
     watchdog = threading.Timer(PATIENCE, _end_hard)
     watchdog.daemon = True
     watchdog.start()

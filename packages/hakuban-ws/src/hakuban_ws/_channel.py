@@ -37,13 +37,22 @@ class Channel:
     :ivar last_sent: `time.monotonic()` when bytes were last taken by the operating system.
     """
 
-    __slots__ = ("_more", "_out", "_read_size", "_sock", "last_received", "last_sent")
+    __slots__ = (
+        "_interrupts",
+        "_more",
+        "_out",
+        "_read_size",
+        "_sock",
+        "last_received",
+        "last_sent",
+    )
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._out: bytes | memoryview = b""
         self._read_size = _READ_SMALL
         self._more = False
+        self._interrupts = 0
         self.last_received = self.last_sent = time.monotonic()
 
     @property
@@ -95,8 +104,10 @@ class Channel:
         :raises OSError: the connection is gone.
         :raises anyio.ClosedResourceError: `interrupt` was called.
         """
+        interrupts = self._interrupts
         while not self.flush_nowait():
             await anyio.wait_writable(self._sock)
+            self._check(interrupts)
 
     async def read(self) -> bytes:
         """Wait for bytes, at most 1 MiB; none mean that the other side has shut down writing.
@@ -104,11 +115,13 @@ class Channel:
         :raises OSError: the connection is gone.
         :raises anyio.ClosedResourceError: `interrupt` was called.
         """
+        interrupts = self._interrupts
         if self._more:
             await checkpoint()  # a flood must leave the loop its turn
         else:
             await anyio.wait_readable(self._sock)
         while True:
+            self._check(interrupts)
             try:
                 data = self._sock.recv(self._read_size)
             except BlockingIOError:
@@ -131,8 +144,14 @@ class Channel:
         return True
 
     def interrupt(self) -> None:
-        """Make whoever waits in `read` or `flush` raise ClosedResourceError."""
+        """Make whoever waits in `read` or `flush` raise ClosedResourceError, once the loop has had a turn."""
+        self._interrupts += 1
         anyio.notify_closing(self._sock)
+
+    def _check(self, interrupts: int) -> None:
+        # Who was about to wake anyway is not found by notify_closing, and must not wait on the socket again.
+        if self._interrupts != interrupts:
+            raise anyio.ClosedResourceError
 
     async def end(self) -> None:
         """Shut down writing and throw away what comes in, until the other side has shut down too.

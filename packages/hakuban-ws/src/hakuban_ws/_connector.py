@@ -42,7 +42,7 @@ async def open_stream(
         )
     except ssl.SSLError as error:
         sock.close()
-        if isinstance(error, ssl.SSLEOFError):
+        if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             raise ConnectionResetError("the connection ended during the TLS handshake") from error
         raise Refused(f"TLS: {_reason(error)}", retry=False) from error
     except BaseException:

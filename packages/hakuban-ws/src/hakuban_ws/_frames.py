@@ -44,6 +44,7 @@ _MAX_16 = 0xFFFF
 _TRANSLATE_FROM = 512
 _XOR = [bytes(a ^ b for a in range(256)) for b in range(256)]
 
+_CODE_INTERNAL = 1011
 CODE_PROTOCOL, CODE_NO_STATUS, CODE_UNDECODABLE, CODE_TOO_BIG = 1002, 1005, 1007, 1009
 _MAY_BE_SENT = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
@@ -63,9 +64,14 @@ def mask(data: bytes, key: bytes) -> bytes:
 
 
 def close_payload(code: int, reason: str) -> bytes:
-    """The payload of a Close frame, its reason cut to the 123 bytes there are, at a character's end."""
+    """The payload of a Close frame, its reason cut to the 123 bytes there are, at a character's end.
+
+    :param code: 1005 for none; others that must not be sent become 1011.
+    """
     if code == CODE_NO_STATUS:
         return b""
+    if code not in _MAY_BE_SENT:
+        code = _CODE_INTERNAL
     text = reason.encode("utf-8", "replace")[: _SHORT - 2].decode("utf-8", "ignore")
     return _UNSIGNED_16.pack(code) + text.encode()
 

@@ -29,6 +29,7 @@ SUBPROTOCOL = "hakuban.0.8"
 
 MAX_HEAD = 32 * 1024
 MAX_HEADERS = 128
+MAX_FIRST_LINE = 8 * 1024
 
 _END_OF_HEAD = b"\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"([A-Z]+) [!-~]+ HTTP/1\.[01]\r\n")
@@ -85,7 +86,7 @@ class HTTPAnswer(Exception):
 
     def encode(self) -> bytes:
         """The response; the connection is to be closed after it."""
-        body = f"{self.body}\n".encode()
+        body = f"{self.body}\n".encode("utf-8", "replace")
         lines = [
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
             "Content-Type: text/plain; charset=utf-8",
@@ -104,7 +105,7 @@ class Head:
     """
 
     def __init__(self, first_line: re.Pattern[bytes]) -> None:
-        self._first_line = first_line
+        self._first_line: re.Pattern[bytes] | None = first_line  # None once it is checked
         self._data = bytearray()
         self.rest = b""
 
@@ -115,10 +116,10 @@ class Head:
         """
         searched = max(0, len(self._data) - len(_END_OF_HEAD))
         self._data += data
+        if self._first_line is not None:
+            self._check_first_line(self._first_line)
         end = self._data.find(_END_OF_HEAD, searched)
         size = len(self._data) if end < 0 else end + len(_END_OF_HEAD)
-        if not self._first_line.fullmatch(self._data[:MAX_HEAD].partition(b"\n")[0]):
-            raise HTTPAnswer(400, "not HTTP/1.1")
         if size > MAX_HEAD:
             raise HTTPAnswer(431, f"head over {MAX_HEAD} bytes")
         if end < 0:
@@ -128,6 +129,15 @@ class Head:
             raise HTTPAnswer(431, f"more than {MAX_HEADERS} headers")
         self.rest = bytes(self._data[size:])
         return head
+
+    def _check_first_line(self, pattern: re.Pattern[bytes]) -> None:
+        line, newline, _ = self._data[: MAX_FIRST_LINE + 1].partition(b"\n")
+        if not pattern.fullmatch(line):
+            raise HTTPAnswer(400, "not HTTP/1.1")
+        if len(line) > MAX_FIRST_LINE:
+            raise HTTPAnswer(431, f"first line over {MAX_FIRST_LINE} bytes")
+        if newline:
+            self._first_line = None
 
 
 class ServerHandshake:

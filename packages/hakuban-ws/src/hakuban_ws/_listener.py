@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hakuban.ws")
 
-_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# What accept says when the listening socket is none any more. All else passes: EMFILE, a network that is down.
+_FATAL = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
 _PAUSE_SECONDS = 0.1
 _LOG_SECONDS = 10.0
 # Connections taken from the kernel before the loop gets its turn.
@@ -58,7 +60,8 @@ class Listener:
         self._options = options
         self._handler = handler
         self._liveness = Liveness()
-        self._limit = options.max_connections or default_max_connections()
+        most = options.max_connections
+        self._limit = default_max_connections() if most is None else most
         self._closed = False
         self._connections = 0
         self._scopes: set[anyio.CancelScope] = set()
@@ -89,7 +92,7 @@ class Listener:
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:
-                if error.errno not in _NO_DESCRIPTORS:
+                if error.errno in _FATAL:
                     raise
                 self._log_pause(error)
                 await anyio.sleep(_PAUSE_SECONDS)
@@ -147,19 +150,22 @@ class Listener:
             with anyio.fail_after(self._options.handshake_timeout):
                 set_options(sock, nodelay=self._options.nodelay)
                 channel = self._channel(sock)
-                await channel.handshake()
                 try:
+                    await channel.handshake()
                     return await self._upgrade(channel, peer)
+                except ssl.SSLError as error:
+                    # The alert is on its way; the peer has to see it before the end.
+                    logger.info("%s: TLS handshake failed: %s", peer, error)
                 except HTTPAnswer as answer:
-                    logger.debug("%s: answered %s", peer, answer)
+                    logger.info("%s: answered %s", peer, answer)
                     channel.write(answer.encode())
                     await channel.flush()
             with anyio.move_on_after(_FAREWELL_SECONDS):
                 await channel.end()
         except TimeoutError:
-            logger.debug("%s: no handshake in time", peer)
+            logger.info("%s: no handshake in time", peer)
         except OSError as error:
-            logger.debug("%s: handshake failed: %s", peer, error)
+            logger.info("%s: handshake failed: %s", peer, error)
         return None
 
     def _channel(self, sock: socket.socket) -> Channel:

@@ -12,7 +12,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 # Deadlines are rounded up to this many seconds, so that many are met in one go.
-_SLOT = 0.05
+_SLOT = 0.025
 # Seconds after which a link is looked at in any case; a deadline may be inf.
 _LONGEST = 3600.0
 # Links looked at before the loop gets its turn: about 1 ms of pings.
@@ -32,7 +32,7 @@ class Watched(Protocol):
 
 
 class Liveness:
-    """Calls `check` of each watched link when that is due, up to 50 ms late.
+    """Calls `check` of each watched link when that is due, up to 25 ms late.
 
     A link costs one entry in a list for each check, however much it sends and receives in between. Links are held
     weakly.

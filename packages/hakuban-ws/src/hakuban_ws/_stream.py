@@ -28,6 +28,8 @@ TIMEOUT_OTHERS = 20.0
 
 _FLUSH_SECONDS = 1.0
 _LINGER_SECONDS = 0.5
+# Seconds by which a listener's pings come later.
+_LISTENER_SECONDS = 0.05
 # Seconds until control frames that found the socket full are tried again.
 _RETRY_SECONDS = 0.1
 # Sends that may go by without giving the loop a turn: a turn costs as much as a small send.
@@ -103,7 +105,8 @@ class WebSocketStream:
         if received:
             self._reader.feed(received)
         self._liveness = liveness
-        self._keep_alive = options.keep_alive
+        # The listening side waits a moment longer, so that an idle link of two of ours has one ping and not two.
+        self._keep_alive = options.keep_alive + (_LISTENER_SECONDS if listening else 0)
         default_timeout = TIMEOUT_OURS if agreement.ours else TIMEOUT_OTHERS
         self._timeout = default_timeout if options.timeout is None else options.timeout
         self._closed = False  # by us

@@ -60,25 +60,26 @@ class Source:
 
 
 class Held:
-    """The held state of one object, and who vouches for it."""
+    """The held state of one object.
 
-    __slots__ = ("_bases", "_last_at", "synced", "ignored", "origin", "seen", "view")
+    :ivar view: the state and its freshness, or None.
+    :ivar seen: the largest version ever, for default versions; outlives the content.
+    :ivar origin: the id of the link over which the content came or was last vouched for: it is never echoed there.
+    :ivar ignored: how many published states were not newer.
+    :ivar synced: who vouches for the state.
+    """
+
+    __slots__ = ("_bases", "_last_at", "ignored", "origin", "seen", "synced", "view")
 
     def __init__(self) -> None:
         self.view: View | None = None
-        # the largest version ever, for default versions; outlives the content
         self.seen: Version = ()
-        # the id of the link over which the content came or was last vouched for: it is never echoed there
         self.origin: int | None = None
-        self.ignored = 0  # published states that were not newer
+        self.ignored = 0
         self.synced: dict[Source, None] = {}
         self._last_at: float | None = None
         # old contents that slow links may still have: patches refer to them
         self._bases: list[Content] = []
-
-    @property
-    def synchronized(self) -> bool:
-        return bool(self.synced)
 
     def publish(
         self, source: Source, content: Content, since: float | None, *, bases: bool
@@ -121,7 +122,7 @@ class Held:
             self._look(view.content)
 
     def drop(self) -> None:
-        """Forget the state; nobody needs it and nobody vouches for it."""
+        """Forget the state, which nobody vouches for."""
         self.view = None
         self.origin = None
         self._last_at = None

@@ -65,7 +65,7 @@ def story(record: ObjectRecord) -> str:
         (
             f"object {record.descriptor}, exists: {record.should_exist}, needed: {record.data_needed}",
             f"  exposer {_name(record.exposer)}, load {record.load}",
-            f"  holds {view and view.content} since {view and view.since}, vouched for: {held.synchronized}",
+            f"  holds {view and view.content} since {view and view.since}, vouched for: {bool(held.synced)}",
             f"  above: fed by {fed}, feeding {feeding}",
             f"  here: observers {[*record.observers]}, streams {[*record.streams]}, {_able(record)}",
             *(f"  tag {tag.descriptor}: observers {[*tag.observers]}, {_able(tag)}" for tag in record.tags),
@@ -114,7 +114,7 @@ def _is_known(world: World, link: Link) -> bool:
 
 
 def _claims_of_object(world: World, record: ObjectRecord) -> Claims:
-    yield world.objects[record.descriptor] is record, "the object has the name it is filed under"
+    yield world.objects.get(record.descriptor) is record, "the object has the name it is filed under"
     names = tuple(tag.descriptor for tag in record.tags)
     yield names == record.descriptor.tags, "the object has the tags of its descriptor"
     for tag in record.tags:
@@ -146,9 +146,9 @@ def _claims_of_held(world: World, record: ObjectRecord) -> Claims:
     held, view = record.held, record.held.view
     for source in held.synced:
         yield _may_vouch(world, record, source), "who vouches for a state has not ended"
-    yield view is not None or not held.synchronized, "what is vouched for is there"
+    yield view is not None or not held.synced, "what is vouched for is there"
     if view is not None:
-        yield (view.since is None) is held.synchronized, "the view is as fresh as the sources say"
+        yield (view.since is None) is bool(held.synced), "the view is as fresh as the sources say"
         yield held.seen >= view.content.version, "the held version was seen"
 
 
@@ -171,8 +171,7 @@ def _claims_of_settled(record: ObjectRecord) -> Claims:
     yield record.should_exist is exists, f"should_exist is {exists}"
     needed = exists and _is_needed(record)
     yield record.data_needed is needed, f"data_needed is {needed}"
-    kept = needed or record.held.synchronized
-    yield kept or record.held.view is None, "a state is needed or vouched for"
+    yield needed or record.held.view is None, "a state that is held is needed"
     for interest in interests:
         busy = interest in interest.link.control
         yield busy or not interest.unused, "a link wants something of the objects it knows"
@@ -217,7 +216,8 @@ def _claims_of_exposer(world: World, record: ObjectRecord) -> Claims:
     here = [item for item in record.exposers.values() if item.capacity > 0]
     here += [item for tag in record.tags for item in tag.exposers.values() if item.capacity > 0]
     below = [item for item in record.interests.values() if item.capacity + item.tag_capacity > 0]
-    limited = all(item.link.ramp is not None for item in below)
+    looked_at = world.balancer.deadline() < math.inf  # a limit may have been taken away since
+    limited = looked_at or all(item.link.ramp is not None for item in below)
     produced_below = isinstance(exposer, Interest)
     if not record.data_needed:
         yield exposer is None, "what nobody needs nobody produces"
@@ -295,7 +295,7 @@ def _claims_of_uplink(world: World, link: Uplink, waiting: set[ObjectRecord]) ->
 
 
 def _claims_of_tag(world: World, tag: TagRecord) -> Claims:
-    yield world.tags[tag.descriptor] is tag, "the tag has the name it is filed under"
+    yield world.tags.get(tag.descriptor) is tag, "the tag has the name it is filed under"
     yield tag.in_use, "somebody holds something of the tag"
     for record in tag.objects:
         yield tag in record.tags, "an object knows its tags"
@@ -308,7 +308,7 @@ def _claims_of_tag(world: World, tag: TagRecord) -> Claims:
 
 def _claims_of_contract(world: World, contract: ObserveContract | ExposeContract) -> Claims:
     target = contract.target
-    yield world.contracts[contract.id] is contract, "contracts are filed under their ids"
+    yield world.contracts.get(contract.id) is contract, "contracts are filed under their ids"
     if isinstance(target, TagRecord):
         yield world.tags.get(target.descriptor) is target, "contracts are about known tags"
     else:
@@ -323,7 +323,7 @@ def _claims_of_tables(world: World, waiting: set[ObjectRecord]) -> Claims:
     for stream, record in world.streams.items():
         yield stream in record.streams, "streams are those of their objects"
     for sink in world.sinks.values():
-        yield world.sinks[sink.id] is sink, "sinks are filed under their ids"
+        yield world.sinks.get(sink.id) is sink, "sinks are filed under their ids"
         yield sink.record.exposer is sink, "sinks are those of exposers"
         yield sink.contract.sinks.get(sink.record) is sink, "contracts know their sinks"
         lives = sink.contract.id in world.contracts or sink.record in waiting

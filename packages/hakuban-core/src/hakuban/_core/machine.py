@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import TYPE_CHECKING
+
+from typing_extensions import assert_never
 
 from .assignment import Balancer
 from .events import Event, LinkDown, LinkUp, Received, Tick
@@ -32,10 +35,7 @@ if TYPE_CHECKING:
     from .freshness import View
 
 _SLICE = 64  # objects settled in one step, beside those that the step itself is about: about 2 ms
-_LOOKS_A_SETTLE = (
-    8  # how many objects are looked at for a lighter peer in the time in which one is settled
-)
-_NOTHING_DUE = float("inf")
+_LOOKS = 512  # objects looked at for a lighter peer in one step: about 2 ms
 
 
 class Machine:
@@ -80,6 +80,8 @@ class Machine:
                 if world.balancer.take_due(now):
                     world.backlog.update(world.balancer.starved)
                     world.rebalancing.update(world.balancer.contested)
+            case _:
+                assert_never(event)
         self._settle(now)
         return self.take_effects()
 
@@ -95,7 +97,7 @@ class Machine:
         if world.backlog or world.dying or world.rebalancing:
             return 0.0
         deadline = world.balancer.deadline()
-        return None if deadline == _NOTHING_DUE else deadline
+        return None if deadline == math.inf else deadline
 
     def _link_up(self, event: LinkUp, now: float) -> None:
         world = self.world
@@ -123,7 +125,7 @@ class Machine:
             settle(world, record, now)
         while world.touched:
             settle(world, next(iter(world.touched)), now)
-        for record in list(islice(world.rebalancing, _SLICE * _LOOKS_A_SETTLE)):
+        for record in list(islice(world.rebalancing, _LOOKS)):
             lighten(world, record, now)
 
     # ---- what a link asks for ----------------------------------------------------------------------------------------

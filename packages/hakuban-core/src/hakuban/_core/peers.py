@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from typing_extensions import assert_never
+
 from .._descriptors import ObjectDescriptor, TagDescriptor
 from .._exceptions import PeerViolation
 from .._messages import (
@@ -143,6 +145,8 @@ class Peers:
                 link.contracts -= 1
             case Verb.SET_CAPACITY:
                 wish.capacity = action.capacity
+            case _:
+                assert_never(action.verb)
 
     def _touch(self, link: Downlink, wish: Interest | TagInterest) -> None:
         if isinstance(wish, Interest):

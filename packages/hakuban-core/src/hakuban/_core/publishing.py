@@ -128,18 +128,8 @@ def _default_version(world: World, seen: Version, wall: int) -> Version:
     return version if version > seen else bumped(seen)
 
 
-def drop_unneeded(record: ObjectRecord) -> None:
-    """Forget a state that nobody needs and nobody vouches for."""
-    if not record.data_needed and not record.held.synchronized:
-        record.held.drop()
-
-
 def _shown(world: World, record: ObjectRecord, before: View | None) -> None:
-    drop_unneeded(record)
-    view = record.held.view
-    if view is not before:
-        if before is None or view is None:
-            # a first state may open streams, and the loss of the last may close them
-            world.touch(record)
-        if view is not None:
-            world.show(record)
+    if record.held.view is not before:
+        if before is None:
+            world.touch(record)  # a first state may open streams
+        world.show(record)

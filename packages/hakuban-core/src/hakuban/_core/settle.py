@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .assignment import Choice, choose, choose_lighter
 from .effects import SinkClosed, SinkOpened, StreamClosed, StreamOpened
-from .publishing import drop_unneeded, lose, publish_kept
+from .publishing import lose, publish_kept
 from .records import ExposeContract, Interest, LocalSink, ObjectRecord, ObserveContract, Upstream
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def settle(world: World, record: ObjectRecord, now: float) -> None:
     record.data_needed = record.should_exist and _data_needed(record)
     _settle_streams(world, record)
     _settle_exposer(world, record, now)
-    drop_unneeded(record)
+    if not record.data_needed:
+        record.held.drop()
     _settle_channels(world, record)
     world.balancer.classify(record, now)
     world.announce(record)

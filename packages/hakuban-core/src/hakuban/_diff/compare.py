@@ -9,7 +9,7 @@ __all__ = ["SHORTEST_RUN", "common_prefix", "common_suffix", "equal_runs"]
 SHORTEST_RUN = 6
 _RUN = re.compile(rb"\0\0\0\0\0\0+")  # not \0{6,}: only what starts literally is searched for fast
 
-_SMALL = 64  # bytes in which the first difference is found as the lowest bit of a number
+_SMALL = 64  # bytes whose first difference is found as the lowest bit of a number
 _LARGE = 1 << 16
 
 
@@ -31,11 +31,16 @@ def common_prefix(a: bytes, i: int, b: bytes, j: int, limit: int) -> int:
     difference = int.from_bytes(a[i : i + step], "little") ^ int.from_bytes(
         b[j : j + step], "little"
     )
-    return min(limit, i - start + _zero_bytes(difference, step))
+    if not difference:
+        return limit
+    agreed = i - start + ((difference & -difference).bit_length() - 1) // 8
+    return min(limit, agreed)
 
 
 def common_suffix(a: bytes, i: int, b: bytes, j: int, limit: int) -> int:
     """Return how many bytes before `a[i]` and `b[j]` agree, up to `limit`, which both must have."""
+    if not limit or a[i - 1] != b[j - 1]:
+        return 0
     end, step = i, _SMALL
     while a[max(i - step, 0) : i] == b[max(j - step, 0) : j]:
         i -= step
@@ -52,16 +57,17 @@ def common_suffix(a: bytes, i: int, b: bytes, j: int, limit: int) -> int:
     difference = int.from_bytes(a[max(i - step, 0) : i], "big") ^ int.from_bytes(
         b[max(j - step, 0) : j], "big"
     )
-    return min(limit, end - i + _zero_bytes(difference, step))
-
-
-def _zero_bytes(difference: int, width: int) -> int:
-    """Return how many of the lowest bytes are zero."""
-    return ((difference & -difference).bit_length() - 1) >> 3 if difference else width
+    if not difference:
+        return limit
+    agreed = end - i + ((difference & -difference).bit_length() - 1) // 8
+    return min(limit, agreed)
 
 
 def equal_runs(a: bytes, i: int, b: bytes, j: int, width: int) -> list[tuple[int, int]]:
-    """Return where `a[i:i+width]` and `b[j:j+width]` have SHORTEST_RUN equal bytes or more in place."""
+    """Return where `a[i:i+width]` and `b[j:j+width]` agree in place for SHORTEST_RUN bytes or more.
+
+    Each run begins and ends relative to `i` and `j`.
+    """
     difference = int.from_bytes(a[i : i + width], "little") ^ int.from_bytes(
         b[j : j + width], "little"
     )

@@ -1,125 +1,191 @@
-"""Find what new data have in common with the old, and with themselves."""
+"""Write new data as references to the old data and to themselves."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .compare import SHORTEST_RUN, common_prefix, common_suffix, equal_runs
-from .references import DiffWriter
-from .search import OldSearch
+from .search import BLOCK, OldSearch
+
+if TYPE_CHECKING:
+    from .search import Alignment
+    from .writer import DiffWriter
 
 __all__ = ["Matcher"]
 
-_KEY = 8
-_GOOD = 64
-_WIDEST = 512
+_NARROW = 64  # bytes compared at once, at first and where much agrees
+_WIDE = 512
+_GOOD_RUN = 64  # a run of this length is no accident
+_GAP = 24  # so many bytes that differ at the end of a window: what follows has moved
+
+# Bytes that must be left for it to pay ...
+_LEFT_TO_DOUBT = 1024  # to ask whether there is a better alignment
+_LEFT_TO_SCAN = 24  # to look for repetitions
+_LEFT_TO_ALIGN = 12  # to go on at all
+
+_KEY = 8  # bytes by which repetitions are found; a reference to less saves next to nothing
+_PROBES = 32
+_REMEMBERED = 1 << 16
+_LOOK_BACK = 256
+
+_MUCH_EFFORT = 768
+_MOST_EFFORT = 1024
+_COST_OF_WINDOW, _COST_OF_RUN = 6, 2
+_COST_OF_BRIDGE = 40
+_COST_OF_ALIGNMENT = 24
+_COST_OF_REPETITION = 20
 
 
 class Matcher:
+    """Goes through the new data once, from one alignment to the next.
+
+    An alignment is a place in the old data, or earlier in the new, with which the new data agree
+    but for some bytes here and there. It is followed (`_follow`) until it ends; then another one is
+    looked for in the old data (`OldSearch`), and at last in the new data (`_scan`).
+
+    Effort is the time that was spent beyond what it saved, in units of 0.2 µs, which a byte saved
+    is worth. The more of it, the fewer bytes are looked at: data in which nothing repeats are soon
+    passed over.
+    """
+
     __slots__ = ("_effort", "_end", "_new", "_old", "_recent", "_search", "_writer")
 
-    def __init__(self, old: bytes, new: bytes, writer: DiffWriter, end) -> None:
+    def __init__(self, old: bytes, new: bytes, end: int, writer: DiffWriter) -> None:
         self._old = old
         self._new = new
-        self._writer = writer
         self._end = end
+        self._writer = writer
         self._search = OldSearch(old, new, end, writer)
-        self._recent: dict[bytes, int] = {}
+        self._recent: dict[bytes, int] = {}  # where keys of the new data were seen last
         self._effort = 0
 
     def run(self, i: int, j: int) -> None:
-        found = self._old, i, j
+        """Write `new[j:end]`, supposing that it agrees with `old[i:]`."""
+        found: Alignment | None = self._old, i, j
         while found:
-            source, i, j = self._follow(*found)
-            found = self._realign(source, i, j)
+            found = self._realign(*self._follow(*found))
 
-    def _realign(self, source, i, j):
-        if self._end - j < 2 * SHORTEST_RUN:
-            return None
-        s = self._search
-        place = None
-        if source is self._old:
-            s.resume = i
-            if self._effort < 768:
-                place = s.near(i, j)
-                self._effort += 40
-        if place is None and s.due(j):
-            place = s.far(j, b'', 0)
-        if place: return (self._old, *place)
-        if self._end - j < 24: return None
-        return self._scan(j)
+    def _spend(self, units: int) -> None:
+        effort = self._effort + units
+        self._effort = 0 if effort < 0 else min(effort, _MOST_EFFORT)
 
-    def _follow(self, source, i, j):
-        new, end = self._new, self._end
-        writer, search = self._writer, self._search
-        width = _GOOD
-        while (limit := min(len(source) - i, end - j)) >= SHORTEST_RUN:
-            if width > limit: width = limit
-            runs = equal_runs(source, i, new, j, width)
+    def _follow(self, source: bytes, i: int, j: int) -> Alignment:
+        """Write what agrees in place, and return where that ends."""
+        width = _NARROW
+        while (limit := min(len(source) - i, self._end - j)) >= SHORTEST_RUN:
+            width = min(width, limit)
+            runs = equal_runs(source, i, self._new, j, width)
             if not runs:
                 break
-            start, stop = runs[-1]
-            if stop == width:
-                stop += common_prefix(source, i + width, new, j + width, limit - width)
-                runs[-1] = start, stop
-            good = stop - start >= _GOOD
-            old = source is self._old
-            if not good and search.due(j, 1024):
-                covered = sum(b - a for a, b in runs)
-                if covered * 8 < stop * 7:
-                    if old: search.resume = i
-                    place = search.far(j, source, i)
-                    if place:
-                        writer.copy_runs(i, j, [(a, b) for a, b in runs if j + b <= place[1]], old=old)
-                        source, i, j = self._old, *place
-                        width = _GOOD
-                        continue
-            saved = writer.copy_runs(i, j, runs, old=old)
-            self._effort = max(0, self._effort + 6 + 2 * len(runs) - saved)
-            step = stop if stop >= width or width - stop >= max(24, width >> 2) else max(stop, width - SHORTEST_RUN + 1)
+            first, last = runs[-1]
+            if last == width:
+                last += common_prefix(source, i + width, self._new, j + width, limit - width)
+                runs[-1] = first, last
+            good = last - first >= _GOOD_RUN
+            if not good and (better := self._doubt(source, i, j, runs)):
+                source, i, j = better
+                width = _NARROW
+                continue
+            self._copy(source, i, j, runs)
+            if width - last >= max(_GAP, width // 4):
+                return source, i + last, j + last
+            step = max(last, width - SHORTEST_RUN + 1)  # a run may begin at the end of the window
             i += step
             j += step
-            if width - stop >= max(24, width >> 2): break
-            width = _GOOD if good else min(2 * width, _WIDEST)
+            width = _NARROW if good else min(2 * width, _WIDE)
         return source, i, j
 
-    def _scan(self, j):
-        new, recent, end = self._new, self._recent, self._end
-        writer, search = self._writer, self._search
-        if not recent:
-            recent.update({new[p : p + _KEY]: p for p in range(max(0, j - min(256, 4 * (end - j))), j)})
-        while j <= end - _KEY:
+    def _copy(self, source: bytes, i: int, j: int, runs: list[tuple[int, int]]) -> None:
+        before = self._writer.saved
+        self._writer.copy_runs(i, j, runs, old=source is self._old)
+        self._spend(_COST_OF_WINDOW + _COST_OF_RUN * len(runs) - (self._writer.saved - before))
+
+    def _doubt(
+        self, source: bytes, i: int, j: int, runs: list[tuple[int, int]]
+    ) -> Alignment | None:
+        """Return another alignment, if these runs look like accidents and it saves more."""
+        search = self._search
+        if not search.due(j, _LEFT_TO_DOUBT):
+            return None
+        if 8 * sum(last - first for first, last in runs) >= 7 * runs[-1][1]:
+            return None
+        if source is self._old:
+            search.resume = i
+        better = search.far(source, i, j)
+        if better:
+            self._copy(source, i, j, [run for run in runs if j + run[1] <= better[2]])
+        return better
+
+    def _realign(self, source: bytes, i: int, j: int) -> Alignment | None:
+        """Return where to go on after an alignment has ended; None leaves the rest literal."""
+        left, search = self._end - j, self._search
+        if left < _LEFT_TO_ALIGN:
+            return None
+        found = None
+        if source is self._old:
+            search.resume = i
+            if self._effort < _MUCH_EFFORT:
+                self._spend(_COST_OF_BRIDGE)
+                found = search.near(i, j)
+        return found or search.far(b"", 0, j) or (self._scan(j) if left >= _LEFT_TO_SCAN else None)
+
+    def _scan(self, j: int) -> Alignment | None:
+        """Write repetitions in the new data until one, or a place in the old data, goes on."""
+        if not self._recent:
+            back = max(0, j - min(_LOOK_BACK, 4 * (self._end - j)))
+            self._recent = {self._new[at : at + _KEY]: at for at in range(back, j)}
+        while j <= self._end - _KEY:
             step = 1 | self._effort * self._effort >> 12
-            blocks = search.blocks
-            for at in range(j, min(j + 32 * step, end - _KEY + 1), step):
-                key = new[at : at + _KEY]
-                if key in recent:
-                    break
-                if key in blocks:
-                    self._effort += 24
-                    return (self._old, *search.back(blocks[key], at))
-                recent[key] = at
+            known = self._probe(j, step)
+            if not known:
+                j += _PROBES * step
+                found = self._search.far(b"", 0, j)
+            elif known[0] is self._old:
+                self._spend(_COST_OF_ALIGNMENT)
+                return self._search.extend_back(*known[1:])
             else:
-                self._effort = min(1024, self._effort + 32)
-                j = at + step
-                if len(recent) > 65536: recent.clear()
-                if search.due(j):
-                    place = search.far(j, b'', 0)
-                    if place: return (self._old, *place)
-                continue
-            s = recent[key]
-            recent[key] = at
-            first = j
-            n = _KEY
-            if s and at > writer.done and new[s-1] == new[at-1]:
-                n = common_suffix(new, s, new, at, min(s, at - writer.done))
-                s -= n; at -= n; n += _KEY
-            n += common_prefix(new, s + n, new, at + n, end - at - n)
-            saved = writer.copy(s, at, n, old=False)
-            self._effort = max(0, self._effort + 10 + (at - first) // step // 2 - saved)
-            s += n
-            j = at + n
-            if n >= _GOOD or new[j + 8 : j + 14] == new[s + 8 : s + 14] or new[j+16:j+22] == new[s+16:s+22]:
-                return new, s, j
-            if search.due(j):
-                place = search.far(j, new, s)
-                if place: return (self._old, *place)
+                self._spend((known[2] - j) // step // 2)
+                start, j, goes_on = self._repeat(*known[1:])
+                if goes_on:
+                    return self._new, start, j
+                found = self._search.far(self._new, start, j)
+            if found:
+                return found
         return None
+
+    def _probe(self, j: int, step: int) -> Alignment | None:
+        """Return the first of the next places at which known bytes start; get to know the others."""
+        new, recent, blocks = self._new, self._recent, self._search.blocks
+        for at in range(j + step - 1, min(j + _PROBES * step, self._end - _KEY + 1), step):
+            if blocks and (block := new[at : at + BLOCK]) in blocks:
+                return self._old, blocks[block], at
+            key = new[at : at + _KEY]
+            if key in recent:
+                start = recent[key]
+                recent[key] = at
+                return new, start, at
+            recent[key] = at
+        self._spend(_PROBES)
+        if len(recent) > _REMEMBERED:
+            recent.clear()
+        return None
+
+    def _repeat(self, start: int, at: int) -> tuple[int, int, bool]:
+        """Write that the new data repeat themselves; return where that ends, and whether it goes on."""
+        new, writer = self._new, self._writer
+        length = common_suffix(new, start, new, at, min(start, at - writer.done))
+        start -= length
+        at -= length
+        length += _KEY
+        length += common_prefix(new, start + length, new, at + length, self._end - at - length)
+        before = writer.saved
+        writer.copy(start, at, length, old=False)
+        self._spend(_COST_OF_REPETITION - (writer.saved - before))
+        start += length
+        at += length
+        goes_on = (  # after a field of up to 8 or 16 bytes
+            length >= _GOOD_RUN
+            or new[at + 8 : at + 14] == new[start + 8 : start + 14]
+            or new[at + 16 : at + 22] == new[start + 16 : start + 22]
+        )
+        return start, at, goes_on

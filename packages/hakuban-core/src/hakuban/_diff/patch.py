@@ -8,8 +8,8 @@ from hakuban._exceptions import DiffError
 
 __all__ = ["patch"]
 
-_LITERAL = 0xFF  # codes that follow an escape byte, whatever that byte is
 _SWITCH = 0x7F
+_ITSELF = (0xFF, _SWITCH)  # codes after which the escape byte is meant itself
 _FROM_OLD = 0x80
 _WIDE_POSITION = 0x7C  # this code and the ones above it announce 4, 3 or 2 bytes
 _WIDE_LENGTH = 0xFD
@@ -24,30 +24,38 @@ def patch(old: bytes, diff: bytes, max_size: int) -> bytes:
     """Return what `diff` makes of `old`.
 
     Takes time linear in the diff and the result, and hardly more memory than the result,
-    whatever the diff says.
+    whatever the diff says. References to nothing, which no encoder has a use for, are refused.
 
     :param old: the bytes that the diff was made against; empty for a first state.
     :param diff: the diff as received.
     :param max_size: bytes that the result may have; checked before anything is copied.
     :raises DiffError: the diff is truncated, refers to what is not there, or makes too much.
     """
+    try:
+        return _apply(old, diff, max_size)
+    except IndexError:
+        raise DiffError(f"diff of {len(diff)} bytes is truncated") from None
+
+
+def _apply(old: bytes, diff: bytes, max_size: int) -> bytes:
     old_view, diff_view = memoryview(old), memoryview(diff)
     pieces: list[memoryview] = []
     output = io.BytesIO()  # it alone can grow in place and be handed out without a copy
     escape = 0xFF
     size = done = 0  # bytes of the result that are spoken for, bytes of the diff that are read
     while (at := diff.find(escape, done)) >= 0:
-        code = _byte(diff, at + 1)
-        if code == _LITERAL or code == _SWITCH:  # noqa: PLR1714 - a set costs twice as much here
+        code = diff[at + 1]
+        if code in _ITSELF:
             pieces.append(diff_view[done : at + 1])
             size += at + 1 - done
             done = at + 2
             if code == _SWITCH:
-                escape = _byte(diff, done)
+                escape = diff[done]
                 done += 1
         else:
-            pieces.append(diff_view[done:at])
-            size += at - done
+            if at > done:
+                pieces.append(diff_view[done:at])
+                size += at - done
             position, length, done = _reference(diff, at + 1)
             if size + length > max_size:
                 raise _too_large(max_size)
@@ -77,25 +85,18 @@ def _too_large(max_size: int) -> DiffError:
     return DiffError(f"diff makes more than the {max_size} bytes allowed", code=1009)
 
 
-def _byte(diff: bytes, at: int) -> int:
-    try:
-        return diff[at]
-    except IndexError:
-        raise DiffError(f"diff of {len(diff)} bytes is truncated") from None
-
-
 def _reference(diff: bytes, at: int) -> tuple[int, int, int]:
-    """Read position and length of the reference whose code is at `at`, and where it ends."""
+    """Return position and length of the reference whose code is at `at`, and where it ends."""
     position = diff[at] & 0x7F
     at += 1
     if position >= _WIDE_POSITION:
         end = at + 0x80 - position
         position, at = int.from_bytes(diff[at:end], "big"), end
-    length = _byte(diff, at)
+    length = diff[at]
     at += 1
     if length >= _WIDE_LENGTH:
         end = at + 0x101 - length
-        _byte(diff, end - 1)
+        diff[end - 1]  # is it there?
         length, at = int.from_bytes(diff[at:end], "big"), end
     if not length:
         raise DiffError("diff refers to nothing")
@@ -113,7 +114,7 @@ def _old_piece(old: memoryview, position: int, length: int, at: int) -> memoryvi
 
 
 def _flush(pieces: list[memoryview], output: io.BytesIO) -> None:
-    output.write(b"".join(pieces))
+    output.writelines(pieces)
     pieces.clear()
 
 

@@ -1,3 +1,5 @@
+"""Find where new data go on in the old data."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -6,131 +8,195 @@ from .compare import common_prefix, common_suffix, equal_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from .references import DiffWriter
-    Place = tuple[int, int]
 
-_NEAR = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
-_BLOCK = 8
-_SAMPLE = 256
+    from .writer import DiffWriter
+
+    Place = tuple[int, int]  # where bytes of the old data start, and the same of the new
+    Alignment = tuple[bytes, int, int]  # data, and two places: there, and in the new data
+
+__all__ = ["BLOCK", "OldSearch"]
+
+BLOCK = 16
+
+_NEAR_NEEDLE = 8
+_NEAR_OFFSETS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
+_NEAR_REACH = 64
+_CERTAIN = 24  # equal bytes after which a place nearby is believed at once
+_LIKELY = 12  # ... if there is none better
+
+_FAR_NEEDLE = 24
+_FAR_REACH = 4096
+_FAR_LEAST = 256  # bytes that must be left
+_FAR_SAVES = 16  # ... and that it must save
+_SAMPLE = 256  # bytes by which a place is judged
+_GOOD = 192
+_SCANS = 2  # searches through everything, before an index is the cheaper one
+_SMALL = 8192  # old data of which an index is cheap at once
+_BACKOFF = 64
 
 
 class OldSearch:
-    __slots__ = ("_backoff", "_checked", "_saved", "_skip", "_skips", "_scans", "_end", "_failed", "_new", "_old", "_quiet", "_stride", "_writer", "blocks", "resume")
+    """Looks for the place in the old data at which the new data go on.
+
+    A change of some bytes is bridged by `near`. In data that resemble themselves, rows of a table
+    for one, each row agrees with any other in part: `far` compares what a place elsewhere would
+    save with what is saved where one is, first with `bytes.find`, later with an index of blocks.
+    What finds nothing is tried ever less often, so that all of it together takes linear time.
+
+    :ivar resume: where the old data were left last.
+    :ivar blocks: where each block of the index starts in the old data; empty at first.
+    """
+
+    __slots__ = (
+        "_backoff",
+        "_checked",
+        "_end",
+        "_failed",
+        "_new",
+        "_old",
+        "_pause",
+        "_pauses",
+        "_quiet",
+        "_saved",
+        "_scans",
+        "_stride",
+        "_writer",
+        "blocks",
+        "resume",
+    )
 
     def __init__(self, old: bytes, new: bytes, end: int, writer: DiffWriter) -> None:
-        self._old, self._new, self._end, self._writer = old, new, end, writer
-        self.blocks: dict[bytes, int] = {}
+        self._old = old
+        self._new = new
+        self._end = end
+        self._writer = writer
         self.resume = 0
-        self._stride = 0
-        self._quiet = 0
-        self._backoff = 64
+        self.blocks: dict[bytes, int] = {}
+        self._stride = 0  # of the index; 0 is none yet
+        self._scans = 0
+        self._pauses = 0  # calls of `near` to skip, and how many the next failure adds
+        self._pause = 0
+        self._quiet = 0  # byte of the new data before which `far` is not due
+        self._backoff = _BACKOFF
         self._failed = 0
-        self._skip = self._skips = self._scans = 0
-        self._checked = 0
+        self._checked = 0  # where `far` was called last, and what was saved by then
         self._saved = 0
 
-    def near(self, i: int, j: int) -> Place | None:
-        if self._skips > 0:
-            self._skips -= 1
+    def near(self, i: int, j: int) -> Alignment | None:
+        """Return where old and new data agree again after `old[i]` and `new[j]` differ."""
+        if self._pauses:
+            self._pauses -= 1
+            return None
+        old, new = self._old, self._new
+        likely = None
+        for offset in _NEAR_OFFSETS:
+            x, y, reach = i + offset, j + offset, offset + _NEAR_REACH
+            for start, at in (
+                (x, new.find(old[x : x + _NEAR_NEEDLE], j, j + reach)),
+                (old.find(new[y : y + _NEAR_NEEDLE], i, i + reach), y),
+            ):
+                if start < 0 or at < 0 or at + _LIKELY > self._end:
+                    continue
+                if old[start : start + _CERTAIN] == new[at : at + _CERTAIN]:
+                    self._pause = 0
+                    return self.extend_back(start, at)
+                if not likely and old[start : start + _LIKELY] == new[at : at + _LIKELY]:
+                    likely = start, at
+        if likely:
+            self._pause = 0
+            return self.extend_back(*likely)
+        self._pauses = self._pause
+        self._pause = min(16, 2 * self._pause + 1)
+        return None
+
+    def extend_back(self, start: int, at: int) -> Alignment:
+        """Return where the agreement begins that includes `old[start]` and `new[at]`."""
+        limit = min(start, at - self._writer.done)
+        length = common_suffix(self._old, start, self._new, at, limit)
+        return self._old, start - length, at - length
+
+    def due(self, j: int, least: int = _FAR_LEAST) -> bool:
+        """Return whether it is time for `far`, if `least` bytes are left for it to improve."""
+        return j >= self._quiet and self._end - j >= least and bool(self._old)
+
+    def far(self, source: bytes, i: int, j: int) -> Alignment | None:
+        """Return a better alignment, from anywhere, than that of `source[i]` and `new[j]`."""
+        if not self.due(j):
             return None
         old, new, end = self._old, self._new, self._end
-        fallback = None
-        for delta in _NEAR:
-            reach = delta + 64
-            for s, at in (
-                (i + delta, new.find(old[i + delta : i + delta + 8], j, j + reach)),
-                (old.find(new[j + delta : j + delta + 8], i, i + reach), j + delta),
-            ):
-                if s >= 0 and at >= 0 and at + 12 <= end:
-                    if old[s : s + 24] == new[at : at + 24]:
-                        self._skip = 0
-                        return self.back(s, at)
-                    if fallback is None and old[s : s + 12] == new[at : at + 12]:
-                        fallback = s, at
-        if fallback:
-            self._skip = 0
-            return self.back(*fallback)
-        self._skips = self._skip
-        self._skip = min(16, 2 * self._skip + 1)
-        return None
-
-    def back(self, s: int, at: int) -> Place:
-        limit = min(s, at - self._writer.done)
-        if limit and self._old[s - 1] == self._new[at - 1]:
-            k = common_suffix(self._old, s, self._new, at, limit)
-            return s - k, at - k
-        return s, at
-
-    def worth(self, source: bytes, i: int, j: int) -> tuple[int, int]:
-        width = min(_SAMPLE, len(source) - i, self._end - j)
-        runs = equal_runs(source, i, self._new, j, width)
-        return sum(b - a - 4 for a, b in runs), runs[-1][1] if runs else 0
-
-    def due(self, j, least=256):
-        return j >= self._quiet and self._end - j >= least and self._old
-
-    def far(self, j: int, source: bytes, i: int) -> Place | None:
-        least = max(16, self.worth(source, i, j)[0])
+        saved, _ = self.judge(source, i, j)
         rate = (self._writer.saved - self._saved) / max(1, j - self._checked)
         self._checked, self._saved = j, self._writer.saved
-        for s, at in self._candidates(j):
-            s, at = self.back(s, at)
-            limit = min(len(self._old) - s, self._end - at)
-            score = extent = common_prefix(self._old, s, self._new, at, limit)
-            if score < _SAMPLE and score < limit:
-                score, extent = self.worth(self._old, s, at)
-            score -= at - j
-            if score > least and score > rate * (extent + at - j):
+        for place in self._candidates(j):
+            found = _, start, at = self.extend_back(*place)
+            gap = at - j
+            limit = min(len(old) - start, end - at, _FAR_REACH + 2 * abs(gap))
+            saves = extent = common_prefix(old, start, new, at, limit)
+            if extent < _SAMPLE:
+                saves, extent = self.judge(old, start, at)
+            if saves - gap > max(_FAR_SAVES, saved, rate * (extent + gap)):
                 self._failed = 0
-                if score >= 192: self._backoff = 64
-                return s, at
-        self._quiet = j + self._backoff
-        self._backoff = min(self._backoff * 2, 4096 + (self._end >> 6))
+                if saves - gap >= _GOOD:
+                    self._backoff = _BACKOFF
+                return found
         self._failed += 1
+        self._quiet = j + self._backoff
+        self._backoff = min(2 * self._backoff, _FAR_REACH + end // 64)
         return None
 
-    def _candidates(self, j):
-        if self.blocks:
+    def judge(self, source: bytes, i: int, j: int) -> tuple[int, int]:
+        """Return about how many of the next bytes it saves to stay at `source[i]`, and of how many."""
+        width = min(_SAMPLE, len(source) - i, self._end - j)
+        runs = equal_runs(source, i, self._new, j, width)
+        return sum(last - first - 4 for first, last in runs), runs[-1][1] if runs else 0
+
+    def _candidates(self, j: int) -> Iterator[Place]:
+        reach = _FAR_REACH
+        if self._stride:
             yield from self._indexed(j)
-        i, old, new, end = self.resume, self._old, self._new, self._end
-        radius = 4096
-        if self._failed and self._scans < 2 and not self._stride:
-            radius = 2 * (self._end - j)
+        elif self._failed and self._scans < _SCANS:
             self._scans += 1
-        elif self._failed and not self._stride:
+            reach = 2 * (self._end - j)
+        elif self._failed:
             self._index(j)
             yield from self._indexed(j)
-        for delta in (0, 16, 64, 256) if self._failed == 0 else (0, 64):
-            if j + delta + 24 <= end:
-                s = old.find(new[j + delta : j + delta + 24], max(0, i - radius), i + radius)
-                if s >= 0: yield s, j + delta
-            needle = old[i + delta : i + delta + 24]
-            if len(needle) == 24:
-                at = new.find(needle, j, min(end, j + radius))
-                if at >= 0: yield i + delta, at
-        if not self._stride and len(self._old) <= 8192:
+        yield from self._found(j, reach)
+        if not self._stride and len(self._old) <= _SMALL:
             self._index(j)
             yield from self._indexed(j)
 
-    def _indexed(self, j):
+    def _found(self, j: int, reach: int) -> Iterator[Place]:
+        i, old, new, end = self.resume, self._old, self._new, self._end
+        for offset in (0, 64) if self._failed else (0, 16, 64, 256):
+            x, y = i + offset, j + offset
+            needle = new[y : min(y + _FAR_NEEDLE, end)]
+            if len(needle) == _FAR_NEEDLE:
+                start = old.find(needle, max(0, i - reach), i + reach)
+                if start >= 0:
+                    yield start, y
+            needle = old[x : x + _FAR_NEEDLE]
+            if len(needle) == _FAR_NEEDLE:
+                at = new.find(needle, j, min(end, j + reach))
+                if at >= 0:
+                    yield x, at
+
+    def _indexed(self, j: int) -> Iterator[Place]:
         blocks, new = self.blocks, self._new
-        lag = None
-        for at in range(j, min(j + 2 * self._stride, self._end - _BLOCK)):
-            s = blocks.get(new[at : at + _BLOCK])
-            if s is not None and s - at != lag:
-                lag = s - at
-                yield s, at
+        shift = None
+        for at in range(j, min(j + 2 * self._stride, self._end - BLOCK)):
+            start = blocks.get(new[at : at + BLOCK])
+            if start is not None and start - at != shift:
+                shift = start - at
+                yield start, at
 
-    def _index(self, j):
-        old = self._old
-        gap = 2 * (self._end - j)
-        lo, hi = max(0, self.resume - gap), min(len(old), self.resume + gap)
-        n = hi - lo
-        self._stride = stride = 16 << max(0, (n.bit_length() - 12) // 3)
-        starts = range(lo, hi - _BLOCK + 1, stride)
-        keys = [old[p : p + _BLOCK] for p in starts]
-        last = dict(zip(keys, starts))
-        if len(last) < len(keys):
-            first = dict(zip(reversed(keys), reversed(starts)))
-            last = {k: p for k, p in last.items() if first[k] == p}
-        self.blocks = last
+    def _index(self, j: int) -> None:
+        """Index the blocks, around the last place, that are found there once only."""
+        old, reach = self._old, 2 * (self._end - j)
+        first, last = max(0, self.resume - reach), min(len(old), self.resume + reach)
+        self._stride = BLOCK << max(0, ((last - first).bit_length() - 12) // 3)
+        starts = range(first, last - BLOCK + 1, self._stride)
+        keys = [old[start : start + BLOCK] for start in starts]
+        self.blocks = dict(zip(keys, starts, strict=True))
+        if len(self.blocks) < len(keys):
+            firsts = dict(zip(reversed(keys), reversed(starts), strict=True))
+            self.blocks = {key: start for key, start in self.blocks.items() if firsts[key] == start}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -171,14 +172,13 @@ def sequence_fault(sent: Sequence[bytes], got: Sequence[bytes]) -> str | None:
     """Say how two sequences of messages differ, or None."""
     if list(sent) == list(got):
         return None
-    for i, (expected, found) in enumerate(zip(sent, got, strict=False)):
-        if expected != found:
-            return f"message {i} was {_short(expected)} when sent, {_short(found)} when received"
-    return f"{len(sent)} messages were sent, {len(got)} received"
+    pairs = enumerate(zip_longest(sent, got))
+    i, (expected, found) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+    return f"message {i} was {_short(expected)} when sent, {_short(found)} when received"
 
 
-def _short(message: bytes) -> str:
-    return f"{message[:12]!r} ({len(message)} bytes)"
+def _short(message: bytes | None) -> str:
+    return "none" if message is None else f"{message[:12]!r} ({len(message)} bytes)"
 
 
 async def error_of(call: Callable[[], Awaitable[object]]) -> Exception | None:

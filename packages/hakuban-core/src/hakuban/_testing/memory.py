@@ -189,7 +189,7 @@ class _Listener:
     ) -> None:
         self.url = ""
         self.streams: WeakSet[MemoryStream] = WeakSet()
-        self.handlers: TaskGroup | None = None  # set when the listener is ready
+        self.handlers: TaskGroup  # comes before anybody can connect: nothing is awaited until then
         self._options = options
         self._handler = handler
         self._token = current_token()
@@ -202,8 +202,6 @@ class _Listener:
                 " such as ws://127.0.0.1:0"
             )
             raise Refused(reason, retry=False)
-        if self.handlers is None:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, f"{self.url} does not listen yet")
         address = f"memory client {next(_clients)}"
         identity = self._authorize(address, options)
         there, back = _Pipe(), _Pipe()

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from hakuban import LocalNode
-
 if TYPE_CHECKING:
     import hakuban
+    from hakuban import LocalNode
 
     from .scenes import Block, Scene
 
@@ -39,13 +38,13 @@ async def grow(scene: Scene, shape: Shape, leaves: int = 2) -> Tree:
     stacked: two routers, all leaves below the inner one. star: a root with one router for each leaf.
     """
     if shape == "one node":
-        return Tree([LocalNode("leaf")] * leaves)
-    nodes = [LocalNode(f"leaf {number}") for number in range(leaves)]
+        return Tree([scene.node("leaf")] * leaves)
+    nodes = [scene.node(f"leaf {number}") for number in range(leaves)]
     if shape == "pair":
         first, *others = nodes
         url = (await scene.listen(first)).value.url
         return Tree(nodes, [], [await scene.connect(node, url) for node in others])
-    root = LocalNode("root")
+    root = scene.node("root")
     root_url = (await scene.listen(root)).value.url
     tree = Tree(nodes, [root])
     inner = {"router": 0, "stacked": 1, "star": leaves}[shape]
@@ -56,7 +55,7 @@ async def grow(scene: Scene, shape: Shape, leaves: int = 2) -> Tree:
 
 
 async def _router(scene: Scene, tree: Tree, above: str) -> str:
-    router = LocalNode(f"router {len(tree.routers)}")
+    router = scene.node(f"router {len(tree.routers)}")
     tree.routers.append(router)
     url = (await scene.listen(router)).value.url
     await scene.connect(router, above)
@@ -65,7 +64,7 @@ async def _router(scene: Scene, tree: Tree, above: str) -> str:
 
 async def stack(scene: Scene, height: int) -> list[LocalNode]:
     """Make nodes that stand on each other, the top first: each listens but the last, and is connected to the one above."""
-    nodes = [LocalNode(f"level {number}") for number in range(height)]
+    nodes = [scene.node(f"level {number}") for number in range(height)]
     for above, below in pairwise(nodes):
         await scene.connect(below, (await scene.listen(above)).value.url)
     return nodes

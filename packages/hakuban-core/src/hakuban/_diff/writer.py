@@ -9,19 +9,24 @@ if TYPE_CHECKING:
 
 __all__ = ["DiffWriter"]
 
-_ESCAPE = b"\xff"  # the first escape byte; after any escape byte: that byte itself
+_ESCAPE = b"\xff"  # the first escape byte; after any escape byte it means that byte itself
 _SWITCH = b"\x7f"
 _FROM_OLD = 0x80
 _NARROW_POSITION = 0x7B
 _NARROW_LENGTH = 0xFC
 _BYTE = [bytes((value,)) for value in range(256)]
-_ESCAPES = (0xFF, *range(1, 0xFF), 0)  # no switch is best; zeros are often many
+_ESCAPES: tuple[int, ...] = (
+    0xFF,
+    *range(1, 0xFF),
+    0,
+)  # no switch is best, and zeros are often many
 
 
 class DiffWriter:
-    """Collects the references of one diff, in order, and makes what is between them literal.
+    """Collects the references of one diff, in order; what is between them becomes literal.
 
-    :ivar done: bytes of the new data that the diff makes so far.
+    :ivar done: bytes of the new data that are written.
+    :ivar saved: bytes that the references take less than literals would.
     """
 
     __slots__ = ("_new", "_parts", "done", "saved")
@@ -29,46 +34,41 @@ class DiffWriter:
     def __init__(self, new: bytes) -> None:
         self._new = new
         self._parts: list[bytes] = []  # a literal, a reference, a literal ...
-        self.done = self.saved = 0
+        self.done = 0
+        self.saved = 0
 
-    def copy(self, start: int, at: int, length: int, *, old: bool) -> int:
-        """Take `length` bytes of the new data from `start` of the old data, or of the new itself.
+    def copy(self, start: int, at: int, length: int, *, old: bool) -> None:
+        """Write new bytes as a reference, if that takes less room than a literal.
 
-        What takes less room as a literal becomes one.
-
-        :param at: where in the new data they are, not before `done`.
-        :return: how many bytes that saves.
+        :param start: where the bytes are found in the old data, or in the new data before `at`.
+        :param at: where they are in the new data; not before `done`.
+        :param old: in the old data.
         """
-        reference = _code(at - start, old=old) + (_BYTE[length] if length <= _NARROW_LENGTH else _wide(0x101, length))
-        saved = length - len(reference)
-        if saved > 0:
+        reference = _code(at - start, old=old) + _length(length)
+        if len(reference) < length:
             self._parts += (self._new[self.done : at], reference)
             self.done = at + length
-            self.saved += saved
-            return saved
-        return 0
+            self.saved += length - len(reference)
 
-    def copy_runs(self, start: int, at: int, runs: Iterable[tuple[int, int]], *, old: bool) -> int:
-        """Take several runs from the same distance; they begin and end relative to `start` and `at`."""
+    def copy_runs(self, start: int, at: int, runs: Iterable[tuple[int, int]], *, old: bool) -> None:
+        """Write several references to one distance; runs begin and end relative to `start` and `at`."""
         code = _code(at - start, old=old)
-        add, new, done, saved = self._parts.append, self._new, self.done, 0
+        add, new, done = self._parts.append, self._new, self.done
         for first, last in runs:
             length = last - first
-            reference = code + (_BYTE[length] if length <= _NARROW_LENGTH else _wide(0x101, length))
+            reference = code + (_BYTE[length] if length <= _NARROW_LENGTH else _length(length))
             if len(reference) < length:
                 add(new[done : at + first])
                 add(reference)
                 done = at + last
-                saved += length - len(reference)
+                self.saved += length - len(reference)
         self.done = done
-        self.saved += saved
-        return saved
 
     def finish(self) -> bytes:
         """Return the diff.
 
         A literal byte that equals the escape byte takes two. Since the first one can switch to
-        another escape byte, these are one in 256 at most.
+        another escape byte, these are at most one in 256.
         """
         parts = self._parts
         parts.append(self._new[self.done :])
@@ -89,16 +89,20 @@ class DiffWriter:
 
 
 def _code(distance: int, *, old: bool) -> bytes:
-    """Return the start of a reference to what is that far back, up to its length."""
+    """Return a reference to what is that far back, without its length."""
     if not old:
         position, flag = distance, 0
     elif distance >= 0:
         position, flag = 2 * distance, _FROM_OLD
     else:
         position, flag = -2 * distance - 1, _FROM_OLD
-    return _ESCAPE + (
-        _BYTE[flag | position] if position <= _NARROW_POSITION else _wide(flag + 0x80, position)
-    )
+    if position <= _NARROW_POSITION:
+        return _ESCAPE + _BYTE[flag | position]
+    return _ESCAPE + _wide(flag + 0x80, position)
+
+
+def _length(length: int) -> bytes:
+    return _BYTE[length] if length <= _NARROW_LENGTH else _wide(0x101, length)
 
 
 def _wide(base: int, number: int) -> bytes:

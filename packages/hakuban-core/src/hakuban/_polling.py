@@ -1,0 +1,26 @@
+"""What polls give when they have nothing to give. A poll looks whether something can be had, and changes nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["ENDED", "PENDING", "Ended", "Pending"]
+
+
+class Pending:
+    """The type of `PENDING`."""
+
+    __slots__ = ()
+
+
+class Ended:
+    """The type of `ENDED`."""
+
+    __slots__ = ()
+
+
+PENDING: Final = Pending()
+"""There is nothing yet."""
+
+ENDED: Final = Ended()
+"""There is nothing, and never will be."""

@@ -1,0 +1,61 @@
+"""Whatever happens to a tree of nodes, what the design promises holds; and this would be noticed if it did not."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.any_tree import AnyTree, explore
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ROOT = Path(__file__).parents[4]
+
+
+def run_module() -> ModuleType:
+    """Import the program that breaks the machine: `tests/mutants/run.py`."""
+    path = ROOT / "tests/mutants/run.py"
+    spec = importlib.util.spec_from_file_location("mutants_run", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+mutants = run_module()
+
+
+def explored(examples: int, steps: int) -> None:
+    before = AnyTree.delivered
+    explore(examples, steps)
+    delivered = AnyTree.delivered - before
+    print(f"{examples} histories of {steps} steps: {delivered} states delivered")
+    assert delivered > examples, "hardly anybody has seen anything: this proves nothing"
+
+
+@pytest.mark.promise("latest", "monotonic", "whole", "one-exposer", "on-demand", "stale-visible")
+def test_in_any_history_the_promises_hold() -> None:
+    explored(300, 50)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_in_many_long_histories_the_promises_hold() -> None:
+    explored(5_000, 100)
+
+
+@pytest.mark.parametrize("patch", mutants.mutants(), ids=lambda patch: patch.stem)
+def test_a_broken_machine_is_noticed(patch: Path, tmp_path: Path) -> None:
+    mutants.apply(patch, tmp_path)
+    assert mutants.is_caught(tmp_path, seed=0)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_broken_machines_are_noticed_with_any_seed() -> None:
+    assert mutants.main(seeds=5) == 0

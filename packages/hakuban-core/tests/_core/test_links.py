@@ -1,0 +1,378 @@
+"""What a link is told, and in which order: channels, contracts, states; pulled one by one."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hakuban._descriptors import ObjectDescriptor, TagDescriptor
+from hakuban._messages import (
+    ChannelKind,
+    CloseChannel,
+    OpenChannel,
+    SendContracts,
+    SendState,
+    SendSynchronized,
+    Verb,
+)
+from support.peer import Above, Below, announced, closed, opened, sent
+
+if TYPE_CHECKING:
+    from support.machines import Node
+    from support.tree import Tree
+
+TAG = TagDescriptor("t")
+THING = ObjectDescriptor(["t"], "thing")
+OTHER = ObjectDescriptor([], "other")
+SINK, STREAM = ChannelKind.SINK, ChannelKind.STREAM
+NAME = '["t"]:"thing"'
+
+
+# ---- channels --------------------------------------------------------------------------------------------------------
+
+
+def test_channels_are_numbered_from_two_and_never_again(node: Node) -> None:
+    peer = Below(node)
+    node.expose(THING)
+    numbers = []
+    for _ in range(3):
+        peer.observe(THING)
+        numbers += opened(peer.hear(), STREAM)
+        peer.unobserve(THING)
+        assert closed(peer.hear()) == numbers[-1:]
+    assert numbers == [2, 3, 4]
+
+
+def test_what_was_opened_and_closed_between_two_pulls_is_never_told(node: Node) -> None:
+    peer = Below(node)
+    node.expose(THING)
+    peer.hear()
+    for _ in range(100):
+        peer.observe(THING)
+        peer.unobserve(THING)
+    assert peer.hear() == []
+
+
+def test_a_stream_that_is_wanted_again_before_its_close_was_pulled_goes_on(node: Node) -> None:
+    peer = Below(node)
+    source = node.expose(THING)
+    peer.observe(THING)
+    source.publish(THING, b"1")
+    assert sent(peer.hear()) == [b"1"]
+    peer.unobserve(THING)
+    peer.observe(THING)
+    source.publish(THING, b"2")
+    heard = peer.hear()
+    assert closed(heard) == opened(heard, STREAM) == []
+    assert sent(heard) == [b"2"]
+
+
+def test_a_sink_that_is_assigned_again_before_its_close_was_pulled_starts_anew(node: Node) -> None:
+    peer = Below(node)
+    peer.expose(THING)
+    observer = node.observe(THING)
+    (first,) = opened(peer.hear(), SINK)
+    peer.publish(first, b"1", (1,))
+    observer.close()
+    observer = node.observe(THING)
+    peer.publish(first, b"too late", (2,))
+    peer.set_synchronized(first, 0)
+    assert observer.states(THING) == []
+    heard = peer.hear()
+    assert [type(item) for item in heard] == [CloseChannel, OpenChannel]
+    assert closed(heard) == [first]
+    (second,) = opened(heard, SINK)
+    peer.publish(first, b"much too late", (2,))
+    peer.publish(second, b"1", (1,))
+    assert observer.data(THING) == [b"1"]
+
+
+def test_a_channel_is_closed_before_the_one_of_the_other_way_opens(tree: Tree, node: Node) -> None:
+    peer, rival = Below(node), Below(node)
+    peer.observe(THING)
+    node.observe(THING)
+    rival.expose(THING)
+    (stream,) = opened(peer.hear(), STREAM)
+    peer.expose(THING)
+    rival.leave()
+    heard = peer.hear()
+    assert [type(item) for item in heard] == [CloseChannel, OpenChannel]
+    assert closed(heard) == [stream]
+    (sink,) = opened(heard, SINK)
+    node.expose(THING)
+    heard = peer.hear()
+    assert closed(heard) == [sink]
+    assert len(opened(heard, STREAM)) == 1
+
+
+def test_channels_come_before_states(node: Node) -> None:
+    peer = Below(node)
+    first, second = node.expose(THING), node.expose(OTHER)
+    peer.observe(THING)
+    first.publish(THING, b"1")
+    peer.hear(1)  # the channel of the first thing
+    peer.observe(OTHER)
+    second.publish(OTHER, b"2")
+    assert [type(item) for item in peer.hear()] == [OpenChannel, SendState, SendState]
+
+
+# ---- states ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.promise("slow-reader")
+def test_a_slow_reader_gets_the_newest_state_and_not_those_before(node: Node) -> None:
+    slow, fast = Below(node), Below(node)
+    source = node.expose(THING)
+    for peer in (slow, fast):
+        peer.observe(THING)
+        peer.hear()
+    seen = []
+    for number in range(100):
+        source.publish(THING, b"%d" % number)
+        seen += sent(fast.hear())
+    assert seen == [b"%d" % number for number in range(100)]
+    assert sent(slow.hear()) == [b"99"]
+
+
+def test_old_contents_are_not_kept_alive_by_slow_readers(node: Node) -> None:
+    slow = Below(node)
+    source = node.expose(THING)
+    slow.observe(THING)
+    source.publish(THING, b"0")
+    slow.hear()
+    view = node.machine.world.objects[THING].held.view
+    assert view is not None
+    old = weakref.ref(view.content)
+    del view
+    for number in range(6):
+        source.publish(THING, b"%d" % number)
+    gc.collect()
+    assert old() is None
+    assert sent(slow.hear()) == [b"5"]
+
+
+def test_outdated_objects_take_turns(node: Node) -> None:
+    peer = Below(node)
+    sources = [node.expose(thing) for thing in (THING, OTHER)]
+    for thing in (THING, OTHER):
+        peer.observe(thing)
+    peer.hear()
+    seen = []
+    for _ in range(3):
+        for source in sources:
+            for thing in source.sinks:
+                source.publish(thing, str(thing).encode())
+        seen += sent(peer.hear(1))
+    assert seen == [str(THING).encode(), str(OTHER).encode(), str(THING).encode()]
+
+
+def test_freshness_alone_is_told_without_the_data(tree: Tree, node: Node) -> None:
+    peer = Below(node)
+    source = node.expose(THING)
+    peer.observe(THING)
+    source.publish(THING, b"1")
+    peer.hear()
+    source.set_synchronized(THING, 2.0)
+    tree.advance(1.0)
+    (told,) = peer.hear()
+    assert isinstance(told, SendSynchronized)
+    assert told.age == pytest.approx(3_000_000, rel=1e-3)
+    source.set_synchronized(THING, None)
+    (told,) = peer.hear()
+    assert isinstance(told, SendSynchronized)
+    assert told.age == 0
+
+
+def test_freshness_that_went_and_came_back_between_two_pulls_is_not_told(node: Node) -> None:
+    peer = Below(node)
+    source = node.expose(THING)
+    peer.observe(THING)
+    source.publish(THING, b"1")
+    peer.hear()
+    source.set_synchronized(THING, 2.0)
+    source.set_synchronized(THING, None)
+    assert peer.hear() == []
+
+
+def test_states_reach_the_node_above_on_the_channel_that_it_opens(node: Node) -> None:
+    above = Above(node)
+    source = node.expose(THING)
+    channel = above.demand(THING)
+    source.publish(THING, b"1")
+    again = above.demand(THING)  # the crate may open a second one before it closes the first
+    states = [item for item in above.hear() if isinstance(item, SendState)]
+    assert [(item.channel, item.content.data) for item in states] == [
+        (channel, b"1"),
+        (again, b"1"),
+    ]
+    above.close(channel)
+    source.publish(THING, b"2")
+    assert [item.channel for item in above.hear() if isinstance(item, SendState)] == [again]
+    above.close(again)
+    assert source.sinks == {}
+
+
+def test_nothing_goes_back_up_to_where_it_came_from(node: Node) -> None:
+    above = Above(node)
+    node.observe(THING)
+    source = node.expose(THING)
+    down, up = above.feed(THING), above.demand(THING)
+    above.publish(down, b"1", (1,))
+    assert sent(above.hear()) == []
+    above.close(down)
+    assert above.hear() == []
+    source.publish(THING, b"2", (2,))
+    (state,) = (item for item in above.hear() if isinstance(item, SendState))
+    assert (state.channel, state.content.data) == (up, b"2")
+
+
+def test_a_state_from_above_that_is_vouched_for_here_goes_up(node: Node) -> None:
+    above = Above(node)
+    node.observe(THING)
+    source = node.expose(THING)
+    down = above.feed(THING)
+    above.publish(down, b"1", (1,))
+    above.close(down)
+    above.demand(THING)
+    source.publish(THING, b"1", (1,))
+    (state,) = (item for item in above.hear() if isinstance(item, SendState))
+    assert (state.content.data, state.age) == (b"1", 0)
+
+
+def test_down_there_is_no_such_rule(node: Node) -> None:
+    peer = Below(node)
+    peer.observe(THING)
+    peer.expose(THING)
+    node.observe(THING)
+    (channel,) = opened(peer.hear(), SINK)
+    peer.publish(channel, b"1", (1,))
+    rival = Below(node)
+    rival.expose(THING)
+    peer.unexpose(THING)
+    heard = peer.hear()
+    assert closed(heard) == [channel]
+    assert sent(heard) == [b"1"]
+
+
+# ---- readiness -------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_is_said_to_be_ready_once_until_it_has_run_dry(node: Node) -> None:
+    peer = Below(node)
+    assert peer.hear() == []
+    source = node.expose(THING)
+    peer.observe(THING)
+    machine = node.machine
+    for number in range(3):
+        source.publish(THING, b"%d" % number)
+    assert machine.next_for(peer.link, 200.0) is not None
+    assert machine.next_for(peer.link, 200.0) is not None
+    assert machine.next_for(peer.link, 200.0) is None
+    assert machine.next_for(peer.link, 200.0) is None
+
+
+def test_a_link_that_has_ended_has_nothing_to_say(node: Node) -> None:
+    peer = Below(node)
+    node.expose(THING)
+    peer.observe(THING)
+    peer.leave()
+    peer.leave()
+    assert node.machine.next_for(peer.link, 200.0) is None
+    assert node.machine.next_for(99, 200.0) is None
+    peer.observe(OTHER)  # said before it ended, read after
+    assert node.picture(OTHER) is None
+
+
+# ---- contracts -------------------------------------------------------------------------------------------------------
+
+
+def test_contracts_are_announced_as_they_change_and_summed_up(node: Node) -> None:
+    above = Above(node)
+    observers = [node.observe(THING) for _ in range(2)]
+    exposers = [node.expose(THING, 3), node.expose(THING, 4)]
+    assert announced(above.hear()) == [(Verb.OBSERVE, NAME, 0), (Verb.EXPOSE, NAME, 7)]
+    observers[0].close()
+    exposers[0].set_capacity(5)
+    assert announced(above.hear()) == [(Verb.SET_CAPACITY, NAME, 9)]
+    observers[1].close()
+    for exposer in exposers:
+        exposer.close()
+    assert announced(above.hear()) == [(Verb.UNOBSERVE, NAME, 0), (Verb.UNEXPOSE, NAME, 0)]
+    assert node.picture(THING) is None
+
+
+def test_capacities_of_peers_and_of_this_node_are_announced_together_up_to_32_bits(
+    node: Node,
+) -> None:
+    above, peers = Above(node), [Below(node), Below(node)]
+    node.expose(THING, 3)
+    peers[0].expose(THING, 4)
+    assert announced(above.hear()) == [(Verb.EXPOSE, NAME, 7)]
+    peers[1].expose(THING, 2**32 - 1)
+    assert announced(above.hear()) == [(Verb.SET_CAPACITY, NAME, 2**32 - 1)]
+    peers[1].leave()
+    assert announced(above.hear()) == [(Verb.SET_CAPACITY, NAME, 7)]
+
+
+def test_capacity_zero_is_announced_nowhere(node: Node) -> None:
+    above, peer = Above(node), Below(node)
+    exposer = node.expose(THING, 0)
+    peer.expose(THING, 0)
+    assert above.hear() == []
+    exposer.set_capacity(2)
+    assert announced(above.hear()) == [(Verb.EXPOSE, NAME, 2)]
+    exposer.set_capacity(0)
+    assert announced(above.hear()) == [(Verb.UNEXPOSE, NAME, 0)]
+
+
+def test_tags_are_announced_once_and_their_objects_not_at_all(node: Node) -> None:
+    above, peer = Above(node), Below(node)
+    node.observe(TAG)
+    peer.observe(TAG)
+    node.expose(TAG, 2)
+    peer.expose(TAG, 3)
+    assert announced(above.hear()) == [(Verb.OBSERVE, '"t"', 0), (Verb.EXPOSE, '"t"', 5)]
+    above.feed(THING)
+    assert above.hear() == []
+    peer.leave()
+    assert announced(above.hear()) == [(Verb.SET_CAPACITY, '"t"', 2)]
+
+
+def test_changes_that_cancel_each_other_are_not_announced(node: Node) -> None:
+    above = Above(node)
+    above.hear()
+    for _ in range(10):
+        node.observe(THING).close()
+    assert node.machine.next_for(above.link, 200.0) is None
+    exposer = node.expose(THING)
+    above.hear()
+    exposer.close()
+    node.expose(THING)
+    assert above.hear() == []
+
+
+def test_all_contracts_are_announced_in_batches_to_a_new_node_above(node: Node) -> None:
+    things = [ObjectDescriptor(["t"], number) for number in range(1200)]
+    for thing in things:
+        node.machine.observe_object(thing, 1.0)
+    node.machine.take_effects()
+    for _ in range(2):
+        above = Above(node)
+        node.machine.close_contract(node.machine.observe_tag(TAG, 1.0), 1.0)
+        batches = [item.actions for item in above.hear() if isinstance(item, SendContracts)]
+        assert [len(batch) for batch in batches] == [500, 500, 200]
+        assert {action.descriptor for batch in batches for action in batch} == {*things}
+        above.leave()
+
+
+def test_contracts_come_before_states_on_the_way_up(node: Node) -> None:
+    above = Above(node)
+    source = node.expose(THING)
+    above.hear()
+    above.demand(THING)
+    source.publish(THING, b"1")
+    node.observe(OTHER)
+    assert [type(item) for item in above.hear()] == [SendContracts, SendState]

@@ -1,0 +1,73 @@
+"""States as observers hold them."""
+
+from __future__ import annotations
+
+import pytest
+
+from hakuban._states import Content, ObjectState
+
+
+def state(data: bytes = b"1", age: float | None = None, *version: int) -> ObjectState[int]:
+    return ObjectState(Content(data, ("JSON",), version or (1, 2)), age, lambda it: int(it.data))
+
+
+def test_a_state_tells_what_was_published() -> None:
+    known = state(b"42")
+    assert known.data == 42
+    assert known.raw == b"42"
+    assert known.format == ("JSON",)
+    assert known.version == (1, 2)
+    assert known.synchronized
+    assert known.age == 0.0
+
+
+def test_a_stale_state_tells_its_age() -> None:
+    assert not state(age=1.5).synchronized
+    assert state(age=1.5).age == 1.5
+    assert not state(age=0.0).synchronized
+
+
+def test_data_are_decoded_once_and_only_when_they_are_looked_at() -> None:
+    decoded: list[bytes] = []
+
+    def decode(content: Content) -> str:
+        decoded.append(content.data)
+        return content.data.decode()
+
+    known = ObjectState(Content(b"x", (), (1,)), None, decode)
+    assert decoded == []
+    assert known.data is known.data
+    assert decoded == [b"x"]
+
+
+def test_a_state_that_does_not_decode_says_so_at_each_look() -> None:
+    broken = state(b"no number")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no number"):
+            _ = broken.data
+    assert broken.raw == b"no number"
+
+
+def test_states_are_equal_when_what_they_say_is() -> None:
+    assert state() == state()
+    assert hash(state()) == hash(state())
+    assert state(age=1.0) == state(age=2.0)
+    assert state() != state(age=1.0)
+    assert state() != state(b"2")
+    assert state() != state(b"1", None, 9)
+    assert state() != ObjectState(Content(b"1", (), (1, 2)), None, lambda it: it.data)
+    assert state() != "a state"
+
+
+def test_states_and_contents_are_shown_without_their_data() -> None:
+    assert repr(state(b"12345")) == (
+        "<ObjectState 5 bytes, format ['JSON'], version [1, 2], synchronized>"
+    )
+    assert repr(state(age=1.5)).endswith("1.5 s old>")
+    assert repr(Content(b"12345", ("JSON",), (1,))) == "Content(5 bytes, ['JSON'], [1])"
+
+
+def test_contents_are_compared_by_identity() -> None:
+    first, second = (Content(b"1", (), (1,)) for _ in range(2))
+    assert first != second
+    assert first == first  # noqa: PLR0124 -- that is the question

@@ -1,0 +1,105 @@
+"""Links for programs without an event loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import hakuban
+from hakuban import LocalNode, ObjectDescriptor
+
+WEATHER = ObjectDescriptor(["weather"], 1)
+
+
+def loop_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "anyio" in thread.name.lower()]
+
+
+def test_a_program_without_event_loop_observes_over_a_link() -> None:
+    before = threading.active_count()
+    router, leaf = LocalNode("router"), LocalNode("leaf")
+    with hakuban.sync.listen(router, "memory://") as listener:
+        with hakuban.sync.connect(leaf, listener.url) as connection:
+            assert threading.active_count() == before + 1, "one thread for all links"
+            connection.wait_up_sync(timeout=5)
+            assert connection.remote_name == "router"
+            with (
+                router.object(WEATHER).expose() as contract,
+                leaf.object(WEATHER).observe() as watcher,
+            ):
+                contract.set_object_data("sunny")
+                for state in watcher:
+                    assert state.data == "sunny"
+                    break
+                watcher.wait_state_sync(timeout=5)
+            assert next(iter(connection.statuses())).up
+        assert not connection.up
+    assert threading.active_count() == before
+
+
+def test_an_exception_comes_out_of_the_block_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError), hakuban.sync.listen(LocalNode(), "memory://"):
+        raise ZeroDivisionError
+    with pytest.raises(hakuban.InvalidURLError), hakuban.sync.connect(LocalNode(), "nowhere"):
+        pass
+
+
+async def test_an_event_loop_is_not_blocked_by_it() -> None:
+    node = LocalNode()
+    with (
+        pytest.raises(RuntimeError, match=r"async with node\.connect"),
+        hakuban.sync.connect(node, "memory://x"),
+    ):
+        pass
+    with (
+        pytest.raises(RuntimeError, match=r"async with node\.listen"),
+        hakuban.sync.listen(node, "memory://x"),
+    ):
+        pass
+
+
+def test_the_thread_keeps_no_process_alive() -> None:
+    program = """
+import hakuban, sys
+node = hakuban.LocalNode()
+block = hakuban.sync.listen(node, "memory://")
+block.__enter__()
+print("leaving")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.stdout == "leaving\n"
+
+
+def test_importing_is_light() -> None:
+    program = """
+import sys, hakuban
+print(*sorted({"ssl", "asyncio", "trio", "pluggy", "socket", "subprocess"} & set(sys.modules)))
+hakuban.sync, hakuban.testing, hakuban.transport
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout == "\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_gets_a_thread_of_its_own() -> None:
+    with hakuban.sync.listen(LocalNode(), "memory://"):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                signal.alarm(10)
+                with hakuban.sync.listen(LocalNode(), "memory://") as listener:
+                    code = 0 if listener.url.startswith("memory://") else 2
+            finally:
+                os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

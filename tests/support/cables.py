@@ -1,0 +1,75 @@
+"""Links that can be cut as networks do it: no end says goodbye."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from hakuban.testing import cut_links
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
+
+
+class Relay:
+    """Passes TCP connections on to a port of this machine, each by two threads."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._sockets: list[socket.socket] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(("127.0.0.1", self._port))
+                self._sockets += near, far
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):  # cut
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        """Reset all connections; later ones are passed on again."""
+        while self._sockets:
+            end = self._sockets.pop()
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            with suppress(OSError):  # the other side was faster
+                end.shutdown(socket.SHUT_RDWR)  # or a thread that reads would keep it open
+            end.close()
+
+    def close(self) -> None:
+        self.cut()
+        self._server.close()
+
+
+@contextmanager
+def cable(url: str) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Give a URL that leads to a listener, and what cuts the links over it.
+
+    A `memory://` link is cut in its event loop only.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "memory":
+        yield url, lambda: cut_links(url)
+        return
+    assert parts.port is not None
+    relay = Relay(parts.port)
+    try:
+        yield f"{parts.scheme}://127.0.0.1:{relay.port}", relay.cut
+    finally:
+        relay.close()
