@@ -61,7 +61,7 @@ def binaries() -> Binaries | None:
             return None
         built = ["-p", "hk-peer", "-p", "hakuban", "--bins", "--target-dir", str(_BUILT.parent)]
         subprocess.run(
-            [cargo, "build", "--release", "--locked", *built],
+            [cargo, "build", "--release", *built],
             cwd=_CRATE,
             stdin=subprocess.DEVNULL,
             check=True,

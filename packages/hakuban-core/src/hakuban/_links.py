@@ -378,6 +378,8 @@ class Link:
             return self.reason.code, self.reason.reason
         if isinstance(self.reason, LinkTimeout):
             return 1001, str(self.reason)
+        if type(self.reason) is LinkError and self.reason.code == 1000:
+            return 1000, self.reason.reason  # the peer has left by a word of the protocol
         return self._goodbye
 
     @override

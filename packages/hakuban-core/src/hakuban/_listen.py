@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -74,7 +75,7 @@ async def listen(
     scheme, bare, said = split_url(url)
     if arguments.get("authorize") is None:
         arguments = {**arguments, "authorize": authorizer()}
-    options = said.transport_options(**arguments)
+    options = replace(said.transport_options(**arguments), clock=engine.wall)
     transport = transport or find_transport(scheme)
     engine.expect_open()
     acceptor = _Acceptor(engine, options, checked_name(name) or said.name or default_name)

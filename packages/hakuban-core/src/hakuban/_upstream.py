@@ -214,9 +214,10 @@ class _Connector:
     async def _attempt(self) -> Exception | None:
         """Make a link, and give the reason of its end; None if this side wanted it."""
         self._up_since = None
+        asked = time_ns()
         try:
             async with self._transport.connect(self._url, self._options) as stream:
-                self._read_clock(stream)
+                self._read_clock(stream, asked)
                 self._link = Link(
                     self._engine,
                     stream,
@@ -231,10 +232,13 @@ class _Connector:
         except Exception as error:  # noqa: BLE001  # a transport's code: `_judge` sorts out what it is
             return _single(error)
 
-    def _read_clock(self, stream: MessageStream) -> None:
+    def _read_clock(self, stream: MessageStream, asked: int) -> None:
+        """Follow the clock of the listening side, if it can be told apart from ours: it was stated in between."""
         clock = getattr(stream, "peer_clock", None)
         if clock is not None:
-            self._engine.clock_offset = clock - time_ns()
+            now = time_ns()
+            alike = asked <= clock <= now
+            self._engine.clock_offset = 0 if alike else clock - (asked + now) // 2
 
     def established(self, remote: RemoteNode) -> None:
         """Hear from a link. Under the lock."""

@@ -14,6 +14,7 @@ A plugin is a module (or object) with one hook, found through an entry point who
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from time import time_ns
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pluggy
@@ -63,7 +64,8 @@ class MessageStream(Protocol):
     * `detects_silence` (False): True when the transport itself ends a link after `TransportOptions.timeout`
       seconds without input; otherwise the core sends empty control messages and watches the silence.
     * `peer_is_ours` (False): the peer is a node of this project, and not of the crate.
-    * `peer_clock` (None): Unix time in nanoseconds that the listening side stated at connect.
+    * `peer_clock` (None): Unix time in nanoseconds that the listening side stated while `connect` was entered
+      (`TransportOptions.clock` there).
     * `identity` (None): the `Identity` that `hakuban_authorize` gave this peer.
     """
 
@@ -144,6 +146,7 @@ class TransportOptions:
     :ivar ssl: the TLS context; None for the transport's default.
     :ivar allow_origins: values of the HTTP Origin header that a listener lets in.
     :ivar max_connections: links that a listener accepts at the same time; None leaves the transport's default.
+    :ivar clock: gives what a listener states as its time, Unix nanoseconds: the clock of the tree's root.
     :ivar authorize: asked by a listener, with what it knows of a peer, before the link is up. Returns the identity
         of the peer, or None when no plugin has an opinion; raises Refused to turn it away.
     """
@@ -158,6 +161,7 @@ class TransportOptions:
     ssl: ssl.SSLContext | None = None
     allow_origins: Sequence[str] = ()
     max_connections: int | None = None
+    clock: Callable[[], int] = time_ns
     authorize: Callable[[ConnectionRequest], Identity | None] | None = None
 
 

@@ -186,7 +186,7 @@ class Listener:
         handshake = ServerHandshake(request)
         identity = self._authorize(handshake, channel, peer)
         agreement, response = handshake.accept(
-            time.time_ns(), compression=self._options.compression
+            self._options.clock(), compression=self._options.compression
         )
         channel.write(response)
         await channel.flush()
