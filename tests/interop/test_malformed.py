@@ -18,7 +18,7 @@ from support.malformed import CASES, IGNORED, STRICTER, Outcome, Scene, close_co
 from support.processes import RouterProcess
 from support.raw_node import RawNode, control, expose, observe, set_name
 from support.raw_ws import BINARY, CONTINUATION, RawWebSocket, frame, tcp
-from support.waiting import happens, holds, until
+from support.watching import happens, holds, until
 from support.witness import OBJECT, Gap, Witness
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from hakuban import ObjectDescriptor, TagDescriptor
 from support.ours import OurNode
 from support.processes import RouterProcess
 from support.rust import RustPeer, RustRouter
-from support.waiting import until
+from support.watching import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from hakuban import ObjectDescriptor, TagDescriptor
 from support.ours import OurNode
 from support.processes import RouterProcess
 from support.rust import RustPeer, RustRouter, free_port
-from support.waiting import holds, until
+from support.watching import holds, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

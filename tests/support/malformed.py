@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .raw_node import RawNode, control, expose, observe, state, unobserve
 from .raw_ws import BINARY, CLOSE, CONTINUATION, FIN, PONG, TEXT, Close, frame
-from .waiting import holds, until
+from .watching import holds, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from hakuban import ObjectDescriptor, TagDescriptor
 
-from .waiting import changing, until
+from .watching import changing, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

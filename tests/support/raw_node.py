@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from .raw_ws import RawWebSocket
-from .waiting import until
+from .watching import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from .waiting import changing, until
+from .watching import changing, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from hakuban import ObjectDescriptor, TagDescriptor
 
 from .parties import Descriptor, Party, State
 from .processes import Program
-from .waiting import until
+from .watching import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,7 @@ from typing import Self
 from typing_extensions import override
 
 from .raw_node import RawNode, expose, observe, state
-from .waiting import changing
+from .watching import changing
 
 OBJECT = '"witness"'
 _PERIOD = 0.02

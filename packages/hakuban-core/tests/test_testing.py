@@ -288,6 +288,12 @@ async def test_both_ends_know_that_the_peer_is_of_this_project_and_what_it_is_ca
         assert accepted.remote_address == connected.local_address
 
 
+async def test_the_connecting_side_is_told_the_clock_of_the_listening_side() -> None:
+    async with link(clock=lambda: 17) as (connected, accepted):
+        assert connected.peer_clock == 17
+        assert accepted.peer_clock is None
+
+
 async def test_a_listener_asks_who_a_peer_is() -> None:
     requests: list[ConnectionRequest] = []
 

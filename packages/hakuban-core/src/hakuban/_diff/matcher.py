@@ -156,6 +156,8 @@ class Matcher:
     def _probe(self, j: int, step: int) -> Alignment | None:
         """Return the first of the next places at which known bytes start; get to know the others."""
         new, recent, blocks = self._new, self._recent, self._search.blocks
+        if len(recent) > _REMEMBERED:
+            recent.clear()
         for at in range(j + step - 1, min(j + _PROBES * step, self._end - _KEY + 1), step):
             if blocks and (block := new[at : at + BLOCK]) in blocks:
                 return self._old, blocks[block], at
@@ -166,8 +168,6 @@ class Matcher:
                 return new, start, at
             recent[key] = at
         self._spend(_PROBES)
-        if len(recent) > _REMEMBERED:
-            recent.clear()
         return None
 
     def _repeat(self, start: int, at: int) -> tuple[int, int, bool]:

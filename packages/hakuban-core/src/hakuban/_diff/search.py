@@ -127,7 +127,12 @@ class OldSearch:
         saved, _ = self.judge(source, i, j)
         rate = (self._writer.saved - self._saved) / max(1, j - self._checked)
         self._checked, self._saved = j, self._writer.saved
+        tried = {i - j} if source is old else set()
         for place in self._candidates(j):
+            shift = place[0] - place[1]
+            if shift in tried:
+                continue
+            tried.add(shift)
             found = _, start, at = self.extend_back(*place)
             gap = at - j
             limit = min(len(old) - start, end - at, _FAR_REACH + 2 * abs(gap))
@@ -182,11 +187,9 @@ class OldSearch:
 
     def _indexed(self, j: int) -> Iterator[Place]:
         blocks, new = self.blocks, self._new
-        shift = None
         for at in range(j, min(j + 2 * self._stride, self._end - BLOCK)):
             start = blocks.get(new[at : at + BLOCK])
-            if start is not None and start - at != shift:
-                shift = start - at
+            if start is not None:
                 yield start, at
 
     def _index(self, j: int) -> None:

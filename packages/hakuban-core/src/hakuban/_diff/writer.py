@@ -15,11 +15,8 @@ _FROM_OLD = 0x80
 _NARROW_POSITION = 0x7B
 _NARROW_LENGTH = 0xFC
 _BYTE = [bytes((value,)) for value in range(256)]
-_ESCAPES: tuple[int, ...] = (
-    0xFF,
-    *range(1, 0xFF),
-    0,
-)  # no switch is best, and zeros are often many
+_ESCAPES = (*range(1, 256), 0)  # zeros are often many
+_HELD_PARTS = 1 << 14  # they take much more memory than what is written of them
 
 
 class DiffWriter:
@@ -29,11 +26,13 @@ class DiffWriter:
     :ivar saved: bytes that the references take less than literals would.
     """
 
-    __slots__ = ("_new", "_parts", "done", "saved")
+    __slots__ = ("_escape", "_new", "_parts", "_written", "done", "saved")
 
     def __init__(self, new: bytes) -> None:
         self._new = new
         self._parts: list[bytes] = []  # a literal, a reference, a literal ...
+        self._written: list[bytes] = []
+        self._escape = _ESCAPE
         self.done = 0
         self.saved = 0
 
@@ -63,29 +62,43 @@ class DiffWriter:
                 done = at + last
                 self.saved += length - len(reference)
         self.done = done
+        if len(self._parts) > _HELD_PARTS:
+            self._write()
 
     def finish(self) -> bytes:
-        """Return the diff.
+        """Return the diff."""
+        self._parts.append(self._new[self.done :])
+        self._write()
+        return b"".join(self._written)
+
+    def _write(self) -> None:
+        """Write the parts.
 
         A literal byte that equals the escape byte takes two. Since the first one can switch to
         another escape byte, these are at most one in 256.
         """
-        parts = self._parts
-        parts.append(self._new[self.done :])
+        parts, escape = self._parts, self._escape
+        self._parts = []
         literals = b"".join(parts[::2])
-        first = literals.find(_ESCAPE)
-        if first < 0:
-            return b"".join(parts)
-        escape = _rare_byte(literals[first + 1 :])
-        if escape == _ESCAPE:
-            parts[::2] = [literal.replace(_ESCAPE, _ESCAPE + _ESCAPE) for literal in parts[::2]]
-            return b"".join(parts)
-        place = next(place for place in range(0, len(parts), 2) if _ESCAPE in parts[place])
-        before, _, after = parts[place].partition(_ESCAPE)
-        rest = [after, *parts[place + 1 :]]
-        rest[::2] = [literal.replace(escape, escape + _ESCAPE) for literal in rest[::2]]
-        rest[1::2] = [escape + reference[1:] for reference in rest[1::2]]
-        return b"".join((*parts[:place], before, _ESCAPE, _SWITCH, escape, *rest))
+        first = literals.find(escape)
+        if first >= 0:
+            self._escape = _rare_byte(escape, literals[first + 1 :])
+        if self._escape == escape:
+            self._written.append(b"".join(_escaped(parts, escape)))
+            return
+        place = next(place for place in range(0, len(parts), 2) if escape in parts[place])
+        before, _, after = parts[place].partition(escape)
+        self._written += _escaped([*parts[:place], before], escape)
+        self._written += (escape, _SWITCH, self._escape)
+        self._written += _escaped([after, *parts[place + 1 :]], self._escape)
+
+
+def _escaped(parts: list[bytes], escape: bytes) -> list[bytes]:
+    """Return what is to be written of parts: references are made with the first escape byte."""
+    parts[::2] = [literal.replace(escape, escape + _ESCAPE) for literal in parts[::2]]
+    if escape != _ESCAPE:
+        parts[1::2] = [escape + reference[1:] for reference in parts[1::2]]
+    return parts
 
 
 def _code(distance: int, *, old: bool) -> bytes:
@@ -110,9 +123,10 @@ def _wide(base: int, number: int) -> bytes:
     return _BYTE[base - width] + number.to_bytes(width, "big")
 
 
-def _rare_byte(literals: bytes) -> bytes:
-    for byte in _ESCAPES:
+def _rare_byte(escape: bytes, literals: bytes) -> bytes:
+    """Return a byte of which there are few, best the escape byte itself: it needs no switch."""
+    for byte in (escape[0], *_ESCAPES):
         if byte not in literals:
             return _BYTE[byte]
     few = len(literals) // 256
-    return next(_BYTE[byte] for byte in _ESCAPES if literals.count(byte) <= few)
+    return next(_BYTE[byte] for byte in (escape[0], *_ESCAPES) if literals.count(byte) <= few)

@@ -76,6 +76,7 @@ class MemoryStream:
     :ivar close_code: how the other side closed, once `receive` has raised EndOfStream.
     :ivar close_reason: one line that came with it.
     :ivar identity: what `hakuban_authorize` said of the peer, on the listening side.
+    :ivar peer_clock: what the listening side stated as Unix time in nanoseconds, on the connecting side.
     """
 
     peer_is_ours = True
@@ -88,12 +89,14 @@ class MemoryStream:
         *,
         max_message: int,
         identity: Identity | None = None,
+        peer_clock: int | None = None,
     ) -> None:
         self.local_address = local_address
         self.remote_address = remote_address
         self.close_code: int | None = None
         self.close_reason: str | None = None
         self.identity = identity
+        self.peer_clock = peer_clock
         self._inward, self._outward = pipes
         self._max_message = max_message
         self._closed = False
@@ -214,7 +217,13 @@ class _Listener:
         )
         self.streams.add(accepted)
         self.handlers.start_soon(self._handle, accepted)
-        return MemoryStream(address, self.url, (back, there), max_message=options.max_message)
+        return MemoryStream(
+            address,
+            self.url,
+            (back, there),
+            max_message=options.max_message,
+            peer_clock=self._options.clock(),
+        )
 
     async def _handle(self, stream: MemoryStream) -> None:
         await self._handler(stream)
@@ -236,7 +245,7 @@ class MemoryTransport:
     """The transport of `memory://name` URLs.
 
     A name is bound in the whole process, and reached from the event loop that listens. `memory://` listens under a
-    free name, which `serve` reports. Of the options, `max_message`, `headers` and `authorize` matter.
+    free name, which `serve` reports. Of the options, `max_message`, `headers`, `clock` and `authorize` matter.
     """
 
     @asynccontextmanager

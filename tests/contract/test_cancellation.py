@@ -1,0 +1,217 @@
+"""Whatever waits may be cancelled wherever it waits: nothing is lost by that, and nothing is left."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import psutil
+import pytest
+from anyio.lowlevel import checkpoint
+
+from hakuban import LocalNode, ObjectDescriptor
+from support.cancelling import (
+    Function,
+    cancel_after_each_turn,
+    cancel_at,
+    cancel_at_each_suspension,
+    live_objects,
+    tasks_are,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import hakuban
+
+pytestmark = pytest.mark.promise("cancellation")
+everywhere = pytest.mark.parametrize(
+    "cancel_everywhere", [cancel_at_each_suspension, cancel_after_each_turn]
+)
+over_each_transport = pytest.mark.parametrize("url", ["memory://", "ws://127.0.0.1:0"])
+
+X = ObjectDescriptor(["t"], "x")
+
+
+def knows_nothing(node: LocalNode) -> bool:
+    picture = node.snapshot()
+    known = (picture.objects, picture.tags, picture.upstream, picture.downstream_connections)
+    return not any(known) and node.peers == ()
+
+
+async def test_a_cancelled_loop_loses_no_state_and_gives_none_twice() -> None:
+    node, taken = LocalNode(), list[int]()
+    with node.object(X).observe() as seen, node.object(X).expose() as exposed:
+        states = aiter(seen)
+
+        async def read() -> None:
+            while len(taken) < 10:
+                exposed.set_object_data(len(taken))
+                taken.append((await anext(states)).data)
+
+        await cancel_at_each_suspension(read, checkpoint)
+        assert taken == list(range(10))
+
+
+async def test_a_state_that_came_while_a_cancelled_loop_slept_is_given_afterwards() -> None:
+    node = LocalNode()
+    with node.object(X).observe() as seen, node.object(X).expose() as exposed:
+        states = aiter(seen)
+        for number in range(20):
+            assert await cancel_at(1, states.__anext__) >= 1
+            exposed.set_object_data(number)
+            assert await cancel_at(1, states.__anext__) >= 1
+            with anyio.fail_after(10):
+                assert (await anext(states)).data == number
+
+
+WAITS: dict[str, Callable[[LocalNode], Function]] = {
+    "a state": lambda node: node.object(X).observe().wait_state,
+    "the next state": lambda node: aiter(node.object(X).observe()).__anext__,
+    "an object of a tag": lambda node: aiter(node.tag("t").observe()).__anext__,
+    "an assignment": lambda node: node.object(X).expose().wait_assigned,
+    "the next sink": lambda node: aiter(node.object(X).expose()).__anext__,
+    "the next sink of a tag": lambda node: aiter(node.tag("t").expose()).__anext__,
+    "serving": lambda node: partial(node.tag("t").expose().serve, never),
+}
+
+
+async def never(sink: hakuban.ObjectStateSink[Any]) -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("what", WAITS)
+async def test_a_thousand_cancelled_waits_leave_nothing_behind(what: str) -> None:
+    tasks = len(anyio.get_running_tasks())
+    with LocalNode() as node:
+        wait = WAITS[what](node)
+        await cancel_at(1, wait)
+        before = live_objects()
+        for _ in range(1000):
+            assert await cancel_at(1, wait) >= 1
+        assert live_objects() - before < 100
+    await tasks_are(tasks)
+    assert knows_nothing(node)
+
+
+@everywhere
+@over_each_transport
+async def test_connecting_being_connected_and_leaving_can_be_cancelled(
+    url: str, cancel_everywhere: Callable[[Function, Function], Any]
+) -> None:
+    above, below = LocalNode("above"), LocalNode("below")
+    with above.object(X).expose() as exposed:
+        exposed.set_object_data("data")
+        async with above.listen(url) as listener:
+            tasks, files = len(anyio.get_running_tasks()), open_files()
+
+            async def visit() -> None:
+                async with below.connect(listener.url):
+                    with below.object(X).observe() as seen:
+                        assert (await seen.wait_state()).data == "data"
+
+            async def nothing_is_left() -> None:
+                assert knows_nothing(below)
+                await tasks_are(tasks)
+                assert listener.peers == above.peers == ()
+                assert not exposed.assigned
+                assert open_files() == files
+
+            assert await cancel_everywhere(visit, nothing_is_left) > 1
+    assert knows_nothing(above)
+
+
+@over_each_transport
+async def test_waiting_for_a_first_link_can_be_cancelled(url: str) -> None:
+    node = LocalNode()
+    async with node.listen(url) as listener:
+        nobody_listens_at = listener.url
+    tasks, files = len(anyio.get_running_tasks()), open_files()
+
+    async def connect() -> None:
+        async with node.connect(nobody_listens_at):
+            raise AssertionError
+
+    for number in range(1, 5):
+        await cancel_at(number, connect)
+        await tasks_are(tasks)
+        assert knows_nothing(node)
+        assert open_files() == files
+
+
+@everywhere
+@over_each_transport
+async def test_listening_and_its_links_can_be_cancelled(
+    url: str, cancel_everywhere: Callable[[Function, Function], Any]
+) -> None:
+    above, below = LocalNode("above"), LocalNode("below")
+    async with above.listen(url) as listener:
+        url = listener.url
+    tasks, files = len(anyio.get_running_tasks()), open_files()
+
+    async def host() -> None:
+        async with above.listen(url), below.connect(url) as connection:
+            await connection.wait_up()
+
+    async def nothing_is_left() -> None:
+        await tasks_are(tasks)
+        assert knows_nothing(above)
+        assert knows_nothing(below)
+        assert open_files() == files
+
+    assert await cancel_everywhere(host, nothing_is_left) > 1
+
+
+@everywhere
+async def test_serving_can_be_cancelled(
+    cancel_everywhere: Callable[[Function, Function], Any],
+) -> None:
+    node, running = LocalNode(), 0
+    tasks = len(anyio.get_running_tasks())
+
+    async def produce(sink: hakuban.ObjectStateSink[str]) -> None:
+        nonlocal running
+        running += 1
+        try:
+            sink.set("data")
+            await anyio.sleep_forever()
+        finally:
+            running -= 1
+
+    async def visit() -> None:
+        with node.tag("t").expose() as contract, node.object(X).observe() as seen:
+            async with anyio.create_task_group() as group:
+                group.start_soon(contract.serve, produce)
+                assert (await seen.wait_state()).data == "data"
+                seen.close()
+                contract.close()
+
+    async def nothing_is_left() -> None:
+        await tasks_are(tasks)
+        assert running == 0
+        assert knows_nothing(node)
+
+    assert await cancel_everywhere(visit, nothing_is_left) > 1
+
+
+async def test_a_contract_can_be_served_again_after_serving_was_cancelled() -> None:
+    node = LocalNode()
+    with node.tag("t").expose() as contract, node.object(X).observe() as seen:
+        for number in range(5):
+
+            async def produce(sink: hakuban.ObjectStateSink[int], number: int = number) -> None:
+                sink.set(number)
+                await anyio.sleep_forever()
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(contract.serve, produce)
+                with anyio.fail_after(10):
+                    async for state in seen:
+                        if state.data == number:
+                            break
+                group.cancel_scope.cancel()
+
+
+def open_files() -> int:
+    return psutil.Process().num_fds() if psutil.POSIX else 0
