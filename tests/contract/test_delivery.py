@@ -10,19 +10,17 @@ import hakuban
 from hakuban import LocalNode, ObjectDescriptor
 from support.histories import Actor, every_history
 from support.scenes import Scene, fresh, stale, story
-from support.shapes import ROUTED, SHAPES, Shape, grow
+from support.shapes import SHAPES, Shape, grow, in_every_shape, in_shapes, routed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KINDS = [("object", "object"), ("tag", "object"), ("object", "tag")]
 X = ObjectDescriptor(["t"], "x")
-every_shape = pytest.mark.parametrize("shape", SHAPES)
-routed = pytest.mark.parametrize("shape", ROUTED)
 
 
 @pytest.mark.promise("everywhere", "latest")
-@every_shape
+@in_every_shape
 @story
 async def test_an_observer_sees_what_an_exposer_sets(scene: Scene, shape: Shape) -> None:
     a, b = (await grow(scene, shape)).leaves
@@ -36,7 +34,7 @@ async def test_an_observer_sees_what_an_exposer_sets(scene: Scene, shape: Shape)
         assert (second.data, second.version, second.synchronized) == ("xxxy", (2,), True)
 
 
-@every_shape
+@in_every_shape
 @story
 async def test_a_sink_given_back_is_seen_by_the_observer(scene: Scene, shape: Shape) -> None:
     a, b = (await grow(scene, shape)).leaves
@@ -56,7 +54,7 @@ async def test_a_sink_given_back_is_seen_by_the_observer(scene: Scene, shape: Sh
         assert not exposed.assigned
 
 
-@every_shape
+@in_every_shape
 @story
 async def test_the_format_travels_with_the_state(scene: Scene, shape: Shape) -> None:
     a, b = (await grow(scene, shape)).leaves
@@ -78,7 +76,7 @@ async def test_the_format_travels_with_the_state(scene: Scene, shape: Shape) -> 
 
 @pytest.mark.parametrize("kinds", KINDS, ids="-".join)
 @pytest.mark.parametrize("settled", [False, True])
-@every_shape
+@in_every_shape
 @story
 async def test_the_order_of_coming_and_going_does_not_matter(
     scene: Scene, shape: Shape, kinds: tuple[str, str], settled: bool
@@ -114,7 +112,7 @@ async def test_the_order_of_coming_and_going_does_not_matter(
 
 
 @pytest.mark.promise("latest", "monotonic", "whole")
-@every_shape
+@in_every_shape
 @story
 async def test_every_reader_ends_on_the_last_state_and_sees_none_torn_or_out_of_order(
     scene: Scene, shape: Shape
@@ -191,7 +189,7 @@ async def test_one_who_serves_himself_sends_nothing(scene: Scene, shape: Shape) 
         assert after.bytes_in - before.bytes_in < 1000
 
 
-@every_shape
+@in_every_shape
 @story
 async def test_a_late_observer_gets_the_current_state_at_once(scene: Scene, shape: Shape) -> None:
     a, b, c = (await grow(scene, shape, 3)).leaves
@@ -205,7 +203,7 @@ async def test_a_late_observer_gets_the_current_state_at_once(scene: Scene, shap
 
 
 @pytest.mark.promise("stale-visible")
-@every_shape
+@in_every_shape
 @story
 async def test_a_late_observer_gets_a_stale_state_with_its_age(scene: Scene, shape: Shape) -> None:
     a, b, c = (await grow(scene, shape, 3)).leaves
@@ -225,7 +223,7 @@ async def test_a_late_observer_gets_a_stale_state_with_its_age(scene: Scene, sha
             assert state.version == before.version
 
 
-@every_shape
+@in_every_shape
 @story
 async def test_data_that_nobody_needs_are_forgotten(scene: Scene, shape: Shape) -> None:
     tree = await grow(scene, shape)
@@ -248,7 +246,7 @@ async def test_data_that_nobody_needs_are_forgotten(scene: Scene, shape: Shape) 
 
 
 @pytest.mark.promise("on-demand")
-@every_shape
+@in_every_shape
 @story
 async def test_nothing_is_left_of_contracts_that_were_closed(scene: Scene, shape: Shape) -> None:
     tree = await grow(scene, shape)
@@ -267,7 +265,7 @@ async def test_nothing_is_left_of_contracts_that_were_closed(scene: Scene, shape
         assert node.snapshot().tags == []
 
 
-@every_shape
+@in_every_shape
 @story
 async def test_set_object_version_relabels_the_data(scene: Scene, shape: Shape) -> None:
     a, b = (await grow(scene, shape)).leaves
@@ -290,7 +288,7 @@ async def test_set_object_version_relabels_the_data(scene: Scene, shape: Shape) 
         assert seen_tag.object_version(X) == seen.object_version() == (2, 1)
 
 
-@every_shape
+@in_every_shape
 @story
 async def test_a_tag_observer_is_told_of_all_objects_there_are_and_will_be(
     scene: Scene, shape: Shape
@@ -322,7 +320,7 @@ async def test_a_tag_observer_is_told_of_all_objects_there_are_and_will_be(
 
 @pytest.mark.promise("one-exposer")
 @pytest.mark.parametrize("kind", ["object", "tag"])
-@pytest.mark.parametrize("shape", SHAPES[1:])
+@in_shapes(*SHAPES[1:])
 @story
 async def test_one_of_many_is_chosen_and_when_it_closes_another_one(
     scene: Scene, shape: Shape, kind: str

@@ -9,20 +9,19 @@ import pytest
 import hakuban
 from hakuban import ObjectDescriptor
 from support.scenes import Scene, fresh, stale, story
-from support.shapes import SHAPES, Shape, grow, stack
+from support.shapes import Shape, grow, in_every_shape, stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 X = ObjectDescriptor(["t"], "x")
-every_shape = pytest.mark.parametrize("shape", SHAPES)
 
 
 def aged(least: float, most: float) -> Callable[[hakuban.ObjectState[Any]], bool]:
     return lambda state: not state.synchronized and least <= state.age < most
 
 
-@every_shape
+@in_every_shape
 @story
 async def test_an_age_that_the_exposer_says_is_seen(scene: Scene, shape: Shape) -> None:
     a, b = (await grow(scene, shape)).leaves
@@ -36,7 +35,7 @@ async def test_an_age_that_the_exposer_says_is_seen(scene: Scene, shape: Shape) 
         assert not seen.synchronized
 
 
-@every_shape
+@in_every_shape
 @story
 async def test_only_news_about_an_age_is_told(scene: Scene, shape: Shape) -> None:
     a, b = (await grow(scene, shape)).leaves
@@ -95,7 +94,7 @@ async def test_ages_mean_the_same_on_every_level_and_grow(scene: Scene) -> None:
         contract.close()
 
 
-@every_shape
+@in_every_shape
 @story
 async def test_an_age_of_any_length_is_an_age(scene: Scene, shape: Shape) -> None:
     a, b = (await grow(scene, shape)).leaves

@@ -10,14 +10,12 @@ import hakuban
 from hakuban import LocalNode, NotAssignedError, ObjectDescriptor
 from support.histories import Actor, every_history
 from support.scenes import Scene, fresh, stale, story
-from support.shapes import ROUTED, SHAPES, Shape, grow
+from support.shapes import Shape, grow, in_every_shape, routed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 X = ObjectDescriptor(["t"], "x")
-every_shape = pytest.mark.parametrize("shape", SHAPES)
-routed = pytest.mark.parametrize("shape", ROUTED)
 KINDS = [("object", "object"), ("tag", "object"), ("object", "tag")]
 kinds = pytest.mark.parametrize("kinds", KINDS, ids="-".join)
 
@@ -28,7 +26,7 @@ def builder(node: LocalNode, kind: str) -> Any:
 
 @pytest.mark.promise("on-demand")
 @kinds
-@every_shape
+@in_every_shape
 @story
 async def test_an_assignment_ends_when_the_observer_leaves(
     scene: Scene, shape: Shape, kinds: tuple[str, str]
@@ -52,7 +50,7 @@ async def test_an_assignment_ends_when_the_observer_leaves(
 
 @pytest.mark.promise("stale-visible")
 @kinds
-@every_shape
+@in_every_shape
 @story
 async def test_an_observer_is_told_when_the_exposer_leaves(
     scene: Scene, shape: Shape, kinds: tuple[str, str]
@@ -75,7 +73,7 @@ async def test_an_observer_is_told_when_the_exposer_leaves(
 
 
 @pytest.mark.promise("self-healing", "monotonic")
-@every_shape
+@in_every_shape
 @story
 async def test_an_exposer_is_asked_again_when_the_observer_comes_back(
     scene: Scene, shape: Shape
@@ -94,7 +92,7 @@ async def test_an_exposer_is_asked_again_when_the_observer_comes_back(
 
 @pytest.mark.promise("self-healing")
 @pytest.mark.parametrize("kind", ["object", "tag"])
-@every_shape
+@in_every_shape
 @story
 async def test_an_exposer_may_close_and_expose_again(scene: Scene, shape: Shape, kind: str) -> None:
     a, b = (await grow(scene, shape)).leaves
@@ -208,7 +206,7 @@ async def test_lower_versions_of_a_new_exposer_change_nothing(scene: Scene, shap
 
 
 @pytest.mark.promise("whole", "latest")
-@every_shape
+@in_every_shape
 @story
 async def test_an_exposer_may_count_anew_after_its_state_was_forgotten(
     scene: Scene, shape: Shape
@@ -228,7 +226,7 @@ async def test_an_exposer_may_count_anew_after_its_state_was_forgotten(
             await scene.echo(a, b)
 
 
-@every_shape
+@in_every_shape
 @story
 async def test_the_same_version_again_only_says_how_fresh_the_state_is(
     scene: Scene, shape: Shape
@@ -273,7 +271,7 @@ async def test_flapping_leaves_both_sides_consistent(scene: Scene, shape: Shape)
 
 
 @pytest.mark.promise("on-demand")
-@every_shape
+@in_every_shape
 @story
 async def test_a_capacity_of_zero_is_no_exposer(scene: Scene, shape: Shape) -> None:
     a, b = (await grow(scene, shape)).leaves

@@ -7,10 +7,9 @@ import pytest
 import hakuban
 from hakuban import LocalNode, ObjectDescriptor
 from support.scenes import Scene, fresh, stale, story
-from support.shapes import ROUTED, Shape, grow, stack
+from support.shapes import Shape, grow, routed, stack
 
 X = ObjectDescriptor(["t"], "x")
-routed = pytest.mark.parametrize("shape", ROUTED)
 
 
 @pytest.mark.promise("latest")

@@ -129,7 +129,9 @@ class AnyTree(RuleBasedStateMachine):
         for exposer, thing in self._sinks(which):
             self.tree.tick()
             version = (0, *divmod(self.tree.wall, 10**9)) if explicit else None
-            exposer.publish(thing, self._data(thing), version, age)
+            outcome = exposer.publish(thing, self._data(thing), version, age)
+            if not explicit:
+                assert outcome is Outcome.ACCEPTED, "a default version is not newer"
         self._run(runs)
 
     @rule(which=_which, version=st.integers(0, 3), age=_ages, runs=_runs)
@@ -243,6 +245,8 @@ class AnyTree(RuleBasedStateMachine):
         world = producers[0].node.machine.world
         source = world.sinks[producers[0].sinks[thing]]
         if source.version is None:
+            assert not producers[0].keeps, "a value that was kept is not published"
+            assert not any(state.synchronized for state in states), "nobody has said so"
             return
         vouches = source in source.record.held.synced
         for observer in watching:
@@ -252,8 +256,8 @@ class AnyTree(RuleBasedStateMachine):
                 assert observer.target != thing, "an observer sees nothing of what is produced"
                 continue
             assert state.version >= source.version, "an observer has less than what is produced"
-            if state.version == source.version:
-                assert state.synchronized is vouches, "an observer sees another freshness"
+            same = state.version == source.version
+            assert state.synchronized is (same and vouches), "an observer sees another freshness"
 
     def _check_news(self, thing: ObjectDescriptor) -> None:
         """Whatever was, the next state reaches everybody, if there is one producer and his versions grow."""

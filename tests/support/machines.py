@@ -122,6 +122,7 @@ class Exposer:
         self.contract = contract
         self.sinks: dict[ObjectDescriptor, int] = {}
         self.assignments: dict[ObjectDescriptor, int] = {}
+        self.keeps = False  # a value that is published at each assignment
 
     def publish(
         self,
@@ -132,15 +133,19 @@ class Exposer:
     ) -> Outcome:
         """Publish a state through the living sink of an object."""
         sink, world, offer = self.sinks[descriptor], self.node.world, Offer(data, FORMAT, version)
-        return self.node.call(
+        outcome = self.node.call(
             lambda machine: machine.publish(sink, offer, age, world.now, world.wall)
         )
+        if outcome is Outcome.ACCEPTED:
+            self.keeps = False
+        return outcome
 
     def offer(
         self, data: bytes, version: Version | None = None, age: float | None = None
     ) -> Outcome:
         """Set the value of an object contract, assigned or not."""
         world, offer = self.node.world, Offer(data, FORMAT, version)
+        self.keeps = True
         return self.node.call(
             lambda machine: machine.offer(self.contract, offer, age, world.now, world.wall)
         )
@@ -153,6 +158,7 @@ class Exposer:
 
     def drop_sink(self, descriptor: ObjectDescriptor) -> None:
         sink = self.sinks[descriptor]
+        self.keeps = False
         self.node.call(lambda machine: machine.drop_sink(sink, self.node.world.now))
 
     def set_capacity(self, capacity: int) -> None:

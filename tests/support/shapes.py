@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
+import pytest
+
+from .scenes import columns
+
 if TYPE_CHECKING:
     import hakuban
     from hakuban import LocalNode
@@ -15,6 +19,23 @@ if TYPE_CHECKING:
 Shape: TypeAlias = Literal["one node", "pair", "router", "stacked", "star"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 ROUTED: tuple[Shape, ...] = ("router", "stacked", "star")
+
+
+_THOROUGH = ("memory-asyncio", "ws-trio", "ws-threads")
+
+
+def in_shapes(*shapes: Shape) -> pytest.MarkDecorator:
+    """Tell a story in trees of these shapes: of each in three columns, and of the last one in the others."""
+    cells = [
+        (column, shape)
+        for column in columns("memory", "ws")
+        for shape in (shapes if column in _THOROUGH else shapes[-1:])
+    ]
+    return pytest.mark.parametrize(("scene", "shape"), cells, indirect=["scene"])
+
+
+in_every_shape = in_shapes(*SHAPES)
+routed = in_shapes(*ROUTED)
 
 
 @dataclass

@@ -86,6 +86,7 @@ class Wire:
         self.alive = {Way.DOWN: True, Way.UP: True}  # whether the sender of this way knows the link
         self.slow: set[Way] = set()
         self.told: dict[Way, list[Instruction]] = {way: [] for way in Way}
+        self._open: dict[Way, list[int]] = {way: [] for way in Way}  # as each sender knows it
         self._under_way: dict[Way, deque[PeerEvent]] = {way: deque() for way in Way}
 
     def sender(self, way: Way) -> Node:
@@ -102,6 +103,21 @@ class Wire:
         self._under_way[Way.DOWN].append(PeerNamed(self.upper.name))
         self._under_way[Way.UP].extend([PeerNamed(self.lower.name), PeerLimited(limit)])
 
+    def _check(self, way: Way, instruction: Instruction) -> None:
+        """Check that an instruction makes sense to a session."""
+        opened = self._open[way]
+        match instruction:
+            case OpenChannel():
+                assert way is Way.DOWN, "only the listening side opens channels"
+                assert instruction.channel > max(opened, default=1), "channels are numbered upwards"
+                opened.append(instruction.channel)
+            case CloseChannel():
+                opened.remove(instruction.channel)
+            case SendState() | SendSynchronized():
+                assert instruction.channel in opened, "a state is sent on a channel that is closed"
+            case _:
+                assert way is Way.UP, "only the connecting side announces contracts"
+
     def pull(self, way: Way, most: float = math.inf) -> list[Instruction]:
         """Have the sender say up to so many things; give them."""
         pulled: list[Instruction] = []
@@ -111,6 +127,7 @@ class Wire:
                 break
             pulled.append(instruction)
             self.told[way].append(instruction)
+            self._check(way, instruction)
             self._under_way[way].extend(heard(instruction))
         return pulled
 
@@ -121,6 +138,10 @@ class Wire:
         while self._under_way[way] and delivered < most:
             event = self._under_way[way].popleft()
             delivered += 1
+            if isinstance(event, ChannelOpened):
+                self._open[back].append(event.channel)
+            elif isinstance(event, ChannelClosed):
+                self._open[back].remove(event.channel)
             if self.alive[back]:
                 self.receiver(way).handle(Received(self.ids[back], event))
             if self.ids[back] in self.receiver(way).faults:

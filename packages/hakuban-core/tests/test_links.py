@@ -382,7 +382,7 @@ async def test_default_versions_run_on_the_clock_of_the_node_above() -> None:
         @asynccontextmanager
         async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[Any]:
             async with super().connect(url, options) as stream:
-                stream.peer_clock = time_ns() + ahead * 10**9  # type: ignore[attr-defined]  # optional by contract
+                stream.peer_clock = time_ns() + ahead * 10**9
                 yield stream
 
     leaf = LocalNode()

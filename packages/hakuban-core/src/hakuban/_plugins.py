@@ -8,7 +8,9 @@ the group `hakuban.plugins`, and those that a program registers, are asked for e
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from .transport import Hooks, Identity, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import EntryPoint, EntryPoints
 
     from .transport import ConnectionRequest
 
@@ -29,6 +31,16 @@ logger = logging.getLogger("hakuban")
 
 TRANSPORTS = "hakuban.transports"
 PLUGINS = "hakuban.plugins"
+
+
+def _entry_points(group: str) -> EntryPoints:
+    return _scan(group, tuple(sys.path))
+
+
+@lru_cache(maxsize=8)
+def _scan(group: str, path: tuple[str, ...]) -> EntryPoints:  # noqa: ARG001  # what it depends on
+    """Read what is installed: once for each search path, since it takes 5 ms, and links are made again and again."""
+    return entry_points(group=group)
 
 
 def find_transport(scheme: str) -> Transport:
@@ -58,7 +70,7 @@ def authorizer() -> Callable[[ConnectionRequest], Identity | None] | None:
     :raises PluginError: a plugin is broken. It may be the one that keeps strangers out, so there is no going on
         without it.
     """
-    for entry_point in entry_points(group=PLUGINS):
+    for entry_point in _entry_points(PLUGINS):
         _load(entry_point, PLUGINS)
     return plugins.authorizer()
 
@@ -174,7 +186,7 @@ plugins = _Plugins()
 
 
 def _entry_point(scheme: str) -> EntryPoint:
-    found = {_distribution(one): one for one in entry_points(group=TRANSPORTS, name=scheme)}
+    found = {_distribution(one): one for one in _entry_points(TRANSPORTS).select(name=scheme)}
     if len(found) > 1:
         raise AmbiguousSchemeError(scheme, sorted(found))
     if not found:
@@ -192,7 +204,7 @@ def _load(entry_point: EntryPoint, group: str) -> object:
 
 
 def _unknown(scheme: str, reason: str | None = None) -> UnknownSchemeError:
-    installed = sorted({one.name for one in entry_points(group=TRANSPORTS)})
+    installed = sorted({one.name for one in _entry_points(TRANSPORTS)})
     return UnknownSchemeError(scheme, installed, _known_distribution(scheme), reason=reason)
 
 

@@ -114,7 +114,10 @@ def _is_known(world: World, link: Link) -> bool:
 
 
 def _claims_of_object(world: World, record: ObjectRecord) -> Claims:
-    yield world.objects.get(record.descriptor) is record, "the object has the name it is filed under"
+    yield (
+        world.objects.get(record.descriptor) is record,
+        "the object has the name it is filed under",
+    )
     names = tuple(tag.descriptor for tag in record.tags)
     yield names == record.descriptor.tags, "the object has the tags of its descriptor"
     for tag in record.tags:

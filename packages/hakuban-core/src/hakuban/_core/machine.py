@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import TYPE_CHECKING
-
-from typing_extensions import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from .assignment import Balancer
 from .events import Event, LinkDown, LinkUp, Received, Tick

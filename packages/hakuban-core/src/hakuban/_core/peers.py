@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from typing_extensions import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from .._descriptors import ObjectDescriptor, TagDescriptor
 from .._exceptions import PeerViolation

@@ -130,6 +130,4 @@ def _default_version(world: World, seen: Version, wall: int) -> Version:
 
 def _shown(world: World, record: ObjectRecord, before: View | None) -> None:
     if record.held.view is not before:
-        if before is None:
-            world.touch(record)  # a first state may open streams
         world.show(record)

@@ -15,7 +15,7 @@ _FROM_OLD = 0x80
 _NARROW_POSITION = 0x7B
 _NARROW_LENGTH = 0xFC
 _BYTE = [bytes((value,)) for value in range(256)]
-_ESCAPES = (*range(1, 256), 0)  # zeros are often many
+_ESCAPES: tuple[int, ...] = (*range(1, 256), 0)  # zeros are often many
 _HELD_PARTS = 1 << 14  # they take much more memory than what is written of them
 
 
@@ -81,24 +81,27 @@ class DiffWriter:
         self._parts = []
         literals = b"".join(parts[::2])
         first = literals.find(escape)
+        if first < 0 and escape == _ESCAPE:  # text, nearly always
+            self._written.append(b"".join(parts))
+            return
         if first >= 0:
             self._escape = _rare_byte(escape, literals[first + 1 :])
         if self._escape == escape:
-            self._written.append(b"".join(_escaped(parts, escape)))
+            self._written.append(_escaped(parts, escape))
             return
         place = next(place for place in range(0, len(parts), 2) if escape in parts[place])
         before, _, after = parts[place].partition(escape)
-        self._written += _escaped([*parts[:place], before], escape)
-        self._written += (escape, _SWITCH, self._escape)
-        self._written += _escaped([after, *parts[place + 1 :]], self._escape)
+        self._written += (
+            _escaped([*parts[:place], before], escape),
+            escape + _SWITCH + self._escape,
+            _escaped([after, *parts[place + 1 :]], self._escape),
+        )
 
 
-def _escaped(parts: list[bytes], escape: bytes) -> list[bytes]:
-    """Return what is to be written of parts: references are made with the first escape byte."""
+def _escaped(parts: list[bytes], escape: bytes) -> bytes:
     parts[::2] = [literal.replace(escape, escape + _ESCAPE) for literal in parts[::2]]
-    if escape != _ESCAPE:
-        parts[1::2] = [escape + reference[1:] for reference in parts[1::2]]
-    return parts
+    parts[1::2] = [escape + reference[1:] for reference in parts[1::2]]
+    return b"".join(parts)
 
 
 def _code(distance: int, *, old: bool) -> bytes:
