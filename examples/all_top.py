@@ -57,7 +57,8 @@ class Counters:
             case {"disk": str(disk)}:
                 io = psutil.disk_io_counters(perdisk=True)[disk]
                 return self._rate(disk, io.read_bytes + io.write_bytes), "kB/s"
-        raise ValueError(f"nobody here can measure {what}")
+            case _:
+                raise ValueError(f"nobody here can measure {what}")
 
     def _core(self, core: int) -> float:
         if time.monotonic() - self._cores_at > 0.1:  # all cores come in one look

@@ -9,14 +9,10 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from support.processes import Program
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -60,15 +56,13 @@ def distributions(pip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(
-    pip: Path, distributions: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+def installed(pip: Path, distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of an environment that has nothing but the wheels, and what they need."""
     folder = tmp_path_factory.mktemp("user")
     run(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / BINARIES / "python"
     run(pip, "--python", python, "install", "-q", *distributions.glob("*.whl"))
-    yield python.parent
+    return python.parent
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -105,7 +99,7 @@ def test_a_source_distribution_can_build_the_same_wheel(
 
 def test_the_programs_of_the_readme_run(installed: Path, tmp_path: Path) -> None:
     python, readme = str(installed / "python"), (ROOT / "README.md").read_text()
-    programs = dict(re.findall(r'^```python title="(\w+)\.py"\n(.*?)^```$', readme, re.M | re.S))
+    programs = dict(re.findall(r'^```python title="(\w+)\.py"\n(.*?)^```$', readme, re.MULTILINE | re.DOTALL))
     with Program([str(installed / "hakuban-router"), "--bind", "ws://127.0.0.1:0"]) as router:
         url = router.err.wait(LISTENING)[1].rstrip("/")
         for name, code in programs.items():

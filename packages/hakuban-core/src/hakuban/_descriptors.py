@@ -81,6 +81,10 @@ def _encode(value: Json, depth: int, *, warn: bool) -> str:
             raise InvalidDescriptorError("an integer is too large for JSON numbers") from None
     if isinstance(value, float):
         return _number(value, warn=warn)
+    return _encode_nested(value, depth, warn=warn)
+
+
+def _encode_nested(value: Json, depth: int, *, warn: bool) -> str:
     if depth >= MAX_DEPTH:
         raise InvalidDescriptorError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, (list, tuple)):

@@ -59,6 +59,7 @@ def test_what_was_opened_and_closed_between_two_pulls_is_never_told(node: Node) 
 def test_a_stream_that_is_wanted_again_before_its_close_was_pulled_goes_on(node: Node) -> None:
     peer = Below(node)
     source = node.expose(THING)
+    node.observe(THING)
     peer.observe(THING)
     source.publish(THING, b"1")
     assert sent(peer.hear()) == [b"1"]
@@ -68,6 +69,20 @@ def test_a_stream_that_is_wanted_again_before_its_close_was_pulled_goes_on(node:
     heard = peer.hear()
     assert closed(heard) == opened(heard, STREAM) == []
     assert sent(heard) == [b"2"]
+
+
+def test_a_stream_of_a_state_that_was_dropped_starts_anew(node: Node) -> None:
+    peer = Below(node)
+    source = node.expose(THING)
+    peer.observe(THING)
+    source.publish(THING, b"1")
+    (first,) = opened(peer.hear(), STREAM)
+    peer.unobserve(THING)
+    peer.observe(THING)
+    heard = peer.hear()
+    assert closed(heard) == [first]
+    assert opened(heard, STREAM) == [first + 1]
+    assert sent(heard) == []
 
 
 def test_a_sink_that_is_assigned_again_before_its_close_was_pulled_starts_anew(node: Node) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -229,6 +230,23 @@ def test_data_after_noise_are_looked_at_again(size: int) -> None:
     rows = compact(table(100 * KIB))
     made = len(checked(b"", noise(size) + rows)) - len(checked(b"", noise(size)))
     assert made < 0.8 * len(rows)
+
+
+@pytest.mark.parametrize("kind", ["rows", "noise", "words"])
+def test_memory_is_in_proportion_to_the_data(kind: str) -> None:
+    random = Random(1)
+    words = [random.randbytes(random.randrange(2, 9)) for _ in range(2000)]
+    new = {
+        "rows": compact(table(MIB)),
+        "noise": noise(MIB),
+        "words": b" ".join(random.choices(words, k=MIB // 6)),
+    }[kind]
+    tracemalloc.start()
+    try:
+        diff(b"", new)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(new)
+    finally:
+        tracemalloc.stop()
 
 
 # Steps: calls of functions, of Python or C, which unlike time are the same everywhere.

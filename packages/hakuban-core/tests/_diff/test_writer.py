@@ -96,3 +96,13 @@ def test_references_follow_the_switch_of_the_escape_byte() -> None:
     written = writer.finish()
     assert written == b"\xff\x80\x06" + b"\xff\x7f\2\xff" + b"\2\x90\x06" + b"\1\xff"
     assert patch(b"abcdef", written, len(new)) == new
+
+
+def test_what_is_written_later_keeps_to_the_escape_byte_chosen_before() -> None:
+    repeated = [(6 * k, 6 * k + 6) for k in range(9000)]
+    new = b"\xff\xff" + b"abcdef" * (len(repeated) + 1) + b"z"
+    writer = DiffWriter(new)
+    writer.copy_runs(2, 8, repeated, old=False)
+    written = writer.finish()
+    assert written == b"\xff\x7f\1\xff" + b"abcdef" + b"\1\6\6" * len(repeated) + b"z"
+    assert patch(b"", written, len(new)) == new

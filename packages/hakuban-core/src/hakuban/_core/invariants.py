@@ -80,7 +80,7 @@ def _story_of(interest: Interest) -> str:
     return (
         f"  link {interest.link.id}, alive: {interest.link.alive}, observes: {interest.observes},"
         f" exposes: {interest.exposes} x {interest.capacity}, by tags {tags},"
-        f" stream {interest.stream_wanted}: {outlet and outlet.channel},"
+        f" stream {interest.stream_wanted}: {outlet and (outlet.channel, outlet.closing)},"
         f" sink {interest.sink_wanted}: {inlet and (inlet.channel, inlet.closing)}"
     )
 
@@ -182,8 +182,9 @@ def _claims_of_settled(record: ObjectRecord) -> Claims:
         stream, sink = _has_to_have(record, interest)
         yield interest.stream_wanted is stream, f"a stream to link {interest.link.id}: {stream}"
         yield interest.sink_wanted is sink, f"a sink to link {interest.link.id}: {sink}"
-        closing = interest.inlet is not None and interest.inlet.closing
-        right = (interest.outlet is not None, interest.inlet is not None) == (stream, sink)
+        channels = (interest.outlet, interest.inlet)
+        right = tuple(item is not None for item in channels) == (stream, sink)
+        closing = any(item is not None and item.closing for item in channels)
         yield busy or (right and not closing), "channels are open as they have to be, or will be"
     wanted = [*record.observers, *(item for tag in record.tags for item in tag.observers)]
     streams = sorted(contract.id for contract in record.streams.values())

@@ -36,7 +36,7 @@ _TOUCHES_A_SETTLE = 64  # how many objects are touched in the time in which one 
 class Outlet:
     """A channel on which states of an object leave over a link, and what was last said on it."""
 
-    __slots__ = ("channel", "link", "record", "sent", "since")
+    __slots__ = ("channel", "closing", "link", "record", "sent", "since")
 
     def __init__(self, link: Link, channel: int, record: ObjectRecord) -> None:
         self.link = link
@@ -45,6 +45,9 @@ class Outlet:
         # weak, so that a slow link keeps no old content alive
         self.sent: weakref.ref[Content] | None = None
         self.since: float | None = None
+        # The state was dropped and the Close is not yet pulled. Should the peer observe again before that, it gets the
+        # Close all the same: it would go on showing what it has as current, since there is no age to tell it.
+        self.closing = False
 
 
 class Inlet(Source):
@@ -160,7 +163,7 @@ class Downlink(Link):
 
     def _next_channel(self, interest: Interest) -> OpenChannel | CloseChannel | None:
         outlet, inlet = interest.outlet, interest.inlet
-        if outlet is not None and not interest.stream_wanted:
+        if outlet is not None and (outlet.closing or not interest.stream_wanted):
             interest.outlet = None
             self.outdated.pop(outlet, None)
             return CloseChannel(outlet.channel)

@@ -192,10 +192,13 @@ def _settle_channels(world: World, record: ObjectRecord) -> None:
     for interest in list(record.interests.values()):
         interest.sink_wanted = exposer is interest
         interest.stream_wanted = _stream_wanted(record, interest)
-        inlet = interest.inlet
+        outlet, inlet = interest.outlet, interest.inlet
+        if outlet is not None and not record.data_needed:
+            outlet.closing = True
         if (
-            interest.stream_wanted != (interest.outlet is not None)
-            or interest.sink_wanted != (inlet is not None)
+            interest.stream_wanted != (outlet is not None and not outlet.closing)
+            or interest.sink_wanted != (inlet is not None and not inlet.closing)
+            or (outlet is not None and outlet.closing)
             or (inlet is not None and inlet.closing)
         ):
             interest.link.control[interest] = None

@@ -25,7 +25,7 @@ _LEFT_TO_ALIGN = 12  # to go on at all
 
 _KEY = 8  # bytes by which repetitions are found; a reference to less saves next to nothing
 _PROBES = 32
-_REMEMBERED = 1 << 14
+_REMEMBERED = 1 << 13
 _LOOK_BACK = 256
 
 _MUCH_EFFORT = 768
