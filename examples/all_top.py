@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -190,8 +191,9 @@ class Cast:
             process.wait(timeout=5)
 
 
-async def tour(cast: Cast, seconds: float) -> None:
-    """Kill an exposer, then the router, and let both come back."""
+async def tour(cast: Cast, end: float) -> None:
+    """Kill an exposer, then the router, and let both come back, well before the end."""
+    seconds = end - anyio.current_time()
     await anyio.sleep(seconds * 0.25)
     cast.kill("red")
     await anyio.sleep(seconds * 0.2)
@@ -238,7 +240,7 @@ async def view(options: argparse.Namespace) -> None:
                 with observe(node) as rows:
                     async with anyio.create_task_group() as tasks:
                         if not options.calm:
-                            tasks.start_soon(tour, cast, options.seconds)
+                            tasks.start_soon(tour, cast, scope.deadline)
                         await (show_plain(rows) if options.plain else show_table(rows, news))
     finally:
         cast.end()
@@ -260,6 +262,8 @@ def main() -> None:
     parser.add_argument("--url", help="where the router listens (a free port)")
     parser.add_argument("--expose", metavar="NAME", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    # a link that is lost shows in the table, which lines of text would tear
+    logging.getLogger("hakuban").setLevel(logging.ERROR)
     with contextlib.suppress(KeyboardInterrupt):
         if options.expose:
             anyio.run(expose, options.url, options.expose)

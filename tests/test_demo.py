@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from typing_extensions import override
 
 from support.processes import Program, RouterProcess
 
@@ -44,6 +44,12 @@ class Demo(Program):
         self.url = ""
         super().__init__([sys.executable, str(DEMO), "--plain", *options])
 
+    @override
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:
+            self.stop()  # a kill would leave its processes behind
+        super().__exit__(*exc_info)
+
     def pid_of(self, name: str) -> int:
         return next(pid for known, pid in reversed(self.pids) if known == name)
 
@@ -69,7 +75,10 @@ class Demo(Program):
         return time.monotonic() - began
 
     def all_fresh(self) -> bool:
-        return len(self.rows) >= 2 and all(row.age == 0 for row in self.rows.values())
+        return bool(self.rows) and all(row.age == 0 for row in self.rows.values())
+
+    def some_fresh(self) -> bool:
+        return any(row.age == 0 for row in self.rows.values())
 
     def producers(self) -> set[str]:
         return {row.producer for row in self.rows.values()}
@@ -81,3 +90,41 @@ class Demo(Program):
         assert self.wait() == 0
         assert "Traceback" not in "\n".join(self.err.seen)
         assert [pid for _, pid in self.pids if psutil.pid_exists(pid)] == []
+
+
+@pytest.mark.promise("stale-visible", "self-healing")
+def test_counters_survive_an_exposer_and_a_router_that_are_killed() -> None:
+    with Demo("--calm", "--seconds", "10") as demo:
+        demo.until(lambda: demo.all_fresh() and demo.producers() == {"red", "green", "blue"})
+        psutil.Process(demo.pid_of("red")).kill()
+        took = demo.until(lambda: demo.all_fresh() and demo.producers() == {"green", "blue"})
+        assert took < 1
+
+        psutil.Process(demo.pid_of("router")).kill()
+        demo.until(lambda: not demo.some_fresh())
+        with RouterProcess(bind=demo.url):
+            assert demo.until(demo.some_fresh) < 1
+            demo.until(demo.all_fresh)
+            assert demo.producers() <= {"green", "blue"}
+            demo.ends_well()
+
+
+@pytest.mark.promise("stale-visible", "self-healing")
+def test_the_tour_kills_and_starts_again_by_itself() -> None:
+    with Demo("--seconds", "8") as demo:
+        demo.until(lambda: demo.all_fresh() and "red" in demo.producers())
+        demo.until(lambda: demo.all_fresh() and "red" not in demo.producers())
+        demo.until(lambda: not demo.some_fresh())
+        demo.until(demo.all_fresh)
+        assert [name for name, _ in demo.pids] == [
+            *("router", "red", "green", "blue"),
+            *("red", "router"),
+        ]
+        demo.ends_well()
+
+
+def test_the_demo_ends_with_everybody_when_it_is_told_to() -> None:
+    with Demo() as demo:
+        demo.until(demo.all_fresh)
+        demo.process.terminate()
+        demo.ends_well()

@@ -99,7 +99,9 @@ def test_a_source_distribution_can_build_the_same_wheel(
 
 def test_the_programs_of_the_readme_run(installed: Path, tmp_path: Path) -> None:
     python, readme = str(installed / "python"), (ROOT / "README.md").read_text()
-    programs = dict(re.findall(r'^```python title="(\w+)\.py"\n(.*?)^```$', readme, re.MULTILINE | re.DOTALL))
+    programs = dict(
+        re.findall(r'^```python title="(\w+)\.py"\n(.*?)^```$', readme, re.MULTILINE | re.DOTALL)
+    )
     with Program([str(installed / "hakuban-router"), "--bind", "ws://127.0.0.1:0"]) as router:
         url = router.err.wait(LISTENING)[1].rstrip("/")
         for name, code in programs.items():

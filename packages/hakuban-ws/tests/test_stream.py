@@ -345,6 +345,26 @@ async def test_a_close_is_answered_with_its_code(code: int) -> None:
         assert await peer.rest() == b""
 
 
+async def test_nothing_follows_the_answer_to_a_close_that_came_while_sending() -> None:
+    async with raw_client() as (stream, peer):
+
+        async def send() -> None:
+            with pytest.raises(anyio.BrokenResourceError):
+                await stream.send([bytes(50 * MIB), b"more"])
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            assert (await peer.read_frame())[0] == BINARY
+            await peer.frame(FIN | CLOSE, struct.pack("!H", 1001))
+            assert isinstance(await end_of(stream), anyio.EndOfStream)
+            first = BINARY
+            while first & 0x0F in {BINARY, CONTINUATION}:
+                first, payload = await peer.read_frame()
+            assert (first, payload) == (FIN | CLOSE, struct.pack("!H", 1001))
+            group.start_soon(stream.aclose)
+            assert await peer.rest() == b""
+
+
 async def test_a_close_without_a_code_is_answered_without_one() -> None:
     async with raw_client() as (stream, peer):
         await peer.frame(FIN | CLOSE)

@@ -196,6 +196,11 @@ class TagDescriptor:
         return self._text
 
     @property
+    def text_size(self) -> int:
+        """Characters of the canonical text."""
+        return len(self._text)
+
+    @property
     def json(self) -> Json:
         """The value; a new one at each look."""
         return msgspec.json.decode(self._text)
@@ -266,6 +271,11 @@ class ObjectDescriptor:
     def json_text(self) -> str:
         """The canonical JSON text: compact, keys sorted, non-ASCII as it is."""
         return self._text
+
+    @property
+    def text_size(self) -> int:
+        """Characters of the canonical texts of tags and value together."""
+        return len(self._text) + sum(tag.text_size for tag in self._tags)
 
     @property
     def json(self) -> Json:

@@ -50,9 +50,7 @@ class ObjectState(Generic[T]):
 
     __slots__ = ("_age", "_content", "_decode", "_value")
 
-    def __init__(
-        self, content: Content, age: float | None, decode: Callable[[Content], T]
-    ) -> None:
+    def __init__(self, content: Content, age: float | None, decode: Callable[[Content], T]) -> None:
         self._content = content
         self._age = age
         self._decode = decode

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hakuban._descriptors import ObjectDescriptor
+from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._messages import SendState, SendSynchronized
 from support.tree import Shape, Tree, Way
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from support.machines import Exposer, Observer
 
 X = ObjectDescriptor([], "x")
+TAG = TagDescriptor("t")
+TAGGED = ObjectDescriptor(["t"], "tagged")
 every_shape = pytest.mark.parametrize("shape", Shape, ids=lambda shape: shape.name)
 
 
@@ -120,6 +122,31 @@ def test_a_lost_link_makes_what_is_seen_stale_at_once(line: Line, end: str) -> N
     assert not line.observer.is_fresh(X)
     line.tree.advance(2.0)
     assert line.age == soon(2.0)
+
+
+@pytest.mark.promise("stale-visible")
+def test_who_learns_of_an_object_from_above_sees_the_producer_change_to_its_own_side() -> None:
+    tree = Tree()
+    root = tree.node("root")
+    inner = tree.node("inner", root)
+    other, watching = tree.node("other", root), tree.node("watching", inner)
+    root.observe(TAGGED)
+    observer = watching.observe(TAG)
+    first = other.expose(TAGGED)
+    tree.run()
+    first.publish(TAGGED, b"1")
+    tree.run()
+    assert observer.is_fresh(TAGGED)
+    second = inner.expose(TAG)
+    tree.run()
+    tree.wire_of(other).cut()
+    tree.run()
+    assert list(second.sinks) == [TAGGED]
+    assert not observer.is_fresh(TAGGED)
+    second.publish(TAGGED, b"2")
+    tree.run()
+    assert observer.data(TAGGED) == [b"2"]
+    assert observer.is_fresh(TAGGED)
 
 
 def test_an_age_beyond_all_clocks_stays_the_greatest_through_all_nodes(line: Line) -> None:

@@ -132,18 +132,11 @@ class WebSocketStream:
         """Send a batch in order; on return the operating system has all of it."""
         if self._closed:
             raise anyio.ClosedResourceError
-        if self._sending or self._end is not None:
+        if self._sending or self._ended:
             raise anyio.BrokenResourceError
         self._sending = True
-        channel = self._channel
         try:
-            for unit in self._writer.units(messages):
-                if self._control_due:
-                    channel.write(self._control_frames())
-                channel.write(unit)
-                if not channel.flush_nowait():
-                    self._sends = 0
-                    await channel.flush()
+            await self._send_units(messages)
         except anyio.ClosedResourceError:
             if self._closed:
                 raise
@@ -153,6 +146,8 @@ class WebSocketStream:
         self._sending = False
         if self._control_due:
             self._send_control()
+        if self._ended:
+            raise anyio.BrokenResourceError
         self._sends += 1
         if self._sends == _SENDS_PER_TURN:
             self._sends = 0
@@ -190,9 +185,8 @@ class WebSocketStream:
         try:
             with anyio.CancelScope(shield=True):
                 self._channel.interrupt()
-                await (
-                    checkpoint()
-                )  # whoever waited on the socket has to let go of it before we wait
+                # Whoever waited on the socket has to let go of it before we wait.
+                await checkpoint()
                 if not isinstance(self._end, anyio.BrokenResourceError):
                     with contextlib.suppress(OSError):
                         await self._say_goodbye(code, reason)
@@ -241,6 +235,18 @@ class WebSocketStream:
             self._send_control()
         return messages
 
+    async def _send_units(self, messages: Sequence[bytes]) -> None:
+        channel = self._channel
+        for unit in self._writer.units(messages):
+            if self._ended:
+                return  # nothing may follow the answer to a Close
+            if self._control_due:
+                channel.write(self._control_frames())
+            channel.write(unit)
+            if not channel.flush_nowait():
+                self._sends = 0
+                await channel.flush()
+
     async def _read(self) -> None:
         try:
             data = await self._channel.read()
@@ -264,6 +270,10 @@ class WebSocketStream:
         """Let `receive` raise this from now on; the first one counts."""
         if self._end is None:
             self._end = end
+
+    @property
+    def _ended(self) -> bool:
+        return self._end is not None
 
     @property
     def _control_due(self) -> bool:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from .._descriptors import ObjectDescriptor
 from .._messages import (
     ChannelKind,
     CloseChannel,
@@ -24,12 +25,13 @@ from .records import MAX_CAPACITY, Interest, ObjectRecord, TagInterest, TagRecor
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .._descriptors import ObjectDescriptor, TagDescriptor
+    from .._descriptors import TagDescriptor
     from .._states import Content
     from .assignment import Ramp
     from .world import World
 
-_CONTRACTS_AT_ONCE = 500
+_ANNOUNCED_AT_ONCE = 256 * 1024  # bytes of contracts in one message, roughly
+_ACTION_SIZE = 16
 _TOUCHES_A_SETTLE = 64  # how many objects are touched in the time in which one is settled
 
 
@@ -96,19 +98,28 @@ class Link:
     def _next_state(self, now: float, echo: int | None) -> SendState | SendSynchronized | None:
         """Give the next state to send; never one that came over the link with the id `echo`."""
         while self.outdated:
-            outlet, _ = self.outdated.popitem(last=False)
-            held = outlet.record.held
-            view = held.view
-            if view is None or (echo is not None and held.origin == echo):
-                continue
-            content = view.content
-            if outlet.sent is None or outlet.sent() is not content:
-                outlet.sent = weakref.ref(content)
-                outlet.since = view.since
-                return SendState(outlet.channel, content, view.age(now))
-            if outlet.since != view.since:
-                outlet.since = view.since
-                return SendSynchronized(outlet.channel, view.age(now))
+            instruction = self._say(next(iter(self.outdated)), now, echo)
+            if instruction is not None:
+                return instruction
+        return None
+
+    def _say(
+        self, outlet: Outlet, now: float, echo: int | None
+    ) -> SendState | SendSynchronized | None:
+        """Bring an outlet up to date."""
+        del self.outdated[outlet]
+        held = outlet.record.held
+        view = held.view
+        if view is None or (echo is not None and held.origin == echo):
+            return None
+        content = view.content
+        if outlet.sent is None or outlet.sent() is not content:
+            outlet.sent = weakref.ref(content)
+            outlet.since = view.since
+            return SendState(outlet.channel, content, view.age(now))
+        if outlet.since != view.since:
+            outlet.since = view.since
+            return SendSynchronized(outlet.channel, view.age(now))
         return None
 
 
@@ -207,13 +218,35 @@ class Uplink(Link):
     def next_for(self, world: World, now: float) -> Instruction | None:
         """Give the next thing to say: contracts first, then states."""
         actions: list[ContractAction] = []
-        while (self.announcing or self.unannounced) and len(actions) < _CONTRACTS_AT_ONCE:
+        size = 0
+        while (self.announcing or self.unannounced) and size < _ANNOUNCED_AT_ONCE:
             if not self.announcing:
                 self.announcing = [*reversed(self.unannounced)]
                 self.unannounced.clear()
-            descriptor = self.announcing.pop()
-            actions += self._difference(descriptor, world.wish(descriptor))
+            descriptor = self.announcing[-1]
+            wish = world.wish(descriptor)
+            parting = self._parting(world, descriptor, wish)
+            if parting is not None:
+                if actions:
+                    break
+                return self._say(parting, now, self.id) or self.next_for(world, now)
+            self.announcing.pop()
+            actions += self._difference(descriptor, wish)
+            size += descriptor.text_size + _ACTION_SIZE
         return SendContracts(actions) if actions else self._next_state(now, self.id)
+
+    def _parting(
+        self, world: World, descriptor: ObjectDescriptor | TagDescriptor, wish: tuple[bool, int]
+    ) -> Outlet | None:
+        """Find a state to be sent before an exposer is withdrawn: what was set last has to arrive, or it is lost."""
+        _, exposed = self.announced.get(descriptor, (False, 0))
+        if wish[1] or not exposed:
+            return None
+        record = world.objects.get(descriptor) if isinstance(descriptor, ObjectDescriptor) else None
+        if record is not None:
+            return next((outlet for outlet in record.feeding if outlet in self.outdated), None)
+        tagged = (outlet for outlet in self.outdated if descriptor in outlet.record.descriptor.tags)
+        return next(tagged, None)
 
     def _difference(
         self, descriptor: ObjectDescriptor | TagDescriptor, wish: tuple[bool, int]

@@ -117,6 +117,17 @@ class Interest:
         return self.capacity + self.tag_capacity
 
     @property
+    def has_what_it_wants(self) -> bool:
+        """Whether there is no channel to open or to close."""
+        outlet, inlet = self.outlet, self.inlet
+        return (
+            self.stream_wanted == (outlet is not None)
+            and self.sink_wanted == (inlet is not None)
+            and not (outlet is not None and outlet.closing)
+            and not (inlet is not None and inlet.closing)
+        )
+
+    @property
     def unused(self) -> bool:
         # tags keep nothing alive: what a peer wants by them counts while the object should exist for another reason
         by_tag = (self.tag_observers or self.tag_exposers) and self.record.should_exist

@@ -192,15 +192,9 @@ def _settle_channels(world: World, record: ObjectRecord) -> None:
     for interest in list(record.interests.values()):
         interest.sink_wanted = exposer is interest
         interest.stream_wanted = _stream_wanted(record, interest)
-        outlet, inlet = interest.outlet, interest.inlet
-        if outlet is not None and not record.data_needed:
-            outlet.closing = True
-        if (
-            interest.stream_wanted != (outlet is not None and not outlet.closing)
-            or interest.sink_wanted != (inlet is not None and not inlet.closing)
-            or (outlet is not None and outlet.closing)
-            or (inlet is not None and inlet.closing)
-        ):
+        if interest.outlet is not None and not record.data_needed:
+            interest.outlet.closing = True
+        if not interest.has_what_it_wants:
             interest.link.control[interest] = None
             world.wake(interest.link)
         elif interest.unused:
