@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.scenes import Scene, columns, scene_of
+from support.tellings import columns, scene_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from support.scenes import Scene
 
 
 @pytest.fixture(params=columns("memory", "ws"))

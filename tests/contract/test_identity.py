@@ -8,8 +8,9 @@ import pytest
 
 from hakuban import InvalidDescriptorError, ObjectDescriptor
 from support.raw_node import RawNode, expose, observe
-from support.scenes import Scene, columns, fresh, story
+from support.scenes import Scene, fresh, story
 from support.shapes import grow
+from support.tellings import columns
 
 SAME = [
     ("1", " 1 "),

@@ -16,8 +16,9 @@ import pytest
 import hakuban
 from hakuban import ObjectDescriptor
 from support.cables import cable
-from support.scenes import Scene, columns, fresh, stale, story
+from support.scenes import Scene, fresh, stale, story
 from support.shapes import grow
+from support.tellings import columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

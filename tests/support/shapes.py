@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import pytest
 
-from .scenes import columns
+from .tellings import columns
 
 if TYPE_CHECKING:
     import hakuban

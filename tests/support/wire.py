@@ -18,7 +18,12 @@ THING = ObjectDescriptor(["tag"], {"id": 1})
 
 def deliver(messages: Iterable[bytes], session: Session) -> list[PeerEvent]:
     """Let a session read messages; give all events."""
-    return [event for message in messages for event in session.receive(message)]
+    return [
+        event
+        for message in messages
+        for event in session.receive(message)
+        if event is not None  # only a turn for others
+    ]
 
 
 def linked(limits: Limits | None = None) -> tuple[Session, Session]:

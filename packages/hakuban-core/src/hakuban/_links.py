@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ._core.machine import Machine
     from ._engine import Engine
-    from ._messages import Instruction
+    from ._messages import Instruction, PeerEvent
     from ._remotes import Traffic
     from .transport import MessageStream, TransportOptions
 
@@ -221,9 +221,8 @@ class Link:
                 for message in messages:
                     self._traffic.bytes_in += len(message)
                     for event in self._session.receive(message):
-                        self._engine.handle(Received(self.id, event))
-                        if self.fault is not None:
-                            raise self.fault
+                        if event is not None:
+                            self._hear(event)
                         if turn.over():
                             await turn.give()
                 turn.end()
@@ -244,6 +243,11 @@ class Link:
         except Exception as error:  # a transport's code, on a peer's bytes
             self._end(error)
             logger.exception("%s: the link has failed", self)
+
+    def _hear(self, event: PeerEvent) -> None:
+        self._engine.handle(Received(self.id, event))
+        if self.fault is not None:
+            raise self.fault
 
     async def _discard(self) -> None:
         """Throw away what comes from a peer that would be back at once, for a while."""

@@ -406,6 +406,53 @@ def test_what_a_tag_exposer_set_last_is_sent_before_it_is_withdrawn(node: Node) 
     assert [type(item) for item in above.hear()] == [SendState, SendContracts]
 
 
+def test_a_withdrawal_does_not_wait_for_states_that_are_not_its_own(node: Node) -> None:
+    above = Above(node)
+    source, other = node.expose(TAG), node.expose(OTHER)
+    above.hear()
+    above.demand(OTHER)
+    other.publish(OTHER, b"busy")
+    source.close()
+    assert [type(item) for item in above.hear()] == [SendContracts, SendState]
+
+
+def test_a_withdrawal_passes_over_channels_that_have_nothing_to_say_or_are_closed(
+    node: Node,
+) -> None:
+    above = Above(node)
+    node.observe(TAG)
+    source = node.expose(TAG)
+    above.hear()
+    channels = []
+    for number in range(2_000):  # the states came from above: they are not echoed
+        thing = ObjectDescriptor(["t"], number)
+        down = above.feed(thing)
+        above.publish(down, b"1", (1,))
+        channels.append(above.demand(thing))
+        above.close(down)
+    own = ObjectDescriptor(["t"], "own")
+    channels.append(above.demand(own))
+    source.publish(own, b"last")
+    source.close()
+    assert sent(above.hear(1)) == [b"last"]
+    above.close(channels[0])
+    assert announced(above.hear()) == [(Verb.UNEXPOSE, '"t"', 0)]
+
+
+def test_an_exposer_that_comes_back_while_its_withdrawal_waits_is_not_withdrawn(node: Node) -> None:
+    above = Above(node)
+    source = node.expose(TAG)
+    above.hear()
+    for number in range(3):
+        thing = ObjectDescriptor(["t"], number)
+        above.demand(thing)
+        source.publish(thing, b"1")
+    source.close()
+    above.hear(1)
+    node.expose(TAG)
+    assert announced(above.hear()) == []
+
+
 def test_contracts_come_before_states_on_the_way_up(node: Node) -> None:
     above = Above(node)
     source = node.expose(THING)

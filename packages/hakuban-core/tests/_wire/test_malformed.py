@@ -92,7 +92,7 @@ def run(case: dict[str, Any]) -> list[PeerEvent]:
         session.opening()
     else:
         session, _ = linked()
-    events: list[PeerEvent] = []
+    events: list[PeerEvent | None] = []
     kinds = {Verb.OBSERVE: ChannelKind.STREAM, Verb.EXPOSE: ChannelKind.SINK}
     channel = 2
     for message in sent(case):
@@ -101,7 +101,7 @@ def run(case: dict[str, Any]) -> list[PeerEvent]:
             if isinstance(event, ContractAction) and event.verb in kinds:
                 session.encode(OpenChannel(channel, kinds[event.verb], THING))
                 channel += 1
-    return events
+    return [event for event in events if event is not None]
 
 
 FOR_SESSIONS = [case for case in CASES if not OF_THE_TRANSPORT.match(case["case"])]

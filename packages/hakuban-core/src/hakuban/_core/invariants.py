@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, TypeAlias
 
-from .links import Downlink, Inlet, Link, Uplink, wish_of
+from .links import NO_WISH, Downlink, Inlet, Link, Uplink, wish_of
 from .records import Interest, LocalSink, ObjectRecord, ObserveContract, TagRecord, Upstream
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Claims: TypeAlias = "Iterator[tuple[bool, str]]"
 """What is claimed to hold: whether it does, and what it is."""
-
-_NOTHING = (False, 0)
 
 
 def check(machine: Machine) -> None:
@@ -287,11 +285,11 @@ def _claims_of_uplink(world: World, link: Uplink, waiting: set[ObjectRecord]) ->
     to_come = {*link.unannounced, *link.announcing}
     records: list[ObjectRecord | TagRecord] = [*world.objects.values(), *world.tags.values()]
     for record in records:
-        right = link.announced.get(record.descriptor, _NOTHING) == wish_of(record)
+        right = link.announced.get(record.descriptor, NO_WISH) == wish_of(record)
         done = right or record.descriptor in to_come or record in waiting
         yield done, f"what is wanted of {record.descriptor} is announced, or will be"
     for descriptor in link.announced:
-        wanted = descriptor in to_come or world.wish(descriptor) != _NOTHING
+        wanted = descriptor in to_come or world.wish(descriptor) != NO_WISH
         yield wanted, f"{descriptor} is announced, and somebody wants it"
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _ANNOUNCED_AT_ONCE = 256 * 1024  # bytes of contracts in one message, roughly
 _ACTION_SIZE = 16
+NO_WISH = (False, 0)
 _TOUCHES_A_SETTLE = 64  # how many objects are touched in the time in which one is settled
 
 
@@ -197,7 +198,7 @@ class Downlink(Link):
 class Uplink(Link):
     """The link to the node above: we announce contracts, it opens channels."""
 
-    __slots__ = ("announced", "announcing", "outlets", "unannounced")
+    __slots__ = ("_last_words", "_parting", "announced", "announcing", "outlets", "unannounced")
 
     def __init__(self, id: int) -> None:
         super().__init__(id)
@@ -205,6 +206,8 @@ class Uplink(Link):
         self.announced: dict[ObjectDescriptor | TagDescriptor, tuple[bool, int]] = {}
         self.unannounced: dict[ObjectDescriptor | TagDescriptor, None] = {}
         self.announcing: list[ObjectDescriptor | TagDescriptor] = []  # taken from there; last first
+        self._parting: ObjectDescriptor | TagDescriptor | None = None  # waits for the last words
+        self._last_words: list[Outlet] = []
 
     def bury(self, world: World, most: int) -> bool:
         """Have some of the objects settled that this dead link concerned: that takes its facts away.
@@ -217,6 +220,20 @@ class Uplink(Link):
 
     def next_for(self, world: World, now: float) -> Instruction | None:
         """Give the next thing to say: contracts first, then states."""
+        while True:
+            while self._last_words:
+                outlet = self._last_words.pop()
+                said = self._say(outlet, now, self.id) if outlet in self.outdated else None
+                if said is not None:
+                    return said
+            actions = self._next_contracts(world)
+            if actions:
+                return SendContracts(actions)
+            if not self._last_words:
+                return self._next_state(now, self.id)
+
+    def _next_contracts(self, world: World) -> list[ContractAction]:
+        """Take what is to be announced next, up to a withdrawal that has to wait for some states."""
         actions: list[ContractAction] = []
         size = 0
         while (self.announcing or self.unannounced) and size < _ANNOUNCED_AT_ONCE:
@@ -225,33 +242,35 @@ class Uplink(Link):
                 self.unannounced.clear()
             descriptor = self.announcing[-1]
             wish = world.wish(descriptor)
-            parting = self._parting(world, descriptor, wish)
-            if parting is not None:
-                if actions:
+            if descriptor is not self._parting:
+                self._parting = descriptor
+                self._last_words = self._to_be_said_before(world, descriptor, wish)
+                if self._last_words:
                     break
-                return self._say(parting, now, self.id) or self.next_for(world, now)
             self.announcing.pop()
+            self._parting = None
             actions += self._difference(descriptor, wish)
             size += descriptor.text_size + _ACTION_SIZE
-        return SendContracts(actions) if actions else self._next_state(now, self.id)
+        return actions
 
-    def _parting(
+    def _to_be_said_before(
         self, world: World, descriptor: ObjectDescriptor | TagDescriptor, wish: tuple[bool, int]
-    ) -> Outlet | None:
-        """Find a state to be sent before an exposer is withdrawn: what was set last has to arrive, or it is lost."""
-        _, exposed = self.announced.get(descriptor, (False, 0))
+    ) -> list[Outlet]:
+        """Find the states to be sent before an exposer is withdrawn: what was set last has to arrive, or it is lost."""
+        _, exposed = self.announced.get(descriptor, NO_WISH)
         if wish[1] or not exposed:
-            return None
-        record = world.objects.get(descriptor) if isinstance(descriptor, ObjectDescriptor) else None
-        if record is not None:
-            return next((outlet for outlet in record.feeding if outlet in self.outdated), None)
-        tagged = (outlet for outlet in self.outdated if descriptor in outlet.record.descriptor.tags)
-        return next(tagged, None)
+            return []
+        if isinstance(descriptor, ObjectDescriptor):
+            record = world.objects.get(descriptor)
+            return (
+                [outlet for outlet in record.feeding if outlet in self.outdated] if record else []
+            )
+        return [item for item in self.outdated if descriptor in item.record.descriptor.tags]
 
     def _difference(
         self, descriptor: ObjectDescriptor | TagDescriptor, wish: tuple[bool, int]
     ) -> list[ContractAction]:
-        observed, exposed = self.announced.get(descriptor, (False, 0))
+        observed, exposed = self.announced.get(descriptor, NO_WISH)
         observe, expose = wish
         actions = []
         if observe != observed:
@@ -262,7 +281,7 @@ class Uplink(Link):
             actions.append(ContractAction(Verb.UNEXPOSE, descriptor))
         elif expose != exposed:
             actions.append(ContractAction(Verb.SET_CAPACITY, descriptor, expose))
-        if wish == (False, 0):
+        if wish == NO_WISH:
             self.announced.pop(descriptor, None)
         else:
             self.announced[descriptor] = wish

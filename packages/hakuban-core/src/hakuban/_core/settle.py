@@ -52,8 +52,6 @@ def _drop_dead(world: World, record: ObjectRecord, now: float) -> None:
         interest.forget()
         if record.exposer is interest:
             _unassign(world, record, now)
-        if interest.inlet is not None:
-            lose(world, record, interest.inlet, now)
     for inlet, link in [item for item in record.fed.items() if not item[1].alive]:
         del record.fed[inlet]
         del link.inlets[inlet.channel]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .._descriptors import ObjectDescriptor
 from .effects import CloseLink, Effect, LinkReady, StateChanged
-from .links import wish_of
+from .links import NO_WISH, wish_of
 from .records import ObjectRecord, TagRecord
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from .assignment import Balancer
     from .links import Downlink, Link, Uplink
     from .records import ExposeContract, LocalSink, ObserveContract
-
-_NOTHING = (False, 0)
 
 
 class World:
@@ -111,7 +109,7 @@ class World:
         if uplink is None:
             return
         descriptor = record.descriptor
-        if wish_of(record) == uplink.announced.get(descriptor, _NOTHING):
+        if wish_of(record) == uplink.announced.get(descriptor, NO_WISH):
             uplink.unannounced.pop(descriptor, None)
         else:
             uplink.unannounced[descriptor] = None
@@ -124,7 +122,7 @@ class World:
             record = self.objects.get(descriptor)
         else:
             record = self.tags.get(descriptor)
-        return _NOTHING if record is None else wish_of(record)
+        return NO_WISH if record is None else wish_of(record)
 
     def wake(self, link: Link) -> None:
         """The link has something to send."""

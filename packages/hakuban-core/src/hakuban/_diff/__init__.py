@@ -8,6 +8,6 @@ is free to make small ones fast. Both work at the speed of C: they compare slice
 from __future__ import annotations
 
 from .diff import diff
-from .patch import patch
+from .patch import patch, patching
 
-__all__ = ["diff", "patch"]
+__all__ = ["diff", "patch", "patching"]

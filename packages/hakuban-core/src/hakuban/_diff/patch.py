@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 from hakuban._exceptions import DiffError
 
-__all__ = ["patch"]
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["patch", "patching"]
 
 _SWITCH = 0x7F
 _ITSELF = (0xFF, _SWITCH)  # codes after which the escape byte is meant itself
@@ -15,8 +19,9 @@ _WIDE_POSITION = 0x7C  # this code and the ones above it announce 4, 3 or 2 byte
 _WIDE_LENGTH = 0xFD
 
 # Views are joined in one go, which copies each byte once. A view takes 200 bytes, though, and a
-# diff may ask for millions of them: no more than this many are held.
-_HELD_PIECES = 512
+# diff may ask for millions of them: they are joined after so many bytes of the diff, and others
+# may have a turn. (About a millisecond, if the bytes are all references.)
+_STRETCH = 2048
 _CHUNK = 1 << 16
 
 
@@ -31,18 +36,30 @@ def patch(old: bytes, diff: bytes, max_size: int) -> bytes:
     :param max_size: bytes that the result may have; checked before anything is copied.
     :raises DiffError: the diff is truncated, refers to what is not there, or makes too much.
     """
+    steps = patching(old, diff, max_size)
     try:
-        return _apply(old, diff, max_size)
+        while True:
+            next(steps)
+    except StopIteration as end:
+        result: bytes = end.value
+        return result
+
+
+def patching(old: bytes, diff: bytes, max_size: int) -> Generator[None, None, bytes]:
+    """Do the same as `patch`, in steps: a diff of 16 MiB may hold millions of references, and take seconds."""
+    try:
+        return (yield from _apply(old, diff, max_size))
     except IndexError:
         raise DiffError(f"diff of {len(diff)} bytes is truncated") from None
 
 
-def _apply(old: bytes, diff: bytes, max_size: int) -> bytes:
+def _apply(old: bytes, diff: bytes, max_size: int) -> Generator[None, None, bytes]:
     old_view, diff_view = memoryview(old), memoryview(diff)
     pieces: list[memoryview] = []
     output = io.BytesIO()  # it alone can grow in place and be handed out without a copy
     escape = 0xFF
     size = done = 0  # bytes of the result that are spoken for, bytes of the diff that are read
+    turn = _STRETCH
     while (at := diff.find(escape, done)) >= 0:
         code = diff[at + 1]
         if code in _ITSELF:
@@ -69,8 +86,10 @@ def _apply(old: bytes, diff: bytes, max_size: int) -> bytes:
             size += length
         if size > max_size:
             raise _too_large(max_size)
-        if len(pieces) > _HELD_PIECES:
+        if done >= turn:
+            turn = done + _STRETCH
             _flush(pieces, output)
+            yield
     size += len(diff) - done
     if size > max_size:
         raise _too_large(max_size)

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
 
-from hakuban._diff import diff, patch
+from hakuban._diff import diff, patching
 from hakuban._exceptions import PeerViolation
 from hakuban._states import Content
 
@@ -14,6 +14,8 @@ from . import encoding
 from .tags import MessageTag, Side, StateTag
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from .reader import Reader
 
 
@@ -36,8 +38,10 @@ class Inlet:
     def __init__(self) -> None:
         self.last: Content | None = None
 
-    def read_patch(self, channel: int, reader: Reader, max_object: int) -> tuple[Content, int]:
-        """Read a patch, apply it, and keep its body for whoever forwards it; give the state and its age.
+    def read_patch(
+        self, channel: int, reader: Reader, max_object: int
+    ) -> Generator[None, None, tuple[Content, int]]:
+        """Read a patch, apply it in steps, and keep its body for whoever forwards it; give the state and its age.
 
         :raises DiffError: the patch cannot be applied.
         :raises PeerViolation: the first patch has no format.
@@ -47,11 +51,11 @@ class Inlet:
         if base is None:
             if format is None:
                 raise PeerViolation(f"the first patch on channel {channel} has no format")
-            content = Content(patch(b"", difference, max_object), format, version)
+            content = Content((yield from patching(b"", difference, max_object)), format, version)
             # it was checked against empty data, so it refers to nothing and leads here from any base
             origin = None
         else:
-            data = patch(base.data, difference, max_object)
+            data = yield from patching(base.data, difference, max_object)
             content = Content(data, base.format if format is None else format, version)
             origin = ref(base)
         content.encodings[origin] = encoding.patch_body(version, format, difference)

@@ -172,8 +172,10 @@ class Session:
 
     # ---- receiving --------------------------------------------------------------------------------------------------
 
-    def receive(self, message: bytes) -> Iterator[PeerEvent]:
+    def receive(self, message: bytes) -> Iterator[PeerEvent | None]:
         """Decode one message, event by event; a message may hold millions. Once it has raised, nothing is read any more.
+
+        None between events says that there is work left, and that others may have a turn.
 
         :raises WireError: the message does not decode.
         :raises DiffError: a patch cannot be applied.
@@ -191,7 +193,7 @@ class Session:
             self._ended = True
             raise
 
-    def _events(self, message: bytes) -> Iterable[PeerEvent]:
+    def _events(self, message: bytes) -> Iterable[PeerEvent | None]:
         if message in _OPEN_OF_0_8_0:
             raise ProtocolMismatch(
                 "protocol mismatch: the peer speaks the encoding of hakuban 0.8.0, which later 0.8 releases changed;"
@@ -209,7 +211,7 @@ class Session:
             self._opened(side, channel) if event == EventTag.OPEN else self._closed(side, channel)
         )
 
-    def _opened(self, side: int, channel: int) -> Iterable[PeerEvent]:
+    def _opened(self, side: int, channel: int) -> Iterable[PeerEvent | None]:
         channels = self._channels[side]
         if channel in channels:
             raise PeerViolation(f"channel {channel} is opened twice")
@@ -220,7 +222,7 @@ class Session:
         channels[channel] = Role.OPENED
         return ()
 
-    def _closed(self, side: int, channel: int) -> Iterable[PeerEvent]:
+    def _closed(self, side: int, channel: int) -> Iterable[PeerEvent | None]:
         entry = self._channels[side].pop(channel, None)
         if entry is None:
             raise PeerViolation(f"channel {channel} is closed, and was not open")
@@ -228,7 +230,7 @@ class Session:
             raise LinkError("the peer closed its control channel", code=1000)
         return () if isinstance(entry, Role) else (ChannelClosed(channel),)
 
-    def _message(self, reader: Reader, side: int, channel: int) -> Iterable[PeerEvent]:
+    def _message(self, reader: Reader, side: int, channel: int) -> Iterable[PeerEvent | None]:
         entry = self._channels[side].get(channel)
         if isinstance(entry, Inlet):
             _expect(reader, MessageTag.STATE_STREAM, channel)
@@ -245,14 +247,15 @@ class Session:
             raise PeerViolation(f"a message arrives on channel {channel}, which is not open")
         return ()
 
-    def _states(self, reader: Reader, channel: int, inlet: Inlet) -> Iterator[PeerEvent]:
+    def _states(self, reader: Reader, channel: int, inlet: Inlet) -> Iterator[PeerEvent | None]:
         open_channels = self._channels[Side.UPSTREAM]
         for _ in range(reader.length()):
             if open_channels.get(channel) is not inlet:
                 return  # closed by us while the events before were handled
             action = reader.u32()
             if action == StateTag.PATCH:
-                content, age = inlet.read_patch(channel, reader, self._limits.max_object)
+                limit = self._limits.max_object
+                content, age = yield from inlet.read_patch(channel, reader, limit)
                 yield StateReceived(channel, content, age)
             elif action == StateTag.SET_SYNCHRONIZED:
                 yield SynchronizedReceived(channel, reader.unsigned())
@@ -266,7 +269,7 @@ class Session:
         _expect(reader, MessageTag.DOWNSTREAM_CONTROL, channel)
         return control.listener_actions(reader)
 
-    def _initialized(self, reader: Reader, side: int, channel: int) -> Iterable[PeerEvent]:
+    def _initialized(self, reader: Reader, side: int, channel: int) -> Iterable[PeerEvent | None]:
         _expect(reader, MessageTag.UNINITIALIZED, channel)
         count = reader.unsigned()
         if count != 1:
