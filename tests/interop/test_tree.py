@@ -19,7 +19,7 @@ from support.rust import RustPeer, RustRouter, free_port
 from support.watching import holds, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from support.parties import Party
 
@@ -41,7 +41,9 @@ COLUMNS: dict[str, tuple[Maker, Maker, Maker, Maker]] = {
 class Tree:
     """An upper and a lower router, and the nodes that a test asks for."""
 
-    def __init__(self, makers: tuple[Maker, Maker, Maker, Maker], backend: Any) -> None:
+    def __init__(
+        self, makers: tuple[Maker, Maker, Maker, Maker], backend: tuple[str, dict[str, Any]]
+    ) -> None:
         upper_maker, self._lower_maker, self._guest_maker, self._host_maker = makers
         self._backend = backend
         self._stack = ExitStack()
@@ -96,28 +98,33 @@ def _router(maker: Maker, url: str, *options: str) -> RouterProcess | RustRouter
     return (RouterProcess if maker == "ours" else RustRouter)(*options, bind=url)
 
 
-@pytest.fixture(params=COLUMNS)
-def column(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
+def cells(selected: Collection[str]) -> pytest.MarkDecorator:
+    """Run a test in each column: those selected for every push, the others and other backends nightly."""
+    return pytest.mark.parametrize(
+        ("column", "backend"),
+        [
+            pytest.param(
+                column,
+                backend,
+                id=f"{column}-{backend}",
+                marks=() if column in selected and backend == "asyncio" else pytest.mark.nightly,
+            )
+            for column, makers in COLUMNS.items()
+            for backend in ("asyncio", "trio")
+            if backend == "asyncio" or "ours" in makers[2:]
+        ],
+    )
+
+
+EVERYWHERE = cells(COLUMNS)
+# A large state takes seconds in each column; the first two are what everybody wants to know.
+LARGE = cells(list(COLUMNS)[:2])
 
 
 @pytest.fixture
-def tree(column: str, anyio_backend: tuple[str, dict[str, Any]]) -> Iterator[Tree]:
-    with Tree(COLUMNS[column], anyio_backend) as tree:
+def tree(column: str, backend: str) -> Iterator[Tree]:
+    with Tree(COLUMNS[column], (backend, {})) as tree:
         yield tree
-
-
-@pytest.fixture(
-    params=[
-        ("asyncio", {"use_uvloop": False}),
-        pytest.param(("trio", {}), marks=pytest.mark.nightly),
-    ],
-    ids=["asyncio", "trio"],
-)
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    """Give the backend of the nodes that are ours; the table of contracts has them all."""
-    return request.param
 
 
 @pytest.fixture(params=["guest exposes", "guest observes"])
@@ -142,6 +149,7 @@ def text(value: object) -> bytes:
 
 
 @pytest.mark.cell("tree", "capacities 3:1", "column")
+@EVERYWHERE
 def test_objects_are_shared_out_by_capacity(tree: Tree) -> None:
     guest, other, observer = tree.guest(), tree.host(below=True, name="other"), tree.host()
     guest.expose(TAG, capacity=3)
@@ -152,6 +160,7 @@ def test_objects_are_shared_out_by_capacity(tree: Tree) -> None:
 
 
 @pytest.mark.cell("tree", "load limit", "column")
+@EVERYWHERE
 def test_no_more_is_assigned_than_a_load_limit_allows(tree: Tree) -> None:
     guest, observer = tree.guest("load-limit=3"), tree.host()
     guest.expose(TAG)
@@ -162,6 +171,7 @@ def test_no_more_is_assigned_than_a_load_limit_allows(tree: Tree) -> None:
 
 
 @pytest.mark.cell("tree", "hand-over", "column")
+@EVERYWHERE
 def test_production_is_handed_over_and_back(tree: Tree) -> None:
     guest, other, observer = tree.guest(), tree.host(below=True, name="other"), tree.host()
     observer.observe(THING)
@@ -179,6 +189,7 @@ def test_production_is_handed_over_and_back(tree: Tree) -> None:
 
 
 @pytest.mark.cell("tree", "exposer loss", "column")
+@EVERYWHERE
 def test_loss_of_an_exposer_shows_and_another_takes_over(
     tree: Tree, exposer_and_observer: tuple[Party, Party]
 ) -> None:
@@ -196,6 +207,7 @@ def test_loss_of_an_exposer_shows_and_another_takes_over(
 
 
 @pytest.mark.cell("tree", "router restart", "column")
+@EVERYWHERE
 def test_a_router_that_comes_back_is_caught_up_with(
     tree: Tree,
     exposer_and_observer: tuple[Party, Party],
@@ -217,16 +229,6 @@ def test_a_router_that_comes_back_is_caught_up_with(
     )
 
 
-# The first two columns are what everybody wants to know; a large state takes seconds in each.
-LARGE = pytest.mark.parametrize(
-    "column",
-    [
-        *list(COLUMNS)[:2],
-        *(pytest.param(column, marks=pytest.mark.nightly) for column in list(COLUMNS)[2:]),
-    ],
-)
-
-
 # ---- what is carried ------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +244,7 @@ def carries(exposer: Party, observer: Party, thing: ObjectDescriptor, data: byte
 
 
 @pytest.mark.cell("tree", "unicode", "column")
+@EVERYWHERE
 def test_names_and_states_may_be_in_any_script(exposer_and_observer: tuple[Party, Party]) -> None:
     thing = ObjectDescriptor(
         ["źdźbło", {"ключ": ["значение", "\u2028", "\x7f\x00"]}],
@@ -270,6 +273,7 @@ def test_a_state_of_20_mib_that_fits_a_message_arrives(
 
 
 @pytest.mark.cell("tree", "1,000 objects", "column")
+@EVERYWHERE
 def test_a_thousand_objects_arrive(exposer_and_observer: tuple[Party, Party]) -> None:
     exposer, observer = exposer_and_observer
     wanted = things(1_000)
@@ -284,6 +288,7 @@ def test_a_thousand_objects_arrive(exposer_and_observer: tuple[Party, Party]) ->
 
 
 @pytest.mark.cell("tree", "burst of 2,000", "column")
+@EVERYWHERE
 def test_a_burst_ends_on_the_last_state(exposer_and_observer: tuple[Party, Party]) -> None:
     exposer, observer = exposer_and_observer
     exposer.publish(THING, text(-1))

@@ -57,15 +57,16 @@ async def grow(scene: Scene, shape: Shape, leaves: int = 2) -> Tree:
 
     one node: all leaves are the same node. pair: the first leaf listens, the others connect to it. router: one router.
     stacked: two routers, all leaves below the inner one. star: a root with one router for each leaf.
+    Nothing is rebalanced: the objects of an `echo` are load, too, and would have others moved.
     """
     if shape == "one node":
-        return Tree([scene.node("leaf")] * leaves)
-    nodes = [scene.node(f"leaf {number}") for number in range(leaves)]
+        return Tree([scene.node("leaf", rebalance=None)] * leaves)
+    nodes = [scene.node(f"leaf {number}", rebalance=None) for number in range(leaves)]
     if shape == "pair":
         first, *others = nodes
         url = (await scene.listen(first)).value.url
         return Tree(nodes, [], [await scene.connect(node, url) for node in others])
-    root = scene.node("root")
+    root = scene.node("root", rebalance=None)
     root_url = (await scene.listen(root)).value.url
     tree = Tree(nodes, [root])
     inner = {"router": 0, "stacked": 1, "star": leaves}[shape]
@@ -76,7 +77,7 @@ async def grow(scene: Scene, shape: Shape, leaves: int = 2) -> Tree:
 
 
 async def _router(scene: Scene, tree: Tree, above: str) -> str:
-    router = scene.node(f"router {len(tree.routers)}")
+    router = scene.node(f"router {len(tree.routers)}", rebalance=None)
     tree.routers.append(router)
     url = (await scene.listen(router)).value.url
     await scene.connect(router, above)

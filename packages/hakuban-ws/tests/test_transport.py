@@ -28,6 +28,7 @@ async def test_ws_keeps_the_contract_of_transports() -> None:
     await check_transport(hakuban_ws.WebSocketTransport(), "ws://127.0.0.1:0")
 
 
+@pytest.mark.nightly  # the same as over ws, but for the bytes below
 @pytest.mark.timeout(180)
 async def test_wss_keeps_the_contract_of_transports(certificates: Certificates) -> None:
     await check_transport(

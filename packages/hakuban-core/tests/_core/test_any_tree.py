@@ -38,6 +38,7 @@ def explored(examples: int, steps: int) -> None:
     assert delivered > examples, "hardly anybody has seen anything: this proves nothing"
 
 
+@pytest.mark.timeout(600)  # to shrink what it finds takes longer than to find it
 @pytest.mark.promise("latest", "monotonic", "whole", "one-exposer", "on-demand", "stale-visible")
 def test_in_any_history_the_promises_hold() -> None:
     explored(300, 50)

@@ -129,6 +129,10 @@ class Environment:
                 with within(PATIENCE, "serve calls the handler of a new link"):
                     other_end = await accepted.receive()
                 yield Link(connected, other_end)
+                # both at once: each may wait a while for the other's goodbye
+                async with anyio.create_task_group() as group:
+                    for stream in (connected, other_end):
+                        group.start_soon(error_of, stream.aclose)
 
 
 @contextmanager
