@@ -69,6 +69,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tables, the figures, and what is missing."""
+    if terminalreporter.config.option.collectonly:
+        return
     for table in dict.fromkeys(table for table, _, _ in _cells.values()):
         _print_table(terminalreporter, table)
     if _figures:
