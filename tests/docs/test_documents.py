@@ -14,7 +14,9 @@ from support.processes import RouterProcess
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r'^```python(?: title="(?P<title>[\w.]+)")?\n(?P<code>.*?)^```$', re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r'^```python(?: title="(?P<title>[\w.]+)")?\n(?P<code>.*?)^```$', re.MULTILINE | re.DOTALL
+)
 URL = "ws://127.0.0.1:3001"
 
 
@@ -26,7 +28,10 @@ def programs(document: Path) -> list[tuple[str, str]]:
 def start(folder: Path, title: str, code: str, url: str) -> subprocess.Popen[str]:
     program = folder / title
     program.write_text(code.replace(URL, url))
-    env = os.environ | {"PYTHONPATH": str(ROOT / "examples/tcp_transport"), "PYTHONWARNINGS": "error"}
+    env = os.environ | {
+        "PYTHONPATH": str(ROOT / "examples/tcp_transport"),
+        "PYTHONWARNINGS": "error",
+    }
     return subprocess.Popen(
         [sys.executable, program],
         stdout=subprocess.PIPE,

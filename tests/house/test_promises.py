@@ -12,7 +12,9 @@ TESTS = [
 
 
 def promised() -> set[str]:
-    return set(re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs/promises.md").read_text(), re.MULTILINE))
+    return set(
+        re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs/promises.md").read_text(), re.MULTILINE)
+    )
 
 
 def proved() -> dict[str, list[str]]:
