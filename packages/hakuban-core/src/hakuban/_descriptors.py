@@ -35,7 +35,7 @@ def _number(value: float, *, warn: bool) -> str:
         warnings.warn(
             "a descriptor with a floating-point number may name another object to a Rust peer,"
             " which reads some of them one digit off; prefer integers or strings",
-            stacklevel=5,
+            stacklevel=4,
         )
     if value == 0:
         return "0.0"

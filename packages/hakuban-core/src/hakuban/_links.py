@@ -197,6 +197,7 @@ class Link:
                 local_name=self._name,
                 local_address=getattr(self._stream, "local_address", None) or "",
                 remote_address=self._remote_address(),
+                wall=self._engine.wall() if self._upstream else None,
             ),
         )
 
