@@ -132,7 +132,10 @@ def test_the_connector_is_shown_where_there_is_one(start_router: StartRouter) ->
     above = start_router("--name", "above")
     below = start_router("--name", "below", "--monitor-tag=monitor", "--connect", above.url)
     connector = monitored(
-        below.url, "websocket-connector", lambda it: it["upstream_connection"] is not None
+        below.url,
+        "websocket-connector",
+        # the name of the router above comes a moment after the link
+        lambda it: it["upstream_connection"] and it["upstream_connection"]["remote_name"],
     )
     assert connector["url"] == above.url
     link = connector["upstream_connection"]
