@@ -184,8 +184,9 @@ def test_16_mib_of_tiny_legal_actions_hold_up_nobody_else(
         f" gap {gap}, memory {grown:+.1f} MB",
     )
     assert gap.of_router < 0.5
-    # the message itself, and what it was put together from, until it is handled
-    assert grown < (20 if reached_end else 64)
+    # until it is handled, the message and what it was put together from (four times its size were seen, but a decoder
+    # that makes a list of the actions takes 450 MB); afterwards none of it
+    assert grown < (20 if reached_end else 100)
     assert reached_end or seconds == 8
 
 
