@@ -16,15 +16,13 @@ import anyio
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
+from ._arrivals import arrivals_of
 from ._sockets import address_text
 
 if TYPE_CHECKING:
     from typing import Any
 
-# What a read asks for: the large size once the small one was filled. Always asking for 1 MiB makes the allocator
-# map and unmap memory for each small message.
-_READ_SMALL = 64 * 1024
-_READ_LARGE = 1024 * 1024
+_DECRYPTED = 64 * 1024  # bytes asked of TLS at once
 
 
 class Channel:
@@ -33,32 +31,28 @@ class Channel:
     One task reads and one flushes at a time; `write` and `flush_nowait` may be called at any time.
 
     :param sock: a connected, non-blocking socket; the channel owns it.
-    :ivar last_received: `time.monotonic()` when bytes last came in.
     :ivar last_sent: `time.monotonic()` when bytes were last taken by the operating system.
     """
 
     __slots__ = (
+        "_arrivals",
         "_interrupts",
-        "_more",
         "_out",
-        "_read_size",
         "_sock",
-        "last_received",
         "last_sent",
     )
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._arrivals = arrivals_of(sock)
         self._out: bytes | memoryview = b""
-        self._read_size = _READ_SMALL
-        self._more = False
         self._interrupts = 0
-        self.last_received = self.last_sent = time.monotonic()
+        self.last_sent = time.monotonic()
 
     @property
-    def stuck(self) -> bool:
-        """Whether written bytes wait in the queue."""
-        return len(self._out) > 0
+    def last_received(self) -> float:
+        """`time.monotonic()` when bytes last came in."""
+        return self._arrivals.last
 
     @property
     def tls_subject(self) -> Any:
@@ -116,36 +110,25 @@ class Channel:
         :raises anyio.ClosedResourceError: `interrupt` was called.
         """
         interrupts = self._interrupts
-        if self._more:
+        if self._arrivals.more:
             await checkpoint()  # a flood must leave the loop its turn
         else:
-            await anyio.wait_readable(self._sock)
+            await self._arrivals.wait()
         while True:
             self._check(interrupts)
             try:
-                data = self._sock.recv(self._read_size)
+                return self._arrivals.take()
             except BlockingIOError:
-                await anyio.wait_readable(self._sock)
-            else:
-                break
-        self.last_received = time.monotonic()
-        self._more = len(data) == self._read_size
-        self._read_size = _READ_LARGE if len(data) >= _READ_SMALL else _READ_SMALL
-        return data
+                await self._arrivals.wait()
 
     def has_unread(self) -> bool:
         """Whether bytes, or the end of them, wait in the operating system."""
-        try:
-            self._sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
+        return self._arrivals.waiting()
 
     def interrupt(self) -> None:
         """Make whoever waits in `read` or `flush` raise ClosedResourceError, once the loop has had a turn."""
         self._interrupts += 1
+        self._arrivals.interrupt()
         anyio.notify_closing(self._sock)
 
     def _check(self, interrupts: int) -> None:
@@ -160,14 +143,15 @@ class Channel:
         """
         self._sock.shutdown(socket.SHUT_WR)
         while True:
-            await anyio.wait_readable(self._sock)
+            await self._arrivals.wait()
             with contextlib.suppress(BlockingIOError):
-                if not self._sock.recv(_READ_LARGE):
+                if not self._arrivals.take():
                     return
 
     def close(self) -> None:
         """Close the socket, at once; nobody may be waiting on it."""
         self._out = b""
+        self._arrivals.close()
         self._sock.close()
 
 
@@ -261,7 +245,7 @@ class TLSChannel(Channel):
         pieces: list[bytes] = []
         try:
             while True:
-                piece = self._tls.read(_READ_SMALL)
+                piece = self._tls.read(_DECRYPTED)
                 if not piece:
                     break
                 pieces.append(piece)

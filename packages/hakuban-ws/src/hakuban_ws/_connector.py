@@ -14,8 +14,6 @@ from ._sockets import open_socket, set_options
 from ._stream import WebSocketStream
 
 if TYPE_CHECKING:
-    import socket
-
     from hakuban.transport import TransportOptions
 
     from ._handshake import Agreement
@@ -32,28 +30,32 @@ async def open_stream(
     :raises Refused: the other side said no, its certificate does not verify, or it is no WebSocket server.
     """
     handshake = ClientHandshake(endpoint, options)
-    sock = await open_socket(endpoint.host, endpoint.port)
+    channel = await _connect(endpoint, options)
     try:
-        set_options(sock, nodelay=options.nodelay)
-        channel = _channel(sock, endpoint, options)
         agreement, rest = await _upgrade(channel, handshake)
         return WebSocketStream(
             channel, agreement, liveness, options, listening=False, received=rest
         )
     except ssl.SSLError as error:
-        sock.close()
+        channel.close()
         if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             raise ConnectionResetError("the connection ended during the TLS handshake") from error
         raise Refused(f"TLS: {_reason(error)}", retry=False) from error
     except BaseException:
-        sock.close()
+        channel.close()
         raise
 
 
-def _channel(sock: socket.socket, endpoint: Endpoint, options: TransportOptions) -> Channel:
-    if not endpoint.secure:
-        return Channel(sock)
-    return TLSChannel(sock, options.ssl or _default_context(), server_hostname=endpoint.host)
+async def _connect(endpoint: Endpoint, options: TransportOptions) -> Channel:
+    sock = await open_socket(endpoint.host, endpoint.port)
+    try:
+        set_options(sock, nodelay=options.nodelay)
+        if not endpoint.secure:
+            return Channel(sock)
+        return TLSChannel(sock, options.ssl or _default_context(), server_hostname=endpoint.host)
+    except BaseException:
+        sock.close()
+        raise
 
 
 @functools.cache

@@ -122,13 +122,15 @@ class Listener:
             with sock, anyio.CancelScope(shield=True) as scope:
                 if self._closed:
                     return
+                channel = self._channel(sock)
                 self._scopes.add(scope)
                 try:
-                    stream = await self._establish(sock, peer)
+                    stream = await self._establish(sock, channel, peer)
                     if stream is not None:
                         await self._handle(stream, peer)
                 finally:
                     self._scopes.discard(scope)
+                    channel.close()
         finally:
             self._connections -= 1
 
@@ -144,12 +146,13 @@ class Listener:
             with anyio.CancelScope(shield=True):  # a second time, if the handler did as it should
                 await stream.aclose(code, reason)
 
-    async def _establish(self, sock: socket.socket, peer: str) -> WebSocketStream | None:
+    async def _establish(
+        self, sock: socket.socket, channel: Channel, peer: str
+    ) -> WebSocketStream | None:
         """Do the handshakes; None when they came to nothing."""
         try:
             with anyio.fail_after(self._options.handshake_timeout):
                 set_options(sock, nodelay=self._options.nodelay)
-                channel = self._channel(sock)
                 try:
                     await channel.handshake()
                     return await self._upgrade(channel, peer)

@@ -162,16 +162,18 @@ class WebSocketStream:
             if self._end is not None:
                 self.close_code, self.close_reason = self._last_words
                 raise self._end.with_traceback(None)
+            if self._reader.starved:
+                await self._read()
+                waited = True
+                continue
             messages = self._parse()
             if messages:
                 if not waited:
                     await checkpoint()  # a flood must leave the loop its turn
                 return messages
-            if self._end is None and self._reader.starved:
-                await self._read()
-            else:
-                await checkpoint()
-            waited = True
+            if not self._reader.starved:
+                await checkpoint()  # there were control frames only
+                waited = True
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye for at most 1.5 s, and close.

@@ -1,0 +1,159 @@
+"""What comes in on a socket, in pieces."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    import asyncio
+
+# What a piece asks for: the large size once the small one was filled. Always asking for 1 MiB makes the allocator
+# map and unmap memory for each small message.
+_SMALL = 64 * 1024
+LARGE = 1024 * 1024
+
+
+class Arrivals:
+    """The receiving half of a connected, non-blocking socket. One task waits at a time.
+
+    :ivar more: whether the last piece was a full one, so that there is probably another.
+    :ivar last: `time.monotonic()` when bytes last came in.
+    """
+
+    __slots__ = ("_size", "_sock", "last", "more")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._size = _SMALL
+        self.more = False
+        self.last = time.monotonic()
+
+    async def wait(self) -> None:
+        """Return when `take` may have something; now and then it has not."""
+        await anyio.wait_readable(self._sock)
+
+    def take(self) -> bytes:
+        """Give the next piece, at most 1 MiB; an empty one means that the other side has shut down writing.
+
+        :raises BlockingIOError: there is nothing.
+        :raises OSError: the connection is gone.
+        """
+        data = self._sock.recv(self._size)
+        self.last = time.monotonic()
+        self.more = len(data) == self._size
+        self._size = LARGE if len(data) >= _SMALL else _SMALL
+        return data
+
+    def waiting(self) -> bool:
+        """Say whether bytes, or the end of them, wait to be taken."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def interrupt(self) -> None:
+        """Let whoever is in `wait` return."""
+        anyio.notify_closing(self._sock)
+
+    def close(self) -> None:
+        """Let go of the socket, which is about to be closed."""
+
+
+class LoopArrivals(Arrivals):
+    """The same on asyncio, where anyio asks the kernel to watch the socket, and to stop that, for each piece.
+
+    This stays registered, and receives in the callback, since what is left in the socket would fire again. When a
+    piece comes that nobody waits for, it stays in the socket, which is watched no more until somebody waits again.
+
+    :ivar watched: whether the loop watches the socket.
+    """
+
+    __slots__ = ("_fd", "_loop", "_piece", "_waiter", "watched")
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(sock)
+        self._loop = loop
+        self._fd = sock.fileno()
+        self.watched = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._piece: bytes | OSError | None = None  # outlives a `wait` that was cancelled
+
+    @override
+    async def wait(self) -> None:
+        if self._piece is not None:
+            return
+        if not self.watched:
+            self.watched = True
+            self._loop.add_reader(self._fd, self._arrived)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _arrived(self) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self.close()
+            return
+        try:
+            self._piece = super().take()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._piece = error
+        waiter.set_result(None)
+
+    @override
+    def take(self) -> bytes:
+        piece = self._piece
+        if piece is None:
+            return super().take()
+        self._piece = None
+        if isinstance(piece, OSError):
+            raise piece
+        return piece
+
+    @override
+    def waiting(self) -> bool:
+        return self._piece is not None or super().waiting()
+
+    @override
+    def interrupt(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    @override
+    def close(self) -> None:
+        if self.watched:
+            self.watched = False
+            self._loop.remove_reader(self._fd)
+
+
+def arrivals_of(sock: socket.socket) -> Arrivals:
+    """Make the receiving half of a socket for the current task."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # none of its loops runs here
+            return Arrivals(sock)
+        # there is no task where trio is the guest of such a loop
+        if task is not None and not _is_proactor(task.get_loop()):
+            return LoopArrivals(sock, task.get_loop())
+    return Arrivals(sock)
+
+
+def _is_proactor(loop: asyncio.AbstractEventLoop) -> bool:
+    """Say whether it is a loop of Windows, which cannot watch sockets."""
+    return "Proactor" in type(loop).__name__

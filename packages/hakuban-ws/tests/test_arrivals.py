@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from hakuban_ws._arrivals import Arrivals, LoopArrivals, arrivals_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def pair() -> Iterator[tuple[Arrivals, socket.socket]]:
+    """What arrives at one end of a connection, and the other end."""
+    here, there = socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        arrivals = arrivals_of(here)
+        try:
+            yield arrivals, there
+        finally:
+            arrivals.close()
+
+
+async def piece(arrivals: Arrivals) -> bytes:
+    with anyio.fail_after(5):
+        while True:
+            await arrivals.wait()
+            try:
+                return arrivals.take()
+            except BlockingIOError:
+                continue
+
+
+async def test_pieces_come_in_order_and_then_the_end() -> None:
+    with pair() as (arrivals, there):
+        there.send(b"one")
+        assert await piece(arrivals) == b"one"
+        there.send(b"two")
+        there.shutdown(socket.SHUT_WR)
+        assert await piece(arrivals) == b"two"
+        assert await piece(arrivals) == b""
+
+
+async def test_a_full_piece_is_followed_by_larger_ones() -> None:
+    with pair() as (arrivals, there):
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        sent = there.send(bytes(200_000), socket.MSG_DONTWAIT)
+        first = await piece(arrivals)
+        assert len(first) == 64 * 1024
+        assert arrivals.more
+        assert len(arrivals.take()) == sent - len(first)
+        assert not arrivals.more
+
+
+async def test_a_wait_that_is_cancelled_loses_nothing() -> None:
+    with pair() as (arrivals, there):
+        for i in range(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(arrivals.wait)
+                await anyio.lowlevel.checkpoint()
+                there.send(b"%02d" % i)
+                for _ in range(i % 4):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+        received = b""
+        while len(received) < 40:
+            received += await piece(arrivals)
+        assert received == b"".join(b"%02d" % i for i in range(20))
+
+
+async def test_what_nobody_waits_for_stays_in_the_socket_and_keeps_no_loop_busy() -> None:
+    with pair() as (arrivals, there):
+        there.send(b"first")
+        assert await piece(arrivals) == b"first"
+        there.send(b"second")
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        if isinstance(arrivals, LoopArrivals):
+            assert not arrivals.watched
+        assert arrivals.waiting()
+        assert await piece(arrivals) == b"second"
+        assert not arrivals.waiting()
+
+
+async def test_an_interruption_lets_the_waiter_go() -> None:
+    with pair() as (arrivals, there):
+        done = anyio.Event()
+
+        async def wait() -> None:
+            try:
+                await arrivals.wait()
+            except anyio.ClosedResourceError:
+                pass  # as anyio puts it
+            done.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            arrivals.interrupt()
+            with anyio.fail_after(5):
+                await done.wait()
+        arrivals.interrupt()  # nobody waits
+        there.send(b"later")
+        assert await piece(arrivals) == b"later"
+
+
+async def test_a_reset_is_an_error_of_the_one_who_takes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = socket.create_connection(server.getsockname())
+        here, _ = server.accept()
+    with here:
+        here.setblocking(False)
+        arrivals = arrivals_of(here)
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        async with anyio.create_task_group() as group:
+            group.start_soon(arrivals.wait)
+            await anyio.wait_all_tasks_blocked()
+            there.close()
+        with pytest.raises(ConnectionResetError):
+            arrivals.take()
+        arrivals.close()
+
+
+async def test_a_descriptor_that_is_used_again_is_watched_again() -> None:
+    for _ in range(3):
+        with pair() as (arrivals, there):
+            there.send(b"hello")
+            assert await piece(arrivals) == b"hello"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_only_asyncio_is_asked_to_go_on_watching(anyio_backend: str) -> None:
+    with pair() as (arrivals, _):
+        assert isinstance(arrivals, LoopArrivals) is (anyio_backend == "asyncio")
