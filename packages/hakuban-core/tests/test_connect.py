@@ -338,7 +338,7 @@ def test_pauses_grow_stay_bounded_and_begin_anew() -> None:
     backoff = Backoff(jitter=lambda: 1.0)
     now, pauses = 0.0, []
     while now < 70:
-        pauses.append(backoff.next(now))
+        pauses.append(backoff.next(now, answered=True))
         now += pauses[-1]
     assert pauses[:5] == [0.05, 0.1, 0.2, 0.4, 0.75]
     assert set(pauses[5:-4]) == {0.75}
@@ -352,12 +352,24 @@ def test_pauses_grow_stay_bounded_and_begin_anew() -> None:
     assert least.next(0.0) == 0.025
 
 
-def test_at_most_twenty_attempts_fit_into_five_seconds() -> None:
+def test_where_nobody_answers_pauses_stay_short_for_three_seconds() -> None:
+    backoff = Backoff(jitter=lambda: 1.0)
+    now, pauses = 0.0, []
+    while now < 5:
+        pauses.append(backoff.next(now))
+        now += pauses[-1]
+    short = [pause for pause in pauses if pause <= 0.15]
+    assert pauses[: len(short)] == short
+    assert pauses[len(short) :] == [0.75] * (len(pauses) - len(short))
+    assert 3.0 <= sum(short) <= 3.15
+
+
+def test_at_most_twenty_attempts_in_five_seconds_go_to_somebody_who_ends_each_link() -> None:
     backoff = Backoff(jitter=lambda: 0.0)
     now, attempts = 0.0, 0
     while now < 5:
         attempts += 1
-        now += backoff.next(now)
+        now += backoff.next(now, answered=True)
     assert attempts <= 20
 
 

@@ -39,9 +39,13 @@ if TYPE_CHECKING:
 __all__ = ["Backoff", "connect"]
 
 FIRST_PAUSE: Final = 0.05
+LONGEST_AT_FIRST: Final = (
+    0.15  # while nobody answers, as when the other side is just being restarted
+)
 LONGEST_PAUSE: Final = 0.75
 LONGEST_LATER: Final = 5.0
-LATER: Final = 60.0  # seconds of an outage after which pauses may become longer
+SOON: Final = 3.0  # seconds of an outage after which pauses may become longer
+LATER: Final = 60.0  # and longer still
 GOOD: Final = 1.0  # seconds a link has to last to count as one
 FLUSH: Final = 1.0
 CLOSE: Final = 1.5  # seconds: more than a link allows itself
@@ -62,12 +66,20 @@ class Backoff:
         self._pause = FIRST_PAUSE
         self._began: float | None = None
 
-    def next(self, now: float, *, hopeful: bool = True) -> float:
-        """An attempt has failed; give seconds to wait. Without hope, pauses may become long at once."""
+    def next(self, now: float, *, hopeful: bool = True, answered: bool = False) -> float:
+        """An attempt has failed; give seconds to wait.
+
+        :param hopeful: whether trying again may help; else pauses become long at once.
+        :param answered: whether somebody was there, who then ended the link.
+        """
         if self._began is None:
             self._began = now
-        soon = hopeful and now - self._began < LATER
-        longest = LONGEST_PAUSE if soon else LONGEST_LATER
+        outage = now - self._began
+        longest = LONGEST_AT_FIRST
+        if not hopeful or outage >= LATER:
+            longest = LONGEST_LATER
+        elif answered or outage >= SOON:
+            longest = LONGEST_PAUSE
         pause = min(self._pause, longest)
         self._pause = min(2 * self._pause, LONGEST_LATER)
         return pause * (0.5 + 0.5 * self._jitter())
@@ -202,8 +214,13 @@ class _Connector:
                     return
                 if not made:
                     self._engine.update(self._state, partial(self._state.lost, error))
-                hopeful = not (isinstance(error, Refused) and not error.retry)
-                await anyio.sleep(self._backoff.next(monotonic(), hopeful=hopeful))
+                await anyio.sleep(
+                    self._backoff.next(
+                        monotonic(),
+                        hopeful=not (isinstance(error, Refused) and not error.retry),
+                        answered=made or isinstance(error, Refused),
+                    )
+                )
         finally:
             self._state.close()
             self._ended.set()
