@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hakuban._core import Machine
     from hakuban._core.events import Event
     from hakuban._exceptions import LinkError
-    from hakuban._messages import Instruction
+    from hakuban._messages import Instruction, PeerEvent
     from hakuban._states import Version
 
 Target: TypeAlias = ObjectDescriptor | TagDescriptor
@@ -238,6 +238,11 @@ class Node:
     def handle(self, event: Event) -> None:
         """Tell the machine what has happened, and carry out what it says."""
         self._absorb(self.machine.handle(event, self.world.tick()))
+
+    def hear(self, link: int, event: PeerEvent) -> None:
+        """Tell the machine what the peer of a link has said, and carry out what it says to that."""
+        self.machine.hear(link, [event], self.world.tick())
+        self._absorb(self.machine.take_effects())
 
     def pull(self, link: int) -> Instruction | None:
         """Pull what a link has to say: only if the machine has said that there is something."""

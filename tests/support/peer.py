@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hakuban._core.events import LinkDown, LinkUp, Received
+from hakuban._core.events import LinkDown, LinkUp
 from hakuban._messages import (
     ChannelClosed,
     ChannelKind,
@@ -43,7 +43,7 @@ class Peer:
 
     def say(self, event: PeerEvent) -> None:
         """Say something to the node."""
-        self.node.handle(Received(self.link, event))
+        self.node.hear(self.link, event)
 
     def hear(self, most: int = 1_000_000) -> list[Instruction]:
         """Take what the node has to say, up to so many things."""

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
 from hakuban._core import Machine, invariants
-from hakuban._core.events import LinkDown, LinkUp, Received, Tick
+from hakuban._core.events import LinkDown, LinkUp, Tick
 from hakuban._messages import (
     ChannelClosed,
     ChannelOpened,
@@ -143,7 +143,7 @@ class Wire:
             elif isinstance(event, ChannelClosed):
                 self._open[back].remove(event.channel)
             if self.alive[back]:
-                self.receiver(way).handle(Received(self.ids[back], event))
+                self.receiver(way).hear(self.ids[back], event)
             if self.ids[back] in self.receiver(way).faults:
                 self.cut()
         return delivered

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from contextlib import suppress
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import anyio
 
@@ -18,12 +18,13 @@ from ._mirror import Mirror
 from ._polling import PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ._core.effects import Effect
     from ._core.machine import Machine
     from ._entries import ContractEntry
     from ._links import Link
+    from ._messages import PeerEvent
     from ._timer import Timer
     from ._waking import Waiter
 
@@ -108,7 +109,8 @@ class Engine:
         :raises NodeForkedError: the node belongs to the parent process.
         :raises RuntimeError: called by a signal handler or finalizer that interrupts another operation.
         """
-        self._admit()
+        if self._gate.closed_to_caller():
+            self._refuse()
         try:
             return self._gate.run(self._apply, operation)
         finally:
@@ -123,13 +125,18 @@ class Engine:
 
     def handle(self, event: Event) -> None:
         """Tell the machine what has happened."""
-        self.call(lambda machine, now: self._mirror.absorb(machine.handle(event, now)))
+        self.call(lambda machine, now: machine.step(event, now))
+
+    def hear(self, link: int, events: Iterable[PeerEvent]) -> None:
+        """Tell the machine what the peer of a link has said."""
+        self.call(lambda machine, now: machine.hear(link, events, now))
 
     def read(self, function: Callable[[], T]) -> T:
         """Run a function that reads several entries, while none of them changes."""
         if self._gate.inside:
             return function()
-        self._admit()
+        if self._gate.closed_to_caller():
+            self._refuse()
         try:
             return self._gate.run(function)
         finally:
@@ -158,14 +165,13 @@ class Engine:
         """Whether this process is a child of the one that made the node."""
         return self._gate.forked
 
-    def _admit(self) -> None:
+    def _refuse(self) -> NoReturn:
         if self._gate.forked:
             raise NodeForkedError
-        if self._gate.inside:
-            raise RuntimeError(
-                "a signal handler or finalizer has interrupted this node and asks it for an answer, which would wait"
-                " for ever; there, only close, set and set_object_data can be called: leave the rest to a thread or task"
-            )
+        raise RuntimeError(
+            "a signal handler or finalizer has interrupted this node and asks it for an answer, which would wait"
+            " for ever; there, only close, set and set_object_data can be called: leave the rest to a thread or task"
+        )
 
     def _apply(self, operation: Callable[[Machine, float], T]) -> T:
         if self._half_done:
@@ -205,11 +211,7 @@ class Engine:
             pass
         while self._backlog and self._gate.try_run(self._apply_tick):
             pass
-        while (
-            self._outbox
-            and not self._dispatching.inside
-            and self._dispatching.try_run(self._carry_out)
-        ):
+        while self._outbox and self._dispatching.try_run(self._carry_out):
             pass
 
     def _apply_deferred(self) -> None:
@@ -222,7 +224,7 @@ class Engine:
         if self._half_done:
             self._backlog = False
         elif self._backlog:
-            self._apply(lambda machine, now: self._mirror.absorb(machine.handle(Tick(), now)))
+            self._apply(lambda machine, now: machine.step(Tick(), now))
 
     def _carry_out(self) -> None:
         while self._outbox:
@@ -236,7 +238,8 @@ class Engine:
 
         The poll must not raise. Whoever stops waiting unparks; a waiter that is woken has been unparked.
         """
-        self._admit()
+        if self._gate.closed_to_caller():
+            self._refuse()
         try:
             return self._gate.run(self._park, place, waiter, poll)
         finally:
@@ -347,7 +350,7 @@ class Engine:
         def enter(machine: Machine, now: float) -> None:
             link.id = event.link = machine.new_link()
             self.links[link.id] = link
-            self._mirror.absorb(machine.handle(event, now))
+            machine.step(event, now)
             if self.closed:
                 self._stop(link)
 
@@ -362,7 +365,7 @@ class Engine:
 
         def exit(machine: Machine, now: float) -> None:
             forget()
-            self._mirror.absorb(machine.handle(LinkDown(link.id), now))
+            machine.step(LinkDown(link.id), now)
 
         self.close_quietly(exit)
         if self.cause is not None:
@@ -385,7 +388,8 @@ class Engine:
 
     def _absorb(self, effects: list[Effect], now: float) -> None:
         """Take effects in; then see when the machine wants its next tick. Under the lock."""
-        self._mirror.absorb(effects)
+        if effects:
+            self._mirror.absorb(effects)
         deadline = self.deadline = self._machine.next_deadline()
         if deadline is None:
             self._backlog = False

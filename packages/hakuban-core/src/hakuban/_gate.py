@@ -43,6 +43,10 @@ class Gate:
         self._threads: set[int] = set()  # those on their way in, inside, or on their way out
         self._process = _process
 
+    def closed_to_caller(self) -> bool:
+        """Say whether the calling thread must not run anything: it is `inside`, or the process has `forked`."""
+        return get_ident() in self._threads or self._process is not _process
+
     @property
     def inside(self) -> bool:
         """Whether the calling thread is in the middle of a function of this gate."""
@@ -68,8 +72,10 @@ class Gate:
                 self._leave(me)  # the first try was interrupted
 
     def try_run(self, function: Callable[[], object]) -> bool:
-        """Run a function if the gate is free; say whether it was."""
+        """Run a function if the gate is free; say whether it was: it is not for whoever is inside."""
         me = get_ident()
+        if me in self._threads:
+            return False
         try:
             try:
                 self._threads.add(me)

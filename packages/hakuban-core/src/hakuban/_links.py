@@ -10,7 +10,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
-from ._core.events import LinkUp, Received
+from ._core.events import LinkUp
 from ._exceptions import LinkError, LinkTimeout, NodeBrokenError, PeerViolation
 from ._polling import PENDING, Pending
 from ._remotes import RemoteNode
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["BROKEN", "Farewell", "Link", "LinkOwner"]
 
 BATCH: Final = 64 * 1024  # bytes after which a batch is sent
+HEARD_AT_ONCE: Final = (
+    32  # events told the machine in one step; fewer when it takes long to decode them
+)
 PATIENCE: Final = 0.5  # seconds before a violator that may come back at once is told to go
 CLOSING: Final = 1.0  # seconds that a close may take
 CLOSING_CANCELLED: Final = 0.5
@@ -219,13 +222,9 @@ class Link:
                 messages = await self._stream.receive()
                 self._heard = turn.begin()
                 self._traffic.messages_in += len(messages)
+                self._traffic.bytes_in += sum(map(len, messages))
                 for message in messages:
-                    self._traffic.bytes_in += len(message)
-                    for event in self._session.receive(message):
-                        if event is not None:
-                            self._hear(event)
-                        if turn.over():
-                            await turn.give()
+                    await self._take(message, turn)
                 turn.end()
         except PeerViolation as error:
             self._end(error)
@@ -245,10 +244,28 @@ class Link:
             self._end(error)
             logger.exception("%s: the link has failed", self)
 
-    def _hear(self, event: PeerEvent) -> None:
-        self._engine.handle(Received(self.id, event))
-        if self.fault is not None:
-            raise self.fault
+    async def _take(self, message: bytes, turn: Turn) -> None:
+        heard: list[PeerEvent] = []
+        try:
+            for event in self._session.receive(message):
+                if event is not None:
+                    heard.append(event)
+                over = turn.over()
+                if over or len(heard) == HEARD_AT_ONCE:
+                    self._hear(heard)
+                    heard.clear()
+                if over:
+                    await turn.give()
+        except LinkError:
+            self._hear(heard)  # what was said before
+            raise
+        self._hear(heard)
+
+    def _hear(self, events: list[PeerEvent]) -> None:
+        if events:
+            self._engine.hear(self.id, events)
+            if self.fault is not None:
+                raise self.fault
 
     async def _discard(self) -> None:
         """Throw away what comes from a peer that would be back at once, for a while."""
@@ -309,24 +326,22 @@ class Link:
         if self._keep_alive_due:
             self._keep_alive_due = False
             batch.append(self._session.keep_alive())
-        size = 0
         self.ready = False
         while True:
-            instruction = self._engine.call(self._next)
-            if instruction is None:
+            instructions, more = self._engine.call(self._next)
+            for instruction in instructions:
+                batch += self._session.encode(instruction)
+            if not more:
                 break
-            messages = self._session.encode(instruction)
-            batch += messages
-            size += sum(map(len, messages))
-            if size >= BATCH or turn.over():
-                self.ready = True  # there may be more, and the machine will not say so again
+            if sum(map(len, batch)) >= BATCH or turn.over():
+                self.ready = True  # the machine will not say so again
                 break
         if self._session.skipped:
             self._note_skipped()
         return batch
 
-    def _next(self, machine: Machine, now: float) -> Instruction | None:
-        return machine.next_for(self.id, now)
+    def _next(self, machine: Machine, now: float) -> tuple[list[Instruction], bool]:
+        return machine.next_batch_for(self.id, now)
 
     def _note_skipped(self) -> None:
         skipped = self._session.skipped

@@ -66,7 +66,7 @@ class _Home(ABC):
 
     def run(self, function: Callable[[], None]) -> None:
         """Run a function on the loop: now if the caller is one of its tasks, else soon."""
-        if get_ident() == self._thread and self._in_task():
+        if get_ident() == self._thread and self.in_task():
             function()
             return
         self._pending.append(function)
@@ -91,7 +91,7 @@ class _Home(ABC):
             self._pending.popleft()()
 
     @abstractmethod
-    def _in_task(self) -> bool:
+    def in_task(self) -> bool:
         """Say whether a task of this loop is running: in a signal handler that interrupts the loop's sleep it is not."""
 
     @abstractmethod
@@ -132,7 +132,7 @@ class _AsyncioHome(_Home):
         self._current_task = asyncio.current_task
 
     @override
-    def _in_task(self) -> bool:
+    def in_task(self) -> bool:
         return self._current_task(self.loop) is not None
 
     @override
@@ -172,8 +172,8 @@ class _TrioHome(_Home):
         self._token = token
 
     @override
-    def _in_task(self) -> bool:
-        return self._lowlevel.in_trio_task()
+    def in_task(self) -> bool:
+        return self._lowlevel.in_trio_task() and self._lowlevel.current_trio_token() is self._token
 
     @override
     def _call_soon(self, function: Callable[[], None]) -> None:
@@ -226,8 +226,7 @@ class Canceller:
 
 
 class _Local(threading.local):
-    home: _AsyncioHome | _TrioHome | None = None
-    key: object = None
+    home: _Home | None = None
 
 
 _local = _Local()
@@ -242,20 +241,20 @@ def new_task_waiter() -> TaskWaiter:
 
 
 def _current_home() -> _Home:
-    trio_lowlevel = sys.modules.get("trio.lowlevel")
-    key: Any
-    if trio_lowlevel is not None and trio_lowlevel.in_trio_task():
-        key = trio_lowlevel.current_trio_token()
-        if _local.key is not key:
-            _local.key, _local.home = key, _TrioHome(key)
-    else:
-        import asyncio
+    home = _local.home
+    # before any other question: before Python 3.12, to ask asyncio for the running loop is a system call
+    if home is None or not home.in_task():
+        home = _local.home = _new_home()
+    return home
 
-        key = asyncio.get_running_loop()
-        if _local.key is not key:
-            _local.key, _local.home = key, _AsyncioHome(key)
-    assert _local.home is not None
-    return _local.home
+
+def _new_home() -> _Home:
+    trio_lowlevel = sys.modules.get("trio.lowlevel")
+    if trio_lowlevel is not None and trio_lowlevel.in_trio_task():
+        return _TrioHome(trio_lowlevel.current_trio_token())
+    import asyncio
+
+    return _AsyncioHome(asyncio.get_running_loop())
 
 
 def in_event_loop() -> bool:

@@ -92,13 +92,13 @@ def decode_control(reader: Reader) -> list[Any]:
 
 def decode_state(reader: Reader) -> list[Any]:
     if reader.u32() == StateTag.PATCH:
-        version, format, diff, age = reader.patch()
+        patch = reader.patch()
         return [
             "PatchAndSetAndMemorize",
-            list(version),
-            None if format is None else list(format),
-            diff.hex(),
-            age,
+            list(patch.version),
+            None if patch.format is None else list(patch.format),
+            patch.difference.hex(),
+            patch.age,
         ]
     return ["SetSynchronized", reader.unsigned()]
 

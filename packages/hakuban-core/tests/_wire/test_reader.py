@@ -122,9 +122,11 @@ def test_what_is_said_is_limited_and_more_is_too_much(
 
 def test_a_patch_is_read_with_its_format_or_without() -> None:
     body = encoding.patch_body((0, -5), ("a", "b"), b"diff")
-    assert reader(body + b"\x03").patch() == ((0, -5), ("a", "b"), b"diff", 3)
-    assert reader(encoding.patch_body((), None, b"") + b"\x00").patch() == ((), None, b"", 0)
-    assert reader(encoding.patch_body((), (), b"") + b"\x00").patch() == ((), (), b"", 0)
+    assert reader(body + b"\x03").patch() == ((0, -5), ("a", "b"), b"diff", body, 3)
+    body = encoding.patch_body((), None, b"")
+    assert reader(body + b"\x00").patch() == ((), None, b"", body, 0)
+    body = encoding.patch_body((), (), b"")
+    assert reader(body + b"\x00").patch() == ((), (), b"", body, 0)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,17 @@ def test_states_and_ages_flow_on_either_kind_of_channel(kind: ChannelKind) -> No
     assert deliver([message], receiver) == [SynchronizedReceived(2, 1_500_063)]
 
 
+@pytest.mark.parametrize("channel", [2, 0xFA, 0xFB, 0xFFFF, 1 << 16, 0xFFFFFFFF, 1 << 32])
+def test_states_flow_on_channels_of_any_number(channel: int) -> None:
+    sender, receiver = with_channel(ChannelKind.STREAM, channel)
+    for state in (content(b"abc", 1), content(b"abcd", 2), content(bytes(10_000), 3)):
+        (message,) = sender.encode(SendState(channel, state, 0))
+        (event,) = deliver([message], receiver)
+        assert isinstance(event, StateReceived)
+        assert event.channel == channel
+        assert values(event.content) == values(state)
+
+
 def test_the_first_state_of_a_channel_is_whole() -> None:
     sender, _ = with_channel(ChannelKind.STREAM)
     state = content(b'{"x":1}', 1)
@@ -244,14 +255,12 @@ def test_a_first_patch_is_forwarded_to_links_of_any_base() -> None:
     assert send(observer, state) == send(late, state) == patch(body)
 
 
-def test_integers_longer_than_needed_are_forwarded_in_their_shortest_form() -> None:
+def test_integers_longer_than_needed_are_forwarded_as_they_came() -> None:
     from_exposer, observer, _ = relay()
-    longer = bytes.fromhex(
-        "010002 03 01 00 fb0100 fc02000000 01 fb0100 fb0400 4a534f4e fb0100 61 fb0000"
-    )
-    assert send(observer, received(longer, from_exposer)) == patch(
-        encoding.patch_body((1,), JSON, b"a")
-    )
+    body = bytes.fromhex("fb0100 fc02000000 01 fb0100 fb0400 4a534f4e fb0100 61")
+    state = received(patch(body)[:-1] + bytes.fromhex("fb0000"), from_exposer)
+    assert values(state) == values(content(b"a", 1))
+    assert send(observer, state) == patch(body)
 
 
 def test_patches_from_bases_that_are_gone_are_forgotten() -> None:

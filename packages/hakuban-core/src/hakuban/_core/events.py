@@ -1,12 +1,9 @@
-"""What can happen to a machine beside the calls of its user: links come and go, peers say things, time passes."""
+"""What can happen to a machine beside what users call and peers say: links come and go, time passes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from .._messages import PeerEvent
+from typing import TypeAlias
 
 
 @dataclass(slots=True)
@@ -35,16 +32,8 @@ class LinkDown:
 
 
 @dataclass(slots=True)
-class Received:
-    """The peer of a link said something."""
-
-    link: int
-    event: PeerEvent
-
-
-@dataclass(slots=True)
 class Tick:
     """Time has passed; due whenever `Machine.next_deadline()` is reached."""
 
 
-Event: TypeAlias = LinkUp | LinkDown | Received | Tick
+Event: TypeAlias = LinkUp | LinkDown | Tick

@@ -146,7 +146,9 @@ class Held:
     def _keep_base(self, content: Content, size: int) -> None:
         bases = self._bases
         bases.append(content)
+        if len(bases) > _KEPT_BASES:
+            del bases[0]
         room = max(2 * size, _SMALL_BASES)
-        total = sum(len(base.data) for base in bases)
-        while len(bases) > _KEPT_BASES or (total > room and len(bases) > 1):
+        total = sum([len(base.data) for base in bases])
+        while total > room and len(bases) > 1:
             total -= len(bases.pop(0).data)

@@ -6,8 +6,9 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING, assert_never
 
+from .._messages import SendState
 from .assignment import Balancer
-from .events import Event, LinkDown, LinkUp, Received, Tick
+from .events import Event, LinkDown, LinkUp, Tick
 from .links import Downlink, Uplink
 from .peers import Peers
 from .publishing import offer_kept, publish_offer, set_synchronized
@@ -26,13 +27,17 @@ from .snapshot import NodeSnapshot, take_snapshot
 from .world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .._descriptors import ObjectDescriptor, TagDescriptor
-    from .._messages import Instruction
+    from .._messages import Instruction, PeerEvent
     from .._states import Version
     from .effects import Effect
     from .freshness import View
 
 _SLICE = 64  # objects settled in one step, beside those that the step itself is about: about 2 ms
+_BATCH = 32  # things said in one step
+_BATCH_BYTES = 64 * 1024
 _LOOKS = 512  # objects looked at for a lighter peer in one step: about 2 ms
 
 
@@ -62,12 +67,13 @@ class Machine:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take an event; give all effects since the last time they were taken."""
+        self.step(event, now)
+        return self.take_effects()
+
+    def step(self, event: Event, now: float) -> None:
+        """Take an event; its effects wait to be taken."""
         world = self.world
         match event:
-            case Received():
-                link = world.links.get(event.link)
-                if link is not None:  # else it has ended: what it said is thrown away
-                    self._peers.received(link, event.event, now)
             case LinkUp():
                 self._link_up(event, now)
             case LinkDown():
@@ -81,7 +87,16 @@ class Machine:
             case _:
                 assert_never(event)
         self._settle(now)
-        return self.take_effects()
+
+    def hear(self, link: int, events: Iterable[PeerEvent], now: float) -> None:
+        """Take what the peer of a link has said, one thing after the other; the effects wait to be taken."""
+        links = self.world.links
+        for event in events:
+            speaker = links.get(link)
+            if speaker is None:
+                return  # it has ended: what it said is thrown away
+            self._peers.received(speaker, event, now)
+            self._settle(now)
 
     def take_effects(self) -> list[Effect]:
         """Give the effects that nobody has taken yet."""
@@ -119,12 +134,14 @@ class Machine:
         world = self.world
         if world.dying:
             world.bury(_SLICE)
-        for record in list(islice(world.backlog, _SLICE)):
-            settle(world, record, now)
+        if world.backlog:
+            for record in list(islice(world.backlog, _SLICE)):
+                settle(world, record, now)
         while world.touched:
             settle(world, next(iter(world.touched)), now)
-        for record in list(islice(world.rebalancing, _LOOKS)):
-            lighten(world, record, now)
+        if world.rebalancing:
+            for record in list(islice(world.rebalancing, _LOOKS)):
+                lighten(world, record, now)
 
     # ---- what a link asks for ----------------------------------------------------------------------------------------
 
@@ -137,6 +154,22 @@ class Machine:
         if instruction is None:
             found.awake = False
         return instruction
+
+    def next_batch_for(self, link: int, now: float) -> tuple[list[Instruction], bool]:
+        """Give the next few things to send on a link, and whether there may be more.
+
+        They are few, since what is newer by the time they are sent cannot take their place.
+        """
+        batch: list[Instruction] = []
+        size = 0
+        while len(batch) < _BATCH and size < _BATCH_BYTES:
+            instruction = self.next_for(link, now)
+            if instruction is None:
+                return batch, False
+            batch.append(instruction)
+            if isinstance(instruction, SendState):
+                size += len(instruction.content.data)
+        return batch, True
 
     # ---- what the user calls -----------------------------------------------------------------------------------------
 

@@ -6,17 +6,19 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
 
-from hakuban._diff import diff, patching
+from hakuban._diff import diff, patch, patching
 from hakuban._exceptions import PeerViolation
+from hakuban._messages import StateReceived
 from hakuban._states import Content
 
 from . import encoding
 from .tags import MessageTag, Side, StateTag
+from .varint import MARKER_16, unsigned
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from .reader import Reader
+    from .reader import Patch, Reader
 
 
 class Role(Enum):
@@ -27,40 +29,76 @@ class Role(Enum):
     IGNORED = "ignored"  # its descriptor is over a limit
 
 
+def _prefix(channel: int, action: StateTag) -> bytes:
+    """Write a message of one action, up to what the action says."""
+    return encoding.message(Side.UPSTREAM, channel, MessageTag.STATE_STREAM, [bytes((action,))])
+
+
+_CHANNEL_AT = len(encoding.open_channel(Side.UPSTREAM, 0)) - 1
+_PREFIX_SIZE = len(_prefix(0, StateTag.PATCH))
+_PREFIX_SIZES = {
+    unsigned(channel)[0]: len(_prefix(channel, StateTag.PATCH))
+    for channel in (MARKER_16, 1 << 16, 1 << 32)
+}
+
+
+def patch_prefix(message: bytes) -> bytes:
+    """Cut out what is an `Inlet.patch_prefix` if the message consists of one patch."""
+    if len(message) <= _CHANNEL_AT:
+        return b""
+    return message[: _PREFIX_SIZES.get(message[_CHANNEL_AT], _PREFIX_SIZE)]
+
+
 class Inlet:
     """A data channel on which states arrive.
 
     :ivar last: the last state received, which the next patch leads from.
+    :ivar patch_prefix: the message of one patch, up to its body, as nearly all messages begin.
     """
 
-    __slots__ = ("last",)
+    __slots__ = ("_channel", "last", "patch_prefix")
 
-    def __init__(self) -> None:
+    def __init__(self, channel: int) -> None:
+        self._channel = channel
         self.last: Content | None = None
+        self.patch_prefix = _prefix(channel, StateTag.PATCH)
 
-    def read_patch(
-        self, channel: int, reader: Reader, max_object: int
-    ) -> Generator[None, None, tuple[Content, int]]:
-        """Read a patch, apply it in steps, and keep its body for whoever forwards it; give the state and its age.
+    def read_patch(self, reader: Reader, max_object: int) -> StateReceived:
+        """Read a patch and apply it; its body is kept for whoever forwards it.
 
         :raises DiffError: the patch cannot be applied.
         :raises PeerViolation: the first patch has no format.
         """
-        version, format, difference, age = reader.patch()
-        base = self.last
-        if base is None:
-            if format is None:
-                raise PeerViolation(f"the first patch on channel {channel} has no format")
-            content = Content((yield from patching(b"", difference, max_object)), format, version)
-            # it was checked against empty data, so it refers to nothing and leads here from any base
-            origin = None
-        else:
-            data = yield from patching(base.data, difference, max_object)
-            content = Content(data, base.format if format is None else format, version)
-            origin = ref(base)
-        content.encodings[origin] = encoding.patch_body(version, format, difference)
-        self.last = content
-        return content, age
+        received = self._read(reader)
+        return self._state(received, patch(self._data, received.difference, max_object))
+
+    def read_long_patch(
+        self, reader: Reader, max_object: int
+    ) -> Generator[None, None, StateReceived]:
+        """Do the same as `read_patch`, in steps."""
+        received = self._read(reader)
+        data = yield from patching(self._data, received.difference, max_object)
+        return self._state(received, data)
+
+    @property
+    def _data(self) -> bytes:
+        return b"" if self.last is None else self.last.data
+
+    def _read(self, reader: Reader) -> Patch:
+        received = reader.patch()
+        if received.format is None and self.last is None:
+            raise PeerViolation(f"the first patch on channel {self._channel} has no format")
+        return received
+
+    def _state(self, received: Patch, data: bytes) -> StateReceived:
+        base, format = self.last, received.format
+        if base is not None and format is None:
+            format = base.format
+        assert format is not None
+        content = self.last = Content(data, format, received.version)
+        # a first one was checked against empty data, so it refers to nothing and leads here from any base
+        content.encodings[None if base is None else ref(base)] = received.body
+        return StateReceived(self._channel, content, received.age)
 
 
 class Outlet:
@@ -77,14 +115,9 @@ class Outlet:
     __slots__ = ("last", "patch_prefix", "synchronized_prefix")
 
     def __init__(self, channel: int) -> None:
-        def prefix(action: StateTag) -> bytes:
-            return encoding.message(
-                Side.UPSTREAM, channel, MessageTag.STATE_STREAM, [bytes((action,))]
-            )
-
         self.last: ref[Content] | None = None
-        self.patch_prefix = prefix(StateTag.PATCH)
-        self.synchronized_prefix = prefix(StateTag.SET_SYNCHRONIZED)
+        self.patch_prefix = _prefix(channel, StateTag.PATCH)
+        self.synchronized_prefix = _prefix(channel, StateTag.SET_SYNCHRONIZED)
 
     def body(self, content: Content) -> bytes:
         """Give the body of a patch from what was sent last, if it is alive, to a state; shared by all links."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hakuban._exceptions import PeerViolation, WireError
 
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 _SECONDS = struct.Struct("<f").unpack
 
 
+class Patch(NamedTuple):
+    """A patch as received.
+
+    :ivar format: None if it is as before.
+    :ivar body: the bytes of all but the age.
+    :ivar age: in microseconds.
+    """
+
+    version: Version
+    format: Format | None
+    difference: bytes
+    body: bytes
+    age: int
+
+
 class Reader:
     """A cursor over one message: each call reads the next value and moves on.
 
@@ -26,15 +41,16 @@ class Reader:
 
     :param data: the message.
     :param limits: limits of the link.
+    :param at: where to begin.
 
     All methods raise WireError when the bytes do not decode, and PeerViolation (1009) when they say too much.
     """
 
     __slots__ = ("_at", "_data", "_limits")
 
-    def __init__(self, data: bytes, limits: Limits) -> None:
+    def __init__(self, data: bytes, limits: Limits, at: int = 0) -> None:
         self._data = data
-        self._at = 0
+        self._at = at
         self._limits = limits
 
     # ---- primitives -------------------------------------------------------------------------------------------------
@@ -57,7 +73,11 @@ class Reader:
         width = WIDTHS.get(marker, 16)
         if width > widest:
             raise WireError(f"an integer has the marker {marker:#x}")
-        return int.from_bytes(self._take(width), "little")
+        start = self._at
+        self._at = end = start + width
+        if end > len(self._data):
+            raise _ends_early()
+        return int.from_bytes(self._data[start:end], "little")
 
     def _take(self, size: int) -> bytes:
         start = self._at
@@ -134,11 +154,11 @@ class Reader:
                 texts.append(_utf8(self._take(size)))
         return None if room < 0 else (texts[:-1], texts[-1])
 
-    def patch(self) -> tuple[Version, Format | None, bytes, int]:
-        """Read a patch: version, format (None: as before), diff, and age in microseconds."""
-        limits = self._limits
+    def patch(self) -> Patch:
+        """Read a patch."""
+        limits, start = self._limits, self._at
         integers = [self.unsigned() for _ in range(self._bounded("a version", limits.max_version))]
-        version = tuple(map(from_zigzag, integers))
+        version = from_zigzag(integers)
         format: Format | None = None
         option = self._take(1)
         if option == b"\x01":
@@ -146,7 +166,8 @@ class Reader:
             format = tuple([self.text() for _ in range(count)])
         elif option != b"\x00":
             raise WireError(f"an option has the tag {option[0]}")
-        return version, format, self.blob(), self.unsigned()
+        difference = self.blob()
+        return Patch(version, format, difference, self._data[start : self._at], self.unsigned())
 
 
 def _ends_early() -> WireError:

@@ -16,12 +16,11 @@ from hakuban._messages import (
     SendContracts,
     SendState,
     SendSynchronized,
-    StateReceived,
     SynchronizedReceived,
 )
 
 from . import control, encoding
-from .channels import Inlet, Outlet, Role
+from .channels import Inlet, Outlet, Role, patch_prefix
 from .limits import Limits
 from .reader import Reader
 from .tags import INITIALIZE, ChannelTag, EventTag, MessageTag, Side, StateTag
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_LIMITS = Limits()
 _CONTROL_CHANNEL = 1
+_SHORT = 4096  # bytes of a message that is decoded in one step
 _KINDS: dict[int, ChannelKind] = {
     ChannelTag.OBJECT_SINK_TO_UPSTREAM: ChannelKind.SINK,
     ChannelTag.OBJECT_STREAM_FROM_UPSTREAM: ChannelKind.STREAM,
@@ -65,6 +65,8 @@ class Session:
         "_load_limit",
         "_name",
         "_own",
+        "_patched",
+        "_short",
         "skipped",
     )
 
@@ -85,6 +87,9 @@ class Session:
         self._ended = False
         # All open channels but our control channel, by the side that opened them. Data channels are the listener's.
         self._channels: tuple[dict[int, Entry], dict[int, Entry]] = ({}, {})
+        # The inlets by how a message of one patch for them begins: nearly all messages do.
+        self._patched: dict[bytes, Inlet] = {}
+        self._short = min(_SHORT, limits.max_message)
         self._last_issued = _CONTROL_CHANNEL
 
     # ---- sending ----------------------------------------------------------------------------------------------------
@@ -128,7 +133,7 @@ class Session:
             case OpenChannel():
                 return self._open(instruction)
             case CloseChannel(channel):
-                if self._channels[Side.UPSTREAM].pop(channel, None) is None:
+                if self._forget(Side.UPSTREAM, channel) is None:
                     return []
                 return [encoding.close_channel(Side.UPSTREAM, channel)]
             case _:
@@ -141,15 +146,26 @@ class Session:
     def _open(self, instruction: OpenChannel) -> list[bytes]:
         assert self._listening
         channel, kind = instruction.channel, instruction.kind
-        self._channels[Side.UPSTREAM][channel] = (
-            Inlet() if kind is ChannelKind.SINK else Outlet(channel)
-        )
+        if kind is ChannelKind.SINK:
+            self._add_inlet(Side.UPSTREAM, channel)
+        else:
+            self._channels[Side.UPSTREAM][channel] = Outlet(channel)
         self._last_issued = max(self._last_issued, channel)
         action = control.initialize_data(_CHANNEL_TAGS[kind], instruction.descriptor)
         return [
             encoding.open_channel(Side.UPSTREAM, channel),
             encoding.message(Side.UPSTREAM, channel, MessageTag.UNINITIALIZED, [action]),
         ]
+
+    def _add_inlet(self, side: int, channel: int) -> None:
+        inlet = self._channels[side][channel] = Inlet(channel)
+        self._patched[inlet.patch_prefix] = inlet
+
+    def _forget(self, side: int, channel: int) -> Entry | None:
+        entry = self._channels[side].pop(channel, None)
+        if isinstance(entry, Inlet):
+            del self._patched[entry.patch_prefix]
+        return entry
 
     def _outlet(self, channel: int) -> Outlet | None:
         entry = self._channels[Side.UPSTREAM].get(channel)
@@ -172,7 +188,7 @@ class Session:
 
     # ---- receiving --------------------------------------------------------------------------------------------------
 
-    def receive(self, message: bytes) -> Iterator[PeerEvent | None]:
+    def receive(self, message: bytes) -> Iterable[PeerEvent | None]:
         """Decode one message, event by event; a message may hold millions. Once it has raised, nothing is read any more.
 
         None between events says that there is work left, and that others may have a turn.
@@ -184,7 +200,18 @@ class Session:
         :raises LinkError: the peer closed its control channel, and thereby the link (code 1000).
         """
         if self._ended or not message:
-            return
+            return ()
+        inlet = self._patched.get(patch_prefix(message))
+        if inlet is None or len(message) > self._short:
+            return self._receive(message)
+        try:
+            reader = Reader(message, self._limits, len(inlet.patch_prefix))
+            return (inlet.read_patch(reader, self._limits.max_object),)
+        except LinkError:
+            self._ended = True
+            raise
+
+    def _receive(self, message: bytes) -> Iterator[PeerEvent | None]:
         try:
             if len(message) > self._limits.max_message:
                 raise PeerViolation(f"a message of {len(message)} bytes", code=1009)
@@ -223,7 +250,7 @@ class Session:
         return ()
 
     def _closed(self, side: int, channel: int) -> Iterable[PeerEvent | None]:
-        entry = self._channels[side].pop(channel, None)
+        entry = self._forget(side, channel)
         if entry is None:
             raise PeerViolation(f"channel {channel} is closed, and was not open")
         if entry is Role.CONTROL:
@@ -254,9 +281,7 @@ class Session:
                 return  # closed by us while the events before were handled
             action = reader.u32()
             if action == StateTag.PATCH:
-                limit = self._limits.max_object
-                content, age = yield from inlet.read_patch(channel, reader, limit)
-                yield StateReceived(channel, content, age)
+                yield (yield from inlet.read_long_patch(reader, self._limits.max_object))
             elif action == StateTag.SET_SYNCHRONIZED:
                 yield SynchronizedReceived(channel, reader.unsigned())
             else:
@@ -288,7 +313,10 @@ class Session:
         if isinstance(descriptor, ItemIgnored):
             channels[channel] = Role.IGNORED
             return (descriptor,)
-        channels[channel] = Outlet(channel) if kind is ChannelKind.SINK else Inlet()
+        if kind is ChannelKind.SINK:
+            channels[channel] = Outlet(channel)
+        else:
+            self._add_inlet(side, channel)
         return (ChannelOpened(channel, kind, descriptor),)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MARKER_16 = 0xFB
 """The least first byte that is no value: 16, 32 or 64 bits (little-endian) follow this one and the next two."""
@@ -32,6 +36,6 @@ def signed(value: int) -> bytes:
     return unsigned(value << 1 if value >= 0 else ~(value << 1))
 
 
-def from_zigzag(value: int) -> int:
-    """Turn the unsigned integer that a signed one is written as back into the signed one."""
-    return ~(value >> 1) if value & 1 else value >> 1
+def from_zigzag(values: Iterable[int]) -> tuple[int, ...]:
+    """Turn the unsigned integers that signed ones are written as back into the signed ones."""
+    return tuple([~(value >> 1) if value & 1 else value >> 1 for value in values])
