@@ -91,7 +91,7 @@ class Engine:
         self._deferred: deque[Callable[[Machine, float], object]] = deque()
         self._outbox: deque[Waiter] = deque()
         self._parked: dict[object, list[Waiter]] = {}
-        self._mirror = Mirror(machine, self.wake, self.say)
+        self._mirror = Mirror(machine, self.wake, self._outbox.append, self.say)
         self.links = self._mirror.links
         self.timers: list[Timer] = []
         self.cause: BaseException | None = None

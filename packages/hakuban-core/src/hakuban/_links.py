@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
 from ._core.events import LinkUp
+from ._endings import BROKEN, closed_by_peer, farewell, lost
 from ._exceptions import LinkError, LinkTimeout, NodeBrokenError, PeerViolation
-from ._polling import PENDING, Pending
 from ._remotes import RemoteNode
 from ._turn import Turn
-from ._waiting import wait_for
-from ._waking import Canceller
+from ._waking import Bell, Canceller
 from ._wire import Limits, Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._core.machine import Machine
+    from ._endings import Farewell
     from ._engine import Engine
     from ._messages import Instruction, PeerEvent
     from ._remotes import Traffic
     from .transport import MessageStream, TransportOptions
 
-__all__ = ["BROKEN", "Farewell", "Link", "LinkOwner"]
+__all__ = ["Link", "LinkOwner"]
 
 BATCH: Final = 64 * 1024  # bytes after which a batch is sent
 HEARD_AT_ONCE: Final = (
@@ -39,12 +39,6 @@ CLOSING: Final = 1.0  # seconds that a close may take
 CLOSING_CANCELLED: Final = 0.5
 OUR_TIMEOUT: Final = 6.0  # seconds of silence
 OTHER_TIMEOUT: Final = 20.0
-
-BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
-"""What a stream raises when its link is gone."""
-
-Farewell: TypeAlias = tuple[int, str]
-"""Close code and reason."""
 
 logger = logging.getLogger("hakuban")
 
@@ -67,6 +61,7 @@ class Link:
     :ivar ready: whether the machine has something to send. Set under the lock.
     :ivar fault: what the machine has against the peer. Set under the lock.
     :ivar remote: the peer, once it has said its name. Set under the lock.
+    :ivar bell: wakes the writer, from any thread.
     :ivar canceller: ends the link from any thread.
     :ivar reason: why it ended; None before, and when it was cancelled.
     """
@@ -89,6 +84,7 @@ class Link:
         "_stream",
         "_traffic",
         "_upstream",
+        "bell",
         "canceller",
         "fault",
         "id",
@@ -132,6 +128,7 @@ class Link:
         self._dry = anyio.Event()
         self._finishing = self._left = self._keep_alive_due = self._skips_told = False
         self._heard = self._said = monotonic()
+        self.bell = Bell()
         self.canceller = Canceller(self._scope)
         self.id = -1
         self.ready = False
@@ -166,7 +163,7 @@ class Link:
     async def flush(self) -> None:
         """Return when all that there is to say was sent, or the link has ended."""
         self._finishing = True
-        self._engine.update(self, lambda: None)
+        self.bell.wake()
         await self._dry.wait()
 
     def leave(self) -> None:
@@ -235,11 +232,11 @@ class Link:
             if not getattr(self._stream, "peer_is_ours", False):
                 await self._discard()
         except anyio.EndOfStream:
-            self._end(self._closed_by_peer())
+            self._end(closed_by_peer(self._stream))
         except (LinkError, NodeBrokenError) as error:
             self._end(error)
         except BROKEN as error:
-            self._end(_lost(error))
+            self._end(lost(error))
         except Exception as error:  # a transport's code, on a peer's bytes
             self._end(error)
             logger.exception("%s: the link has failed", self)
@@ -277,12 +274,6 @@ class Link:
             except (LinkError, *BROKEN):
                 await anyio.sleep_forever()
 
-    def _closed_by_peer(self) -> LinkError:
-        code = getattr(self._stream, "close_code", None)
-        reason = getattr(self._stream, "close_reason", None)
-        said = ": " + reason if reason else ""
-        return LinkError(f"the other side closed the link ({code or 'no code'}){said}", code=code)
-
     # ---- writing ----------------------------------------------------------------------------------------------------
 
     async def _write(self) -> None:
@@ -306,19 +297,16 @@ class Link:
                     self._dry.set()
                     return
                 else:
-                    await wait_for(self._engine, self, self._poll)
+                    await self.bell.wait()
                     turn.taken()
         except NodeBrokenError as error:
             self._end(error)
         except BROKEN as error:
-            self._end(_lost(error))
+            self._end(lost(error))
         except Exception as error:  # a transport's code, on a peer's bytes
             self._end(error)
             logger.exception("%s: the link has failed", self)
         self._scope.cancel()
-
-    def _poll(self) -> bool | Pending:
-        return True if self.ready or self._keep_alive_due or self._finishing else PENDING
 
     def _collect(self, turn: Turn) -> list[bytes]:
         """Give the next messages: about as many as fit into a batch, and into a turn."""
@@ -376,7 +364,7 @@ class Link:
             if now >= due:
                 asked = now
                 self._keep_alive_due = True
-                self._engine.update(self, lambda: None)
+                self.bell.wake()
                 due = now + keep_alive
             await anyio.sleep(min(due, self._heard + timeout) - now)
 
@@ -385,31 +373,17 @@ class Link:
     async def _close(self) -> None:
         """Close the stream, with a word that says why."""
         try:
-            await self._stream.aclose(*self._farewell())
+            if self._engine.cause is not None:
+                await self._stream.aclose(1011, "internal error")
+            else:
+                await self._stream.aclose(*farewell(self.reason, self._goodbye))
         except BROKEN:
             pass  # it was gone already
         except Exception:  # a transport's code: no other link may notice
             logger.exception("%s: the link could not be closed in good order", self)
-
-    def _farewell(self) -> Farewell:
-        if self._engine.cause is not None:
-            return 1011, "internal error"
-        if isinstance(self.reason, PeerViolation):
-            return self.reason.code, self.reason.reason
-        if isinstance(self.reason, LinkTimeout):
-            return 1001, str(self.reason)
-        if type(self.reason) is LinkError and self.reason.code == 1000:
-            return 1000, self.reason.reason  # the peer has left by a word of the protocol
-        return self._goodbye
 
     @override
     def __str__(self) -> str:
         address = self._remote_address() or "an unknown address"
         name = f"{self.remote.name} at " if self.remote is not None else ""
         return f"{name}{address}"
-
-
-def _lost(error: Exception) -> LinkError:
-    lost = LinkError(str(error) or "the link was lost")
-    lost.__cause__ = error
-    return lost

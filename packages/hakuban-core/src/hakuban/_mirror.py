@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._core.machine import Machine
     from ._entries import ContractEntry
     from ._links import Link
+    from ._waking import Waiter
 
 __all__ = ["Mirror"]
 
@@ -36,6 +37,7 @@ class Mirror:
     """Takes the effects of a machine, right after they came up and under the same lock.
 
     :param wake: has everybody woken who waits at a place.
+    :param ring: wakes somebody.
     :param say: has something logged.
     :ivar contracts: the open contracts by their ids.
     :ivar links: the links that are up by their ids.
@@ -44,6 +46,7 @@ class Mirror:
     __slots__ = (
         "_absorbers",
         "_machine",
+        "_ring",
         "_say",
         "_sinks",
         "_streams",
@@ -53,10 +56,15 @@ class Mirror:
     )
 
     def __init__(
-        self, machine: Machine, wake: Callable[[object], None], say: Callable[..., None]
+        self,
+        machine: Machine,
+        wake: Callable[[object], None],
+        ring: Callable[[Waiter], None],
+        say: Callable[..., None],
     ) -> None:
         self._machine = machine
         self._wake = wake
+        self._ring = ring
         self._say = say
         self._streams: dict[int, StreamEntry] = {}
         self._sinks: dict[int, SinkEntry] = {}
@@ -126,7 +134,7 @@ class Mirror:
         link = self.links.get(effect.link)
         if link is not None:
             link.ready = True
-            self._wake(link)
+            self._ring(link.bell)
 
     def _close_link(self, effect: CloseLink) -> None:
         link = self.links.get(effect.link)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from ._checks import checked_load_limit, checked_name
+from ._endings import BROKEN
 from ._exceptions import (
     AlreadyConnectedError,
     InvalidURLError,
@@ -20,7 +21,7 @@ from ._exceptions import (
     PluginError,
     Refused,
 )
-from ._links import BROKEN, Link
+from ._links import Link
 from ._options import redacted, split_url
 from ._plugins import find_transport
 from ._polling import PENDING, Pending

@@ -15,6 +15,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
     import anyio
     import trio
 
-__all__ = ["Canceller", "TaskWaiter", "ThreadWaiter", "Waiter", "in_event_loop", "new_task_waiter"]
+__all__ = [
+    "Bell",
+    "Canceller",
+    "TaskWaiter",
+    "ThreadWaiter",
+    "Waiter",
+    "in_event_loop",
+    "new_task_waiter",
+]
 
 
 class Waiter(Protocol):
@@ -111,10 +120,11 @@ class TaskWaiter(ABC):
         self._home = home
 
     def wake(self) -> None:
-        self._home.run(self._fire)
+        self._home.run(self.fire)
 
     @abstractmethod
-    def _fire(self) -> None: ...
+    def fire(self) -> None:
+        """Wake it up, on its loop."""
 
     @abstractmethod
     async def wait(self) -> None:
@@ -152,7 +162,7 @@ class _AsyncioWaiter(TaskWaiter):
         self._future: asyncio.Future[None] = home.loop.create_future()
 
     @override
-    def _fire(self) -> None:
+    def fire(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
 
@@ -194,7 +204,7 @@ class _TrioWaiter(TaskWaiter):
         self._asleep = self._woken = False
 
     @override
-    def _fire(self) -> None:
+    def fire(self) -> None:
         self._woken = True
         if self._asleep:
             self._asleep = False
@@ -210,6 +220,37 @@ class _TrioWaiter(TaskWaiter):
         self._asleep = False
         succeeded: trio.lowlevel.Abort = self._lowlevel.Abort.SUCCEEDED
         return succeeded
+
+
+class Bell:
+    """Wakes a task that waits again and again, of the current task's loop. Rung while nobody waits, it is heard later."""
+
+    __slots__ = ("_home", "_rung", "_waiter")
+
+    def __init__(self) -> None:
+        self._home = _current_home()
+        self._waiter: TaskWaiter | None = None
+        self._rung = False
+
+    def wake(self) -> None:
+        self._home.run(self._ring)
+
+    def _ring(self) -> None:
+        self._rung = True
+        if self._waiter is not None:
+            self._waiter.fire()
+
+    async def wait(self) -> None:
+        """Suspend the current task until the bell has been rung since it was last heard."""
+        if self._rung:
+            await checkpoint()
+        else:
+            self._waiter = self._home.waiter()
+            try:
+                await self._waiter.wait()
+            finally:
+                self._waiter = None
+        self._rung = False
 
 
 class Canceller:

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from hakuban._waking import Bell
+
+
+async def test_a_bell_rung_before_is_heard_once() -> None:
+    bell = Bell()
+    bell.wake()
+    bell.wake()
+    with anyio.fail_after(5):
+        await bell.wait()
+    with anyio.move_on_after(0.01) as silence:
+        await bell.wait()
+    assert silence.cancelled_caught
+
+
+async def test_a_bell_is_heard_by_the_one_who_waits_whoever_rings() -> None:
+    bell = Bell()
+    heard = 0
+
+    async def listen() -> None:
+        nonlocal heard
+        while True:
+            await bell.wait()
+            heard += 1
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        await anyio.wait_all_tasks_blocked()
+        bell.wake()
+        await anyio.wait_all_tasks_blocked()
+        assert heard == 1
+        await anyio.to_thread.run_sync(bell.wake)
+        with anyio.fail_after(5):
+            while heard == 1:
+                await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+
+
+async def test_what_rings_while_a_wait_is_cancelled_is_heard_by_the_next() -> None:
+    bell = Bell()
+    async with anyio.create_task_group() as group:
+        group.start_soon(bell.wait)
+        await anyio.wait_all_tasks_blocked()
+        bell.wake()
+        group.cancel_scope.cancel()
+    bell.wake()
+    with anyio.fail_after(5):
+        await bell.wait()
