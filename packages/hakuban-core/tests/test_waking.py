@@ -41,13 +41,19 @@ async def test_a_bell_is_heard_by_the_one_who_waits_whoever_rings() -> None:
         group.cancel_scope.cancel()
 
 
-async def test_what_rings_while_a_wait_is_cancelled_is_heard_by_the_next() -> None:
+async def test_what_rings_while_a_wait_is_cancelled_is_heard_by_it_or_by_the_next() -> None:
     bell = Bell()
+    heard = []
+
+    async def listen() -> None:
+        await bell.wait()
+        heard.append("by it")
+
     async with anyio.create_task_group() as group:
-        group.start_soon(bell.wait)
+        group.start_soon(listen)
         await anyio.wait_all_tasks_blocked()
         bell.wake()
         group.cancel_scope.cancel()
-    bell.wake()
-    with anyio.fail_after(5):
-        await bell.wait()
+    if not heard:
+        with anyio.fail_after(5):
+            await bell.wait()
