@@ -290,6 +290,38 @@ def test_a_link_is_said_to_be_ready_once_until_it_has_run_dry(node: Node) -> Non
     assert machine.next_for(peer.link, 200.0) is None
 
 
+def test_a_batch_is_a_few_things_and_says_whether_there_may_be_more(node: Node) -> None:
+    peer = Below(node)
+    things = [ObjectDescriptor([], number) for number in range(30)]
+    for thing in things:
+        source = node.expose(thing)
+        peer.observe(thing)
+        source.publish(thing, b"small")
+    machine = node.machine
+    first, more = machine.next_batch_for(peer.link, 200.0)
+    assert more
+    second, more = machine.next_batch_for(peer.link, 200.0)
+    assert not more
+    assert len(first) == 32
+    said = [*first, *second]
+    assert len(opened(said, STREAM)) == len(sent(said)) == 30
+    assert machine.next_batch_for(peer.link, 200.0) == ([], False)
+
+
+def test_a_batch_ends_with_a_large_state(node: Node) -> None:
+    peer = Below(node)
+    things = [ObjectDescriptor([], number) for number in range(4)]
+    sources = [node.expose(thing) for thing in things]
+    for thing in things:
+        peer.observe(thing)
+    peer.hear()
+    for source, thing in zip(sources, things, strict=True):
+        source.publish(thing, bytes(40_000))
+    batch, more = node.machine.next_batch_for(peer.link, 200.0)
+    assert more
+    assert len(batch) == 2
+
+
 def test_a_link_that_has_ended_has_nothing_to_say(node: Node) -> None:
     peer = Below(node)
     node.expose(THING)

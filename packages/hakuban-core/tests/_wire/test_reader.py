@@ -62,6 +62,23 @@ def test_a_length_beyond_the_end_of_the_message_does_not_decode(
         read(reader(unsigned(length) + b"1234"))
 
 
+@pytest.mark.parametrize(
+    ("read", "data"),
+    [
+        (Reader.unsigned, "fb01"),
+        (Reader.load_limit, "01000000"),
+        (Reader.patch, "01fc010203"),
+        (Reader.patch, "00"),
+        (Reader.patch, "0000"),
+    ],
+)
+def test_a_value_that_is_cut_off_does_not_decode(
+    read: Callable[[Reader], object], data: str
+) -> None:
+    with pytest.raises(WireError, match="ends early"):
+        read(reader(bytes.fromhex(data)))
+
+
 def test_a_string_that_is_not_utf_8_does_not_decode() -> None:
     with pytest.raises(WireError, match="UTF-8"):
         reader(b"\x02\xc3\x28").text()
