@@ -408,7 +408,7 @@ def test_a_message_over_the_limit_is_refused_unread() -> None:
 
 def test_events_come_out_before_the_rest_of_the_message_is_read() -> None:
     listening, _ = linked()
-    events = listening.receive(control(encoding.set_name("first"), b"\x09"))
+    events = iter(listening.receive(control(encoding.set_name("first"), b"\x09")))
     assert next(events) == PeerNamed("first")
     with pytest.raises(WireError):
         next(events)
@@ -416,7 +416,7 @@ def test_events_come_out_before_the_rest_of_the_message_is_read() -> None:
 
 def test_the_rest_of_a_message_is_left_unread_when_its_channel_is_closed_meanwhile() -> None:
     _, listening = with_channel(ChannelKind.SINK)
-    events = listening.receive(bytes.fromhex("0100020303 0105 0106 09"))
+    events = iter(listening.receive(bytes.fromhex("0100020303 0105 0106 09")))
     assert next(events) == SynchronizedReceived(2, 5)
     listening.encode(CloseChannel(2))
     assert list(events) == []
