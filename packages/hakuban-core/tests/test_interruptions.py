@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import os
@@ -266,6 +267,29 @@ def test_a_finalizer_may_close_at_any_line(action: str) -> None:
         action, lambda scene: scene.doomed.close(), lambda scene: scene.doomed.closed
     )
     assert steps > 50
+
+
+def test_a_stream_may_be_closed_at_any_line_of_waiting_for_it() -> None:
+    at = 0
+    while True:
+        node = LocalNode()
+        with node.object(WEATHER).expose(), node.tag("weather").observe() as watchers:
+            stream = next(iter(watchers))
+            intruder = Intruder(at, stream.close)
+            with ThreadPoolExecutor(1) as pool:
+                loop = pool.submit(intruder.run, functools.partial(list, stream))
+                deadline = time.monotonic() + 10
+                while not loop.done() and (intruder.done or not node._engine._parked):
+                    assert time.monotonic() < deadline, f"a waiter was forgotten: {at}"
+                    time.sleep(0.0001)
+                struck = intruder.done
+                stream.close()
+                loop.result(timeout=10)
+            assert stream.closed
+        if not struck:
+            break
+        at += 1
+    assert at > 20
 
 
 def test_a_contract_collected_in_the_middle_of_an_operation_is_released(

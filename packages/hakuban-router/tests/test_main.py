@@ -408,8 +408,8 @@ def test_a_plugin_that_authorises_peers_is_enough(
     ("code", "reason"),
     [
         ("from hakuban.transport import hookimpl\n\n@hookimpl\ndef hakuban_transport(scheme): ...", "--insecure"),
-        ("def hakuban_authorize(request): ...", "--insecure"),
-        ("raise RuntimeError('broken')", "plugin plugin_for_tests: RuntimeError: broken"),
+        ("def hakuban_authorize(request): ...", "plugin plugin_for_tests of plugin-for-tests: it has no hook"),
+        ("raise RuntimeError('broken')", "plugin plugin_for_tests of .*: RuntimeError: broken; mend"),
     ],
     ids=["transport", "no hook", "broken"],
 )  # fmt: skip

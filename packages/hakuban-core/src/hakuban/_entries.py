@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
+from ._core.freshness import View
 from ._descriptors import ObjectDescriptor
 
 if TYPE_CHECKING:
-    from ._core.freshness import View
     from ._descriptors import TagDescriptor
 
 __all__ = ["ContractEntry", "ExposeEntry", "ObserveEntry", "SinkEntry", "StreamEntry"]
@@ -37,6 +37,11 @@ class StreamEntry:
         self.place: object = owner if isinstance(owner.descriptor, ObjectDescriptor) else self
         self.view = view
         self.closed = False
+
+    def last_view(self, now: float) -> View | None:
+        """Give what stays to be seen where the stream ends now: nobody says any more that it is current."""
+        view = self.view
+        return View(view.content, now) if view is not None and view.since is None else view
 
 
 class SinkEntry:

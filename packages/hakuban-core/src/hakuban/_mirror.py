@@ -19,7 +19,6 @@ from ._core.effects import (
     StreamClosed,
     StreamOpened,
 )
-from ._core.freshness import View
 from ._entries import ExposeEntry, ObserveEntry, SinkEntry, StreamEntry
 
 if TYPE_CHECKING:
@@ -108,9 +107,7 @@ class Mirror:
     def _stream_closed(self, effect: StreamClosed) -> None:
         entry = self._streams.pop(effect.stream, None)
         if entry is not None:
-            view = entry.view
-            if view is not None and view.since is None:
-                entry.view = View(view.content, monotonic())
+            entry.view = entry.last_view(monotonic())
             entry.closed = True
             entry.owner.remove(entry)
             self._wake(entry.place)

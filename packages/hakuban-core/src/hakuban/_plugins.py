@@ -62,14 +62,7 @@ def find_transport(scheme: str) -> Transport:
 
 
 def authorizer() -> Callable[[ConnectionRequest], Identity | None] | None:
-    """Give what a listener asks about each peer, or None when no plugin authorises: then everybody is let in.
-
-    Imports the plugins of the group `hakuban.plugins`. Where any plugin implements `hakuban_authorize`, a peer that
-    none of them gives an identity is refused. Thread-safe.
-
-    :raises PluginError: a plugin is broken. It may be the one that keeps strangers out, so there is no going on
-        without it.
-    """
+    """See `hakuban.transport.authorizer`."""
     for entry_point in _entry_points(PLUGINS):
         _load(entry_point, PLUGINS)
     return plugins.authorizer()

@@ -166,11 +166,11 @@ class _StateCursor(Cursor[ObjectState[T]]):
 class ObjectStateStream(StateReader[T_co]):
     """One object as a tag contract sees it: an item of the loop over a `TagObserve`.
 
-    It ends when the object ceases to exist for this node, or the contract is closed. Reads and loops as
+    It ends when the object ceases to exist for this node, or the stream or the contract is closed. Reads and loops as
     `ObjectObserve` does.
     """
 
-    __slots__ = ("_contract", "_decode", "_engine", "_entry")
+    __slots__ = ("_closed", "_contract", "_decode", "_engine", "_entry", "_last")
 
     def __init__(
         self,
@@ -185,6 +185,8 @@ class ObjectStateStream(StateReader[T_co]):
         self._contract = (
             contract  # or it would be collected, and closed, while its streams are in use
         )
+        self._closed = False
+        self._last: View | None = None
 
     @property
     def descriptor(self) -> ObjectDescriptor:
@@ -194,11 +196,22 @@ class ObjectStateStream(StateReader[T_co]):
     @property
     def closed(self) -> bool:
         """Whether the stream has ended. The last state stays readable, and is not synchronized any more."""
-        return self._entry.closed
+        return self._closed or self._entry.closed
+
+    def close(self) -> None:
+        """End the loops over this stream. Never waits, from signal handlers and finalizers too; twice is fine.
+
+        The contract goes on: the object is produced for it as before, and its next loop gives another stream of the
+        object, which begins with the current state.
+        """
+        if not self._closed:
+            self._last = self._entry.last_view(monotonic())
+            self._closed = True  # at once: also where waking has to be left to the operation that this interrupts
+        self._engine.close_quietly(lambda _machine, _now: self._engine.wake(self._entry))
 
     @override
     def _over(self) -> bool:
-        return self._entry.owner.closed
+        return self._closed or self._entry.owner.closed
 
     @override
     def _place(self) -> object:
@@ -207,6 +220,10 @@ class ObjectStateStream(StateReader[T_co]):
     @override
     def _stream(self) -> StreamEntry:
         return self._entry
+
+    @override
+    def _view(self) -> View | None:
+        return self._last if self._closed else super()._view()
 
     @override
     def _ends_with(self, entry: StreamEntry) -> bool:

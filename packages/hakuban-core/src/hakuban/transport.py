@@ -40,6 +40,7 @@ __all__ = [
     "Refused",
     "Transport",
     "TransportOptions",
+    "authorizer",
     "hookimpl",
     "hookspec",
     "register_plugin",
@@ -205,6 +206,21 @@ class Hooks:
     @hookspec(firstresult=True)
     def hakuban_authorize(self, request: ConnectionRequest) -> Identity | None:
         """Decide about a peer before its link is up: return its identity, raise Refused, or None for no opinion."""
+
+
+def authorizer() -> Callable[[ConnectionRequest], Identity | None] | None:
+    """Give what a listener asks about each peer, or None when no plugin authorises: then everybody is let in.
+
+    `LocalNode.listen` asks this by itself; it is public for programs that want to know before they listen. Imports the
+    plugins of the entry-point group `hakuban.plugins`. Where any plugin implements `hakuban_authorize`, a peer that none
+    of them gives an identity is refused. Thread-safe.
+
+    :raises PluginError: a plugin is broken. It may be the one that keeps strangers out, so there is no going on
+        without it.
+    """
+    from ._plugins import authorizer  # plugins know this module
+
+    return authorizer()
 
 
 def register_plugin(plugin: object) -> None:

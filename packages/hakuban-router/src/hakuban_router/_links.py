@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from hakuban import PluginError
+from hakuban.transport import authorizer
 
 from ._cli import UsageError
 
@@ -68,21 +70,11 @@ def check_exposure(config: Config) -> None:
 
 
 def _authorised() -> bool:
-    """Whether an installed plugin decides about each peer."""
-    import pluggy
-
-    from hakuban.transport import Hooks
-
-    manager = pluggy.PluginManager("hakuban")
-    manager.add_hookspecs(Hooks)
-    for entry_point in entry_points(group="hakuban.plugins"):
-        try:
-            manager.register(entry_point.load())
-        except Exception as error:  # a plugin's code
-            raise UsageError(
-                f"plugin {entry_point.value}: {type(error).__name__}: {error}"
-            ) from error
-    return bool(manager.hook.hakuban_authorize.get_hookimpls())
+    """Whether a plugin decides about each peer."""
+    try:
+        return authorizer() is not None
+    except PluginError as error:
+        raise UsageError(str(error)) from error
 
 
 def beyond_loopback(url: str) -> bool:

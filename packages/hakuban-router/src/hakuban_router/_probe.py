@@ -6,6 +6,7 @@ import base64
 import os
 import signal
 import sys
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ class _Output:
         return True
 
 
-class _Probe:
+class _Probe(ABC):
     """A node with one link and one contract.
 
     :ivar code: the exit code.
@@ -118,8 +119,9 @@ class _Probe:
             why = failure(f"cannot connect to {self._request.url}", error)
             self._complain(why.reason, why.code)
 
+    @abstractmethod
     async def _work(self) -> None:
-        raise NotImplementedError
+        """Do what the link is for, until it is done or cancelled."""
 
     def _renew_patience(self) -> None:
         if self._request.timeout is not None:

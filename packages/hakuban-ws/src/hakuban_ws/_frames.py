@@ -42,7 +42,8 @@ _MAX_16 = 0xFFFF
 
 # Below this, XOR of long integers is faster than translating every fourth byte.
 _TRANSLATE_FROM = 512
-_XOR = [bytes(a ^ b for a in range(256)) for b in range(256)]
+_BYTES, _EACH = int.from_bytes(range(256)), int.from_bytes(b"\1" * 256)
+_XOR = [(_BYTES ^ _EACH * key).to_bytes(256) for key in range(256)]  # [key][byte] is key ^ byte
 
 _CODE_INTERNAL = 1011
 CODE_PROTOCOL, CODE_NO_STATUS, CODE_UNDECODABLE, CODE_TOO_BIG = 1002, 1005, 1007, 1009
