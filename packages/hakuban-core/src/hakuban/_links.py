@@ -289,7 +289,7 @@ class Link:
                 batch = []
                 if self.ready or self._keep_alive_due:
                     turn.begin()
-                    batch = self._collect(turn)
+                    batch = await self._collect(turn)
                     if turn.over():
                         await turn.give()
                     turn.end()
@@ -308,7 +308,7 @@ class Link:
             logger.exception("%s: the link has failed", self)
         self._scope.cancel()
 
-    def _collect(self, turn: Turn) -> list[bytes]:
+    async def _collect(self, turn: Turn) -> list[bytes]:
         """Give the next messages: about as many as fit into a batch, and into a turn."""
         batch: list[bytes] = []
         if self._keep_alive_due:
@@ -318,6 +318,9 @@ class Link:
         while True:
             instructions, more = self._engine.call(self._next)
             for instruction in instructions:
+                for _ in self._session.prepare(instruction):
+                    if turn.over():
+                        await turn.give()
                 batch += self._session.encode(instruction)
             if not more:
                 break

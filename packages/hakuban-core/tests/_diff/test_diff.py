@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hakuban._diff import diff, patch
+from hakuban._diff import diff, diffing, patch
 from support.edits import edited
 
 if TYPE_CHECKING:
@@ -318,6 +318,39 @@ def test_twice_the_data_take_at_most_two_and_a_half_times_the_steps(hard: str) -
 )
 def test_noise_is_passed_over_in_few_steps(old: bytes, new: bytes, most: int) -> None:
     assert calls(old, new) < most
+
+
+@pytest.mark.parametrize("hard", HARD)
+def test_others_have_a_turn_after_a_bounded_number_of_steps(hard: str) -> None:
+    old, new = HARD[hard](500_000)
+    turns, count, longest, made = diffing(old, new), 0, 0, None
+
+    def called(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    while made is None:
+        count = 0
+        sys.setprofile(called)
+        try:
+            next(turns)
+        except StopIteration as end:
+            made = end.value
+        finally:
+            sys.setprofile(before)
+        longest = max(longest, count)
+    assert made == diff(old, new)
+    assert patch(old, made, len(new)) == new
+    assert longest < 25_000
+
+
+def test_a_short_change_is_found_without_a_step() -> None:
+    for old, new in ((b"", b""), (b"same", b"same"), (b"a long one", b"a lonely one")):
+        turns = diffing(old, new)
+        with pytest.raises(StopIteration) as end:
+            next(turns)
+        assert end.value.value == diff(old, new)
 
 
 def test_a_changed_field_takes_few_steps() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from random import Random
 from weakref import ref
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hakuban._exceptions import DiffError, PeerViolation
 from hakuban._messages import (
     ChannelKind,
+    CloseChannel,
     OpenChannel,
     SendState,
     SendSynchronized,
@@ -261,6 +263,39 @@ def test_integers_longer_than_needed_are_forwarded_as_they_came() -> None:
     state = received(patch(body)[:-1] + bytes.fromhex("fb0000"), from_exposer)
     assert values(state) == values(content(b"a", 1))
     assert send(observer, state) == patch(body)
+
+
+def test_a_long_difference_can_be_found_in_steps_before_it_is_sent() -> None:
+    prepared, receiver = with_channel(ChannelKind.STREAM)
+    at_once, _ = with_channel(ChannelKind.STREAM)
+    random = Random(1)
+    old = content(random.randbytes(100_000), 1)
+    new = content(
+        b"".join(random.randbytes(9) + old.data[at : at + 90] for at in range(0, 99_000, 90)), 2
+    )
+    for state in (old, new):
+        again = content(state.data, state.version[-1])
+        instruction = SendState(2, state, 0)
+        steps = len(list(prepared.prepare(instruction)))
+        (body,) = state.encodings.values()
+        assert list(prepared.prepare(instruction)) == []
+        (message,) = prepared.encode(instruction)
+        assert body in message
+        assert message == send(at_once, again)
+        (event,) = deliver([message], receiver)
+        assert isinstance(event, StateReceived)
+        assert values(event.content) == values(state)
+        last = again  # held, or the other sender forgets it
+    assert steps > 1
+    assert last.data == new.data
+
+
+def test_nothing_is_prepared_for_a_short_state_nor_for_a_channel_that_is_closed() -> None:
+    sender, _ = with_channel(ChannelKind.STREAM)
+    short, long = content(b"abc", 1), content(bytes(100_000), 1)
+    for instruction in (SendState(2, short, 0), SendState(3, long, 0), CloseChannel(2)):
+        assert list(sender.prepare(instruction)) == []
+    assert short.encodings == long.encodings == {}
 
 
 def test_patches_from_bases_that_are_gone_are_forgotten() -> None:

@@ -7,7 +7,7 @@ is free to make small ones fast. Both work at the speed of C: they compare slice
 
 from __future__ import annotations
 
-from .diff import diff
+from .diff import diff, diffing
 from .patch import patch, patching
 
-__all__ = ["diff", "patch", "patching"]
+__all__ = ["diff", "diffing", "patch", "patching"]

@@ -8,6 +8,8 @@ from .compare import SHORTEST_RUN, common_prefix, common_suffix, equal_runs
 from .search import BLOCK, OldSearch
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from .search import Alignment
     from .writer import DiffWriter
 
@@ -35,6 +37,9 @@ _COST_OF_BRIDGE = 40
 _COST_OF_ALIGNMENT = 24
 _COST_OF_REPETITION = 20
 
+_TURN = 2500  # units of effort, before others may have a turn
+_COST_OF_STEP = 20  # at most, of what a step does besides
+
 
 class Matcher:
     """Goes through the new data once, from one alignment to the next.
@@ -48,7 +53,7 @@ class Matcher:
     passed over.
     """
 
-    __slots__ = ("_effort", "_end", "_new", "_old", "_recent", "_search", "_writer")
+    __slots__ = ("_effort", "_end", "_new", "_old", "_recent", "_search", "_work", "_writer")
 
     def __init__(self, old: bytes, new: bytes, end: int, writer: DiffWriter) -> None:
         self._old = old
@@ -58,18 +63,20 @@ class Matcher:
         self._search = OldSearch(old, new, end, writer)
         self._recent: dict[bytes, int] = {}  # where keys of the new data were seen last
         self._effort = 0
+        self._work = 0  # since others had a turn
 
-    def run(self, i: int, j: int) -> None:
-        """Write `new[j:end]`, supposing that it agrees with `old[i:]`."""
+    def run(self, i: int, j: int) -> Generator[None, None, None]:
+        """Write `new[j:end]`, in steps, supposing that it agrees with `old[i:]`."""
         found: Alignment | None = self._old, i, j
         while found:
-            found = self._realign(*self._follow(*found))
+            source, i, j = yield from self._follow(*found)
+            found = yield from self._realign(source, i, j)
 
     def _spend(self, units: int) -> None:
         effort = self._effort + units
         self._effort = 0 if effort < 0 else min(effort, _MOST_EFFORT)
 
-    def _follow(self, source: bytes, i: int, j: int) -> Alignment:
+    def _follow(self, source: bytes, i: int, j: int) -> Generator[None, None, Alignment]:
         """Write what agrees in place, and return where that ends."""
         width = _NARROW
         while (limit := min(len(source) - i, self._end - j)) >= SHORTEST_RUN:
@@ -77,12 +84,16 @@ class Matcher:
             runs = equal_runs(source, i, self._new, j, width)
             if not runs:
                 break
+            self._work += _COST_OF_STEP + _COST_OF_RUN * len(runs)
+            if self._work > _TURN:
+                self._work = 0
+                yield
             first, last = runs[-1]
             if last == width:
                 last += common_prefix(source, i + width, self._new, j + width, limit - width)
                 runs[-1] = first, last
             good = last - first >= _GOOD_RUN
-            if not good and (better := self._doubt(source, i, j, runs)):
+            if not good and (better := (yield from self._doubt(source, i, j, runs))):
                 source, i, j = better
                 width = _NARROW
                 continue
@@ -102,7 +113,7 @@ class Matcher:
 
     def _doubt(
         self, source: bytes, i: int, j: int, runs: list[tuple[int, int]]
-    ) -> Alignment | None:
+    ) -> Generator[None, None, Alignment | None]:
         """Return another alignment, if these runs look like accidents and it saves more."""
         search = self._search
         if not search.due(j, _LEFT_TO_DOUBT):
@@ -111,12 +122,12 @@ class Matcher:
             return None
         if source is self._old:
             search.resume = i
-        better = search.far(source, i, j)
+        better = yield from search.far(source, i, j)
         if better:
             self._copy(source, i, j, [run for run in runs if j + run[1] <= better[2]])
         return better
 
-    def _realign(self, source: bytes, i: int, j: int) -> Alignment | None:
+    def _realign(self, source: bytes, i: int, j: int) -> Generator[None, None, Alignment | None]:
         """Return where to go on after an alignment has ended; None leaves the rest literal."""
         left, search = self._end - j, self._search
         if left < _LEFT_TO_ALIGN:
@@ -126,20 +137,29 @@ class Matcher:
             search.resume = i
             if self._effort < _MUCH_EFFORT:
                 self._spend(_COST_OF_BRIDGE)
+                self._work += 2 * _COST_OF_BRIDGE
                 found = search.near(i, j)
-        return found or search.far(b"", 0, j) or (self._scan(j) if left >= _LEFT_TO_SCAN else None)
+        if not found and search.due(j):
+            found = yield from search.far(b"", 0, j)
+        if not found and left >= _LEFT_TO_SCAN:
+            found = yield from self._scan(j)
+        return found
 
-    def _scan(self, j: int) -> Alignment | None:
+    def _scan(self, j: int) -> Generator[None, None, Alignment | None]:
         """Write repetitions in the new data until one, or a place in the old data, goes on."""
         if not self._recent:
             back = max(0, j - min(_LOOK_BACK, 4 * (self._end - j)))
             self._recent = {self._new[at : at + _KEY]: at for at in range(back, j)}
         while j <= self._end - _KEY:
+            self._work += _PROBES + _COST_OF_STEP
+            if self._work > _TURN:
+                self._work = 0
+                yield
             step = 1 | self._effort * self._effort >> 12
             known = self._probe(j, step)
             if not known:
                 j += _PROBES * step
-                found = self._search.far(b"", 0, j)
+                found = yield from self._search.far(b"", 0, j)
             elif known[0] is self._old:
                 self._spend(_COST_OF_ALIGNMENT)
                 return self._search.extend_back(*known[1:])
@@ -148,7 +168,7 @@ class Matcher:
                 start, j, goes_on = self._repeat(*known[1:])
                 if goes_on:
                     return self._new, start, j
-                found = self._search.far(self._new, start, j)
+                found = yield from self._search.far(self._new, start, j)
             if found:
                 return found
         return None

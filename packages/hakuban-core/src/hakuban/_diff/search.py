@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .compare import common_prefix, common_suffix, equal_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from .writer import DiffWriter
 
@@ -33,6 +33,8 @@ _GOOD = 192
 _SCANS = 2  # searches through everything, before an index is the cheaper one
 _SMALL = 8192  # old data of which an index is cheap at once
 _BACKOFF = 64
+_CHUNK = 1 << 18  # bytes searched, and
+_BLOCKS = 1 << 12  # blocks indexed, before others may have a turn
 
 
 class OldSearch:
@@ -119,7 +121,7 @@ class OldSearch:
         """Return whether it is time for `far`, if `least` bytes are left for it to improve."""
         return j >= self._quiet and self._end - j >= least and bool(self._old)
 
-    def far(self, source: bytes, i: int, j: int) -> Alignment | None:
+    def far(self, source: bytes, i: int, j: int) -> Generator[None, None, Alignment | None]:
         """Return a better alignment, from anywhere, than that of `source[i]` and `new[j]`."""
         if not self.due(j):
             return None
@@ -129,6 +131,9 @@ class OldSearch:
         self._checked, self._saved = j, self._writer.saved
         tried = {i - j} if source is old else set()
         for place in self._candidates(j):
+            if place is None:
+                yield
+                continue
             shift = place[0] - place[1]
             if shift in tried:
                 continue
@@ -155,7 +160,8 @@ class OldSearch:
         runs = equal_runs(source, i, self._new, j, width)
         return sum(last - first - 4 for first, last in runs), runs[-1][1] if runs else 0
 
-    def _candidates(self, j: int) -> Iterator[Place]:
+    def _candidates(self, j: int) -> Iterator[Place | None]:
+        """Yield places to try; None where others may have a turn."""
         reach = _FAR_REACH
         if self._stride:
             yield from self._indexed(j)
@@ -163,25 +169,25 @@ class OldSearch:
             self._scans += 1
             reach = 2 * (self._end - j)
         elif self._failed:
-            self._index(j)
+            yield from self._index(j)
             yield from self._indexed(j)
         yield from self._found(j, reach)
         if not self._stride and len(self._old) <= _SMALL:
-            self._index(j)
+            yield from self._index(j)
             yield from self._indexed(j)
 
-    def _found(self, j: int, reach: int) -> Iterator[Place]:
+    def _found(self, j: int, reach: int) -> Iterator[Place | None]:
         i, old, new, end = self.resume, self._old, self._new, self._end
         for offset in (0, 64) if self._failed else (0, 16, 64, 256):
             x, y = i + offset, j + offset
             needle = new[y : min(y + _FAR_NEEDLE, end)]
             if len(needle) == _FAR_NEEDLE:
-                start = old.find(needle, max(0, i - reach), i + reach)
+                start = yield from _find(old, needle, max(0, i - reach), min(len(old), i + reach))
                 if start >= 0:
                     yield start, y
             needle = old[x : x + _FAR_NEEDLE]
             if len(needle) == _FAR_NEEDLE:
-                at = new.find(needle, j, min(end, j + reach))
+                at = yield from _find(new, needle, j, min(end, j + reach))
                 if at >= 0:
                     yield x, at
 
@@ -192,14 +198,45 @@ class OldSearch:
             if start is not None:
                 yield start, at
 
-    def _index(self, j: int) -> None:
+    def _index(self, j: int) -> Iterator[None]:
         """Index the blocks, around the last place, that are found there once only."""
         old, reach = self._old, 2 * (self._end - j)
         first, last = max(0, self.resume - reach), min(len(old), self.resume + reach)
         self._stride = BLOCK << max(0, ((last - first).bit_length() - 12) // 3)
         starts = range(first, last - BLOCK + 1, self._stride)
-        keys = [old[start : start + BLOCK] for start in starts]
-        self.blocks = dict(zip(keys, starts, strict=True))
-        if len(self.blocks) < len(keys):
-            firsts = dict(zip(reversed(keys), reversed(starts), strict=True))
-            self.blocks = {key: start for key, start in self.blocks.items() if firsts[key] == start}
+        stretches = [starts[at : at + _BLOCKS] for at in range(0, len(starts), _BLOCKS)]
+        lasts: dict[bytes, int] = {}
+        for stretch in stretches:
+            lasts.update(zip([old[at : at + BLOCK] for at in stretch], stretch, strict=True))
+            if len(stretches) > 1:
+                yield
+        self.blocks = lasts
+        if len(lasts) == len(starts):
+            return
+        firsts: dict[bytes, int] = {}
+        for stretch in reversed(stretches):
+            backwards = stretch[::-1]
+            firsts.update(zip([old[at : at + BLOCK] for at in backwards], backwards, strict=True))
+            if len(stretches) > 1:
+                yield
+        self.blocks = {}
+        for stretch in stretches:
+            keys = [old[at : at + BLOCK] for at in stretch]
+            self.blocks.update(
+                (key, at)
+                for key, at in zip(keys, stretch, strict=True)
+                if firsts[key] == at == lasts[key]
+            )
+            if len(stretches) > 1:
+                yield
+
+
+def _find(data: bytes, needle: bytes, start: int, end: int) -> Generator[None, None, int]:
+    """Do the same as `bytes.find`, in steps."""
+    while end - start > _CHUNK:
+        found = data.find(needle, start, start + _CHUNK)
+        if found >= 0:
+            return found
+        start += _CHUNK - len(needle) + 1
+        yield
+    return data.find(needle, start, end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
 __all__ = ["DiffWriter"]
 
@@ -17,6 +17,7 @@ _NARROW_LENGTH = 0xFC
 _BYTE = [bytes((value,)) for value in range(256)]
 _ESCAPES: tuple[int, ...] = (*range(1, 256), 0)  # zeros are often many
 _HELD_PARTS = 1 << 14  # they take much more memory than what is written of them
+_HELD_LITERAL = 1 << 18  # bytes that are written, before others may have a turn
 
 
 class DiffWriter:
@@ -64,6 +65,14 @@ class DiffWriter:
         self.done = done
         if len(self._parts) > _HELD_PARTS:
             self._write()
+
+    def leave(self, end: int) -> Generator[None, None, None]:
+        """Write new bytes before `end` as literals, in steps, but for the last that are held."""
+        while end - self.done > _HELD_LITERAL:
+            self._parts.append(self._new[self.done : self.done + _HELD_LITERAL])
+            self.done += _HELD_LITERAL
+            self._write()
+            yield
 
     def finish(self) -> bytes:
         """Return the diff."""

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
 
-from hakuban._diff import diff, patch, patching
+from hakuban._diff import diff, diffing, patch, patching
 from hakuban._exceptions import PeerViolation
 from hakuban._messages import StateReceived
 from hakuban._states import Content
@@ -121,17 +121,30 @@ class Outlet:
 
     def body(self, content: Content) -> bytes:
         """Give the body of a patch from what was sent last, if it is alive, to a state; shared by all links."""
-        base = None if self.last is None else self.last()
-        origin = None if base is None else self.last
-        body = content.encodings.get(origin)
+        base = self._base
+        body = content.encodings.get(None if base is None else self.last)
         if body is None:
-            old = b"" if base is None else base.data
-            kept = base is not None and base.format == content.format
-            body = encoding.patch_body(
-                content.version, None if kept else content.format, diff(old, content.data)
+            body = self._add_body(
+                content, base, diff(b"" if base is None else base.data, content.data)
             )
-            _forget_dead_bases(content)
-            content.encodings[origin] = body
+        return body
+
+    def prepare_body(self, content: Content) -> Generator[None, None, None]:
+        """Make the body, in steps, so that it is there at once when it is asked for."""
+        base = self._base
+        if (None if base is None else self.last) not in content.encodings:
+            difference = yield from diffing(b"" if base is None else base.data, content.data)
+            self._add_body(content, base, difference)
+
+    @property
+    def _base(self) -> Content | None:
+        return None if self.last is None else self.last()
+
+    def _add_body(self, content: Content, base: Content | None, difference: bytes) -> bytes:
+        kept = base is not None and base.format == content.format
+        body = encoding.patch_body(content.version, None if kept else content.format, difference)
+        _forget_dead_bases(content)
+        content.encodings[None if base is None else self.last] = body
         return body
 
 

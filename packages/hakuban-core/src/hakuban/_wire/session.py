@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _DEFAULT_LIMITS = Limits()
 _CONTROL_CHANNEL = 1
 _SHORT = 4096  # bytes of a message that is decoded in one step
+_LONG = 32 * 1024  # bytes of a state of which the difference from another may take long to find
 _KINDS: dict[int, ChannelKind] = {
     ChannelTag.OBJECT_SINK_TO_UPSTREAM: ChannelKind.SINK,
     ChannelTag.OBJECT_STREAM_FROM_UPSTREAM: ChannelKind.STREAM,
@@ -114,6 +115,14 @@ class Session:
     def keep_alive(self) -> bytes:
         """Give a message that says nothing, for transports that cannot notice silence."""
         return self._control([])
+
+    def prepare(self, instruction: Instruction) -> Iterable[None]:
+        """Do what takes long of encoding an instruction, if anything does, in steps between which others may have a turn."""
+        if isinstance(instruction, SendState) and len(instruction.content.data) > _LONG:
+            outlet = self._outlet(instruction.channel)
+            if outlet is not None:
+                return outlet.prepare_body(instruction.content)
+        return ()
 
     def encode(self, instruction: Instruction) -> list[bytes]:
         """Turn an instruction into whole messages, in order.
