@@ -219,7 +219,7 @@ class _Connector:
                     self._backoff.next(
                         monotonic(),
                         hopeful=not (isinstance(error, Refused) and not error.retry),
-                        answered=made or isinstance(error, Refused),
+                        answered=made or not _is_nobody(error),
                     )
                 )
         finally:
@@ -293,6 +293,12 @@ class _Connector:
 
 def _is_known(error: Exception) -> bool:
     return isinstance(error, (LinkError, *BROKEN, InvalidURLError, PluginError))
+
+
+def _is_nobody(error: Exception) -> bool:
+    """Say whether nobody was there; else somebody was, and has gone or kept silent."""
+    gone = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError)
+    return isinstance(error, OSError) and not isinstance(error, gone)
 
 
 def _is_final(error: Exception) -> bool:
