@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 
 from hakuban._waking import Bell
@@ -20,25 +19,24 @@ async def test_a_bell_rung_before_is_heard_once() -> None:
 
 async def test_a_bell_is_heard_by_the_one_who_waits_whoever_rings() -> None:
     bell = Bell()
-    heard = 0
+    send, heard = anyio.create_memory_object_stream[str](10)
 
     async def listen() -> None:
-        nonlocal heard
         while True:
             await bell.wait()
-            heard += 1
+            await send.send("heard")
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(listen)
-        await anyio.wait_all_tasks_blocked()
-        bell.wake()
-        await anyio.wait_all_tasks_blocked()
-        assert heard == 1
-        await anyio.to_thread.run_sync(bell.wake)
-        with anyio.fail_after(5):
-            while heard == 1:
-                await anyio.lowlevel.checkpoint()
-        group.cancel_scope.cancel()
+    with send, heard:
+        async with anyio.create_task_group() as group:
+            group.start_soon(listen)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(5):
+                bell.wake()
+                assert await heard.receive() == "heard"
+                await anyio.wait_all_tasks_blocked()
+                await anyio.to_thread.run_sync(bell.wake)
+                assert await heard.receive() == "heard"
+            group.cancel_scope.cancel()
 
 
 async def test_what_rings_while_a_wait_is_cancelled_is_heard_by_it_or_by_the_next() -> None:
