@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Link", "LinkOwner"]
 
 BATCH: Final = 64 * 1024  # bytes after which a batch is sent
-HEARD_AT_ONCE: Final = (
-    32  # events told the machine in one step; fewer when it takes long to decode them
-)
+HEARD_AT_ONCE: Final = 32  # events told the machine in one step; fewer if they take long
 PATIENCE: Final = 0.5  # seconds before a violator that may come back at once is told to go
 CLOSING: Final = 1.0  # seconds that a close may take
 CLOSING_CANCELLED: Final = 0.5
