@@ -237,7 +237,8 @@ class Node:
 
     def handle(self, event: Event) -> None:
         """Tell the machine what has happened, and carry out what it says."""
-        self._absorb(self.machine.handle(event, self.world.tick()))
+        self.machine.handle(event, self.world.tick())
+        self._absorb(self.machine.take_effects())
 
     def hear(self, link: int, event: PeerEvent) -> None:
         """Tell the machine what the peer of a link has said, and carry out what it says to that."""

@@ -125,7 +125,7 @@ class Engine:
 
     def handle(self, event: Event) -> None:
         """Tell the machine what has happened."""
-        self.call(lambda machine, now: machine.step(event, now))
+        self.call(lambda machine, now: machine.handle(event, now))
 
     def hear(self, link: int, events: Iterable[PeerEvent]) -> None:
         """Tell the machine what the peer of a link has said."""
@@ -224,7 +224,7 @@ class Engine:
         if self._half_done:
             self._backlog = False
         elif self._backlog:
-            self._apply(lambda machine, now: machine.step(Tick(), now))
+            self._apply(lambda machine, now: machine.handle(Tick(), now))
 
     def _carry_out(self) -> None:
         while self._outbox:
@@ -350,7 +350,7 @@ class Engine:
         def enter(machine: Machine, now: float) -> None:
             link.id = event.link = machine.new_link()
             self.links[link.id] = link
-            machine.step(event, now)
+            machine.handle(event, now)
             if self.closed:
                 self._stop(link)
 
@@ -365,7 +365,7 @@ class Engine:
 
         def exit(machine: Machine, now: float) -> None:
             forget()
-            machine.step(LinkDown(link.id), now)
+            machine.handle(LinkDown(link.id), now)
 
         self.close_quietly(exit)
         if self.cause is not None:

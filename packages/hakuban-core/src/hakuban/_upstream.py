@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Backoff", "connect"]
 
 FIRST_PAUSE: Final = 0.05
-LONGEST_AT_FIRST: Final = (
-    0.15  # while nobody answers, as when the other side is just being restarted
-)
+LONGEST_AT_FIRST: Final = 0.15  # while nobody answers, as during a restart
 LONGEST_PAUSE: Final = 0.75
 LONGEST_LATER: Final = 5.0
 SOON: Final = 3.0  # seconds of an outage after which pauses may become longer

@@ -65,12 +65,7 @@ class Machine:
         self._link_ids += 1
         return self._link_ids - 1
 
-    def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take an event; give all effects since the last time they were taken."""
-        self.step(event, now)
-        return self.take_effects()
-
-    def step(self, event: Event, now: float) -> None:
+    def handle(self, event: Event, now: float) -> None:
         """Take an event; its effects wait to be taken."""
         world = self.world
         match event:

@@ -70,19 +70,15 @@ class Inlet:
         :raises PeerViolation: the first patch has no format.
         """
         received = self._read(reader)
-        return self._state(received, patch(self._data, received.difference, max_object))
+        return self._state(received, patch(_data_of(self.last), received.difference, max_object))
 
     def read_long_patch(
         self, reader: Reader, max_object: int
     ) -> Generator[None, None, StateReceived]:
         """Do the same as `read_patch`, in steps."""
         received = self._read(reader)
-        data = yield from patching(self._data, received.difference, max_object)
+        data = yield from patching(_data_of(self.last), received.difference, max_object)
         return self._state(received, data)
-
-    @property
-    def _data(self) -> bytes:
-        return b"" if self.last is None else self.last.data
 
     def _read(self, reader: Reader) -> Patch:
         received = reader.patch()
@@ -121,38 +117,42 @@ class Outlet:
 
     def body(self, content: Content) -> bytes:
         """Give the body of a patch from what was sent last, if it is alive, to a state; shared by all links."""
-        base = self._base
-        body = content.encodings.get(None if base is None else self.last)
+        base, origin = self._base()
+        body = content.encodings.get(origin)
         if body is None:
-            body = self._add_body(
-                content, base, diff(b"" if base is None else base.data, content.data)
-            )
+            body = _body(content, base, diff(_data_of(base), content.data))
+            _keep_body(content, origin, body)
         return body
 
     def prepare_body(self, content: Content) -> Generator[None, None, None]:
         """Make the body, in steps, so that it is there at once when it is asked for."""
-        base = self._base
-        if (None if base is None else self.last) not in content.encodings:
-            difference = yield from diffing(b"" if base is None else base.data, content.data)
-            self._add_body(content, base, difference)
+        base, origin = self._base()
+        if origin not in content.encodings:
+            difference = yield from diffing(_data_of(base), content.data)
+            _keep_body(content, origin, _body(content, base, difference))
 
-    @property
-    def _base(self) -> Content | None:
-        return None if self.last is None else self.last()
-
-    def _add_body(self, content: Content, base: Content | None, difference: bytes) -> bytes:
-        kept = base is not None and base.format == content.format
-        body = encoding.patch_body(content.version, None if kept else content.format, difference)
-        _forget_dead_bases(content)
-        content.encodings[None if base is None else self.last] = body
-        return body
+    def _base(self) -> tuple[Content | None, ref[Content] | None]:
+        """Give what was sent last if it is alive, and its key among the encodings."""
+        base = None if self.last is None else self.last()
+        return base, None if base is None else self.last
 
 
-def _forget_dead_bases(content: Content) -> None:
+def _data_of(base: Content | None) -> bytes:
+    return b"" if base is None else base.data
+
+
+def _body(content: Content, base: Content | None, difference: bytes) -> bytes:
+    kept = base is not None and base.format == content.format
+    return encoding.patch_body(content.version, None if kept else content.format, difference)
+
+
+def _keep_body(content: Content, origin: ref[Content] | None, body: bytes) -> None:
+    """Keep the body of a patch, and forget those that lead from what is gone."""
     # a snapshot of the keys, since links of other threads may add theirs
-    for origin in list(content.encodings):
-        if origin is not None and origin() is None:
-            content.encodings.pop(origin, None)
+    for key in list(content.encodings):
+        if key is not None and key() is None:
+            content.encodings.pop(key, None)
+    content.encodings[origin] = body
 
 
 Entry: TypeAlias = Role | Inlet | Outlet
