@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # What a piece asks for: the large size once the small one was filled. Always asking for 1 MiB makes the allocator
 # map and unmap memory for each small message.
 _SMALL = 64 * 1024
-LARGE = 1024 * 1024
+_LARGE = 1024 * 1024
 
 
 class Arrivals:
@@ -47,7 +47,7 @@ class Arrivals:
         data = self._sock.recv(self._size)
         self.last = time.monotonic()
         self.more = len(data) == self._size
-        self._size = LARGE if len(data) >= _SMALL else _SMALL
+        self._size = _LARGE if len(data) >= _SMALL else _SMALL
         return data
 
     def waiting(self) -> bool:
