@@ -31,9 +31,9 @@ class Defaults:
     __slots__ = ("engine", "max_state", "serializer")
 
     def __init__(self, engine: Engine, serializer: Serializer, max_state: int) -> None:
-        self.engine = engine
-        self.serializer = serializer
-        self.max_state = max_state
+        self.engine: Engine = engine
+        self.serializer: Serializer = serializer
+        self.max_state: int = max_state
 
     def decoder(self, type: Any, serializer: Serializer | None) -> Callable[[Content], Any]:
         deserialize = (serializer or self.serializer).deserialize

@@ -92,12 +92,12 @@ class Engine:
         self._outbox: deque[Waiter] = deque()
         self._parked: dict[object, list[Waiter]] = {}
         self._mirror = Mirror(machine, self.wake, self._outbox.append, self.say)
-        self.links = self._mirror.links
+        self.links: dict[int, Link] = self._mirror.links
         self.timers: list[Timer] = []
         self.cause: BaseException | None = None
-        self.closed = False
+        self.closed: bool = False
         self.deadline: float | None = None
-        self.clock_offset = 0
+        self.clock_offset: int = 0
         self.upstream_url: str | None = None
 
     # ---- calling the machine ----------------------------------------------------------------------------------------

@@ -31,12 +31,12 @@ class StreamEntry:
     def __init__(
         self, id: int, descriptor: ObjectDescriptor, owner: ObserveEntry, view: View | None
     ) -> None:
-        self.id = id
-        self.descriptor = descriptor
-        self.owner = owner
+        self.id: int = id
+        self.descriptor: ObjectDescriptor = descriptor
+        self.owner: ObserveEntry = owner
         self.place: object = owner if isinstance(owner.descriptor, ObjectDescriptor) else self
-        self.view = view
-        self.closed = False
+        self.view: View | None = view
+        self.closed: bool = False
 
     def last_view(self, now: float) -> View | None:
         """Give what stays to be seen where the stream ends now: nobody says any more that it is current."""
@@ -50,10 +50,10 @@ class SinkEntry:
     __slots__ = ("closed", "descriptor", "id", "owner")
 
     def __init__(self, id: int, descriptor: ObjectDescriptor, owner: ExposeEntry) -> None:
-        self.id = id
-        self.descriptor = descriptor
-        self.owner = owner
-        self.closed = False
+        self.id: int = id
+        self.descriptor: ObjectDescriptor = descriptor
+        self.owner: ExposeEntry = owner
+        self.closed: bool = False
 
 
 class _Members(Generic[M]):
@@ -62,9 +62,9 @@ class _Members(Generic[M]):
     __slots__ = ("closed", "descriptor", "id", "members", "newest")
 
     def __init__(self, descriptor: ObjectDescriptor | TagDescriptor) -> None:
-        self.id = NOT_OPEN
-        self.descriptor = descriptor
-        self.closed = False
+        self.id: int = NOT_OPEN
+        self.descriptor: ObjectDescriptor | TagDescriptor = descriptor
+        self.closed: bool = False
         self.members: dict[ObjectDescriptor, M] = {}
         self.newest: M | None = None
 
@@ -94,8 +94,8 @@ class ExposeEntry(_Members[SinkEntry]):
 
     def __init__(self, descriptor: ObjectDescriptor | TagDescriptor, capacity: int) -> None:
         super().__init__(descriptor)
-        self.capacity = capacity
-        self.served = False
+        self.capacity: int = capacity
+        self.served: bool = False
         self.loops: set[object] = set()
 
 

@@ -103,7 +103,7 @@ class UnknownSchemeError(HakubanError):
         reason: str | None = None,
     ) -> None:
         self.scheme = scheme
-        self.installed = tuple(installed)
+        self.installed: tuple[str, ...] = tuple(installed)
         self.distribution = distribution
         self.reason = reason
         have = ", ".join(self.installed) or "none"
@@ -125,7 +125,7 @@ class AmbiguousSchemeError(HakubanError):
 
     def __init__(self, scheme: str, distributions: Sequence[str]) -> None:
         self.scheme = scheme
-        self.distributions = tuple(distributions)
+        self.distributions: tuple[str, ...] = tuple(distributions)
         super().__init__(
             f"scheme {scheme!r} is offered by {' and '.join(self.distributions)};"
             " uninstall all but one, or pass transport= explicitly"
@@ -207,7 +207,7 @@ class DeserializationError(HakubanError, ValueError):
     """
 
     def __init__(self, format: Sequence[str], reason: str) -> None:
-        self.format = tuple(format)
+        self.format: tuple[str, ...] = tuple(format)
         self.reason = reason
         super().__init__(f"cannot decode a state of format {list(self.format)}: {reason}")
 

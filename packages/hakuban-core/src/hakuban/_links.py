@@ -126,10 +126,10 @@ class Link:
         self._dry = anyio.Event()
         self._finishing = self._left = self._keep_alive_due = self._skips_told = False
         self._heard = self._said = monotonic()
-        self.bell = Bell()
-        self.canceller = Canceller(self._scope)
-        self.id = -1
-        self.ready = False
+        self.bell: Bell = Bell()
+        self.canceller: Canceller = Canceller(self._scope)
+        self.id: int = -1
+        self.ready: bool = False
         self.fault: LinkError | None = None
         self.remote: RemoteNode | None = None
         self.reason: Exception | None = None

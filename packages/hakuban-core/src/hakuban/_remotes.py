@@ -99,13 +99,13 @@ class ConnectionState:
     __slots__ = ("closed", "engine", "last_error", "links", "status", "traffic", "url")
 
     def __init__(self, engine: Engine, url: str) -> None:
-        self.engine = engine
-        self.url = url
-        self.status = ConnectionStatus()
+        self.engine: Engine = engine
+        self.url: str = url
+        self.status: ConnectionStatus = ConnectionStatus()
         self.last_error: Exception | None = None
-        self.links = 0
-        self.traffic = Traffic()
-        self.closed = False
+        self.links: int = 0
+        self.traffic: Traffic = Traffic()
+        self.closed: bool = False
 
     def established(self, remote: RemoteNode) -> None:
         """The link is up, or the other side has another name. Only under the lock."""

@@ -32,9 +32,9 @@ class Content:
     __slots__ = ("__weakref__", "data", "encodings", "format", "version")
 
     def __init__(self, data: bytes, format: Format, version: Version) -> None:
-        self.data = data
-        self.format = format
-        self.version = version
+        self.data: bytes = data
+        self.format: Format = format
+        self.version: Version = version
         self.encodings: dict[ref[Content] | None, bytes] = {}
 
     @override

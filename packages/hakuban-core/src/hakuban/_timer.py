@@ -31,7 +31,7 @@ class Timer:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._scope = anyio.CancelScope(shield=True)  # it outlives the links, whose end leaves work
-        self.until = math.inf
+        self.until: float = math.inf
 
     async def run(self) -> None:
         with suppress(NodeBrokenError):

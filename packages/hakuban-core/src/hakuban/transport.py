@@ -47,8 +47,8 @@ __all__ = [
     "unregister_plugin",
 ]
 
-hookspec = pluggy.HookspecMarker("hakuban")
-hookimpl = pluggy.HookimplMarker("hakuban")
+hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker("hakuban")
+hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("hakuban")
 
 MIB = 1024 * 1024
 

@@ -130,7 +130,7 @@ class Balancer:
     __slots__ = ("_due", "_rested", "_retry", "contested", "starved", "threshold")
 
     def __init__(self, threshold: float | None) -> None:
-        self.threshold = math.inf if threshold is None else threshold
+        self.threshold: float = math.inf if threshold is None else threshold
         self.contested: dict[ObjectRecord, None] = {}
         self.starved: dict[ObjectRecord, None] = {}
         self._due = math.inf  # loads have changed

@@ -35,8 +35,8 @@ class View:
     __slots__ = ("content", "since")
 
     def __init__(self, content: Content, since: float | None) -> None:
-        self.content = content
-        self.since = since
+        self.content: Content = content
+        self.since: float | None = since
 
     def age(self, now: float) -> int:
         """Give the age in microseconds, as peers hear it: 0 while synchronized, at least 1 after that."""
@@ -54,9 +54,9 @@ class Source:
     __slots__ = ("link_id", "version", "warned")
 
     def __init__(self, link_id: int | None) -> None:
-        self.link_id = link_id
+        self.link_id: int | None = link_id
         self.version: Version | None = None
-        self.warned = False
+        self.warned: bool = False
 
 
 class Held:
@@ -75,7 +75,7 @@ class Held:
         self.view: View | None = None
         self.seen: Version = ()
         self.origin: int | None = None
-        self.ignored = 0
+        self.ignored: int = 0
         self.synced: dict[Source, None] = {}
         self._last_at: float | None = None
         # old contents that slow links may still have: patches refer to them

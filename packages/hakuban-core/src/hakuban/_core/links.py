@@ -42,15 +42,15 @@ class Outlet:
     __slots__ = ("channel", "closing", "link", "record", "sent", "since")
 
     def __init__(self, link: Link, channel: int, record: ObjectRecord) -> None:
-        self.link = link
-        self.channel = channel
-        self.record = record
+        self.link: Link = link
+        self.channel: int = channel
+        self.record: ObjectRecord = record
         # weak, so that a slow link keeps no old content alive
         self.sent: weakref.ref[Content] | None = None
         self.since: float | None = None
         # The state was dropped and the Close is not yet pulled. Should the peer observe again before that, it gets the
         # Close all the same: it would go on showing what it has as current, since there is no age to tell it.
-        self.closing = False
+        self.closing: bool = False
 
 
 class Inlet(Source):
@@ -60,11 +60,11 @@ class Inlet(Source):
 
     def __init__(self, link: Link, channel: int, record: ObjectRecord) -> None:
         super().__init__(link.id)
-        self.channel = channel
-        self.record = record
+        self.channel: int = channel
+        self.record: ObjectRecord = record
         # The assignment has ended and the Close is not yet pulled. Should the peer be assigned again before that, it
         # gets the Close all the same: it has to start anew, or it would not send its state again.
-        self.closing = False
+        self.closing: bool = False
 
 
 class Link:
@@ -84,13 +84,13 @@ class Link:
     )
 
     def __init__(self, id: int) -> None:
-        self.id = id
-        self.alive = True
-        self.awake = False  # LinkReady was said, and the writer has not yet run dry
-        self.ignored = False
-        self.local_name = ""
-        self.local_address = ""
-        self.remote_address = ""
+        self.id: int = id
+        self.alive: bool = True
+        self.awake: bool = False  # LinkReady was said, and the writer has not yet run dry
+        self.ignored: bool = False
+        self.local_name: str = ""
+        self.local_address: str = ""
+        self.remote_address: str = ""
         self.remote_name: str | None = None
         self.inlets: dict[int, Inlet] = {}
         # outlets with something new to say, in turn (the head of a plain dict is slow to find after many deletions)
@@ -133,11 +133,11 @@ class Downlink(Link):
         super().__init__(id)
         self.interests: dict[ObjectRecord, Interest] = {}
         self.tags: dict[TagRecord, TagInterest] = {}
-        self.contracts = 0
+        self.contracts: int = 0
         self.control: OrderedDict[Interest, None] = OrderedDict()  # channels to open or to close
-        self.issued = 1  # channel 1 is the control channel
-        self.assigned = 0  # objects that this peer produces
-        self.load = 0.0
+        self.issued: int = 1  # channel 1 is the control channel
+        self.assigned: int = 0  # objects that this peer produces
+        self.load: float = 0.0
         self.ramp: Ramp | None = None
 
     def interest(self, record: ObjectRecord) -> Interest:

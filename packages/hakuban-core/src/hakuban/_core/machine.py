@@ -54,7 +54,7 @@ class Machine:
     __slots__ = ("_link_ids", "_peers", "world")
 
     def __init__(self, *, rebalance: float | None = 0.1, max_contracts: int = 100_000) -> None:
-        self.world = World(Balancer(rebalance))
+        self.world: World = World(Balancer(rebalance))
         self._peers = Peers(self.world, max_contracts)
         self._link_ids = 0
 

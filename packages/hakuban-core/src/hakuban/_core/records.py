@@ -51,9 +51,9 @@ class ExposeContract:
     __slots__ = ("capacity", "id", "kept", "kept_content", "kept_since", "sinks", "target")
 
     def __init__(self, id: int, target: ObjectRecord | TagRecord, capacity: int) -> None:
-        self.id = id
-        self.target = target
-        self.capacity = capacity
+        self.id: int = id
+        self.target: ObjectRecord | TagRecord = target
+        self.capacity: int = capacity
         self.sinks: dict[ObjectRecord, LocalSink] = {}
         # the newest value of an object contract: published at each assignment
         self.kept: Offer | None = None
@@ -68,9 +68,9 @@ class LocalSink(Source):
 
     def __init__(self, id: int, contract: ExposeContract, record: ObjectRecord) -> None:
         super().__init__(None)
-        self.id = id
-        self.contract = contract
-        self.record = record
+        self.id: int = id
+        self.contract: ExposeContract = contract
+        self.record: ObjectRecord = record
         self.last: Offer | None = None
 
 
@@ -93,17 +93,17 @@ class Interest:
     )
 
     def __init__(self, link: Downlink, record: ObjectRecord) -> None:
-        self.link = link
-        self.record = record
-        self.observes = False
-        self.exposes = False
-        self.capacity = 0
+        self.link: Downlink = link
+        self.record: ObjectRecord = record
+        self.observes: bool = False
+        self.exposes: bool = False
+        self.capacity: int = 0
         # derived from the tags of the object at each settling
-        self.tag_observers = 0
-        self.tag_exposers = 0
-        self.tag_capacity = 0
-        self.stream_wanted = False
-        self.sink_wanted = False
+        self.tag_observers: int = 0
+        self.tag_exposers: int = 0
+        self.tag_capacity: int = 0
+        self.stream_wanted: bool = False
+        self.sink_wanted: bool = False
         self.outlet: Outlet | None = None
         self.inlet: Inlet | None = None
 
@@ -170,20 +170,20 @@ class ObjectRecord:
     )
 
     def __init__(self, id: int, descriptor: ObjectDescriptor, tags: list[TagRecord]) -> None:
-        self.id = id
-        self.descriptor = descriptor
-        self.tags = tags
+        self.id: int = id
+        self.descriptor: ObjectDescriptor = descriptor
+        self.tags: list[TagRecord] = tags
         self.observers: dict[int, ObserveContract] = {}
         self.exposers: dict[int, ExposeContract] = {}
         self.interests: dict[Downlink, Interest] = {}
         self.fed: dict[Inlet, Uplink] = {}  # channels on which upstream sends us states
         self.feeding: dict[Outlet, Uplink] = {}  # channels on which upstream wants our states
-        self.held = Held()
+        self.held: Held = Held()
         self.streams: dict[int, ObserveContract] = {}
-        self.should_exist = False
-        self.data_needed = False
+        self.should_exist: bool = False
+        self.data_needed: bool = False
         self.exposer: Exposer | None = None
-        self.load = 0.0  # what this object adds to the load of the peer that produces it
+        self.load: float = 0.0  # what this object adds to the load of the peer that produces it
 
     @property
     def in_use(self) -> bool:
@@ -215,8 +215,8 @@ class TagRecord:
     __slots__ = ("descriptor", "exposers", "id", "interests", "objects", "observers")
 
     def __init__(self, id: int, descriptor: TagDescriptor) -> None:
-        self.id = id
-        self.descriptor = descriptor
+        self.id: int = id
+        self.descriptor: TagDescriptor = descriptor
         self.objects: dict[ObjectRecord, None] = {}
         self.observers: dict[int, ObserveContract] = {}
         self.exposers: dict[int, ExposeContract] = {}

@@ -40,7 +40,7 @@ class World:
     )
 
     def __init__(self, balancer: Balancer) -> None:
-        self.balancer = balancer
+        self.balancer: Balancer = balancer
         self.objects: dict[ObjectDescriptor, ObjectRecord] = {}
         self.tags: dict[TagDescriptor, TagRecord] = {}
         self.links: dict[int, Downlink | Uplink] = {}
@@ -53,8 +53,8 @@ class World:
         self.backlog: dict[ObjectRecord, None] = {}  # to be settled in slices
         self.rebalancing: dict[ObjectRecord, None] = {}  # may move to a lighter peer, in slices
         self.dying: dict[Downlink | Uplink, None] = {}  # dead, and their facts are not all gone yet
-        self.issued = 0
-        self.issued_time = 0  # Unix nanoseconds of the last default version
+        self.issued: int = 0
+        self.issued_time: int = 0  # Unix nanoseconds of the last default version
         self._wall_base = 0  # Unix nanoseconds at monotonic zero
 
     def new_id(self) -> int:
