@@ -29,6 +29,17 @@ def free_port() -> int:
         return port
 
 
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when something listens, which the process has to do."""
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.001)
+    raise SystemExit(f"it has ended with exit code {process.returncode} before it listened")
+
+
 def reference() -> float:
     """Import the libraries and exit."""
     start = time.perf_counter()
@@ -43,12 +54,7 @@ def router() -> float:
     start = time.perf_counter()
     null = subprocess.DEVNULL
     with subprocess.Popen(command, stderr=null, stdin=null, env=ENVIRONMENT) as process:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.001)
+        wait_for(port, process)
         elapsed = time.perf_counter() - start
         process.terminate()
     assert process.returncode == 0
