@@ -1,140 +1,141 @@
-"""What users install: wheels in an environment of their own, without this repository."""
+"""What is in the wheels, and that the source distributions build them."""
 
 from __future__ import annotations
 
+import email
 import json
-import re
-import subprocess
-import sys
 import tarfile
+import tomllib
 import zipfile
-from pathlib import Path
+from configparser import ConfigParser
+from typing import TYPE_CHECKING
 
-import pytest
+from support.wheels import NAMES, PACKAGES, ROOT, Installation, Package
 
-from support.processes import Program
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from email.message import Message
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = {
-    "hakuban_core": "hakuban",
-    "hakuban_ws": "hakuban_ws",
-    "hakuban_router": "hakuban_router",
-}
-BINARIES = "Scripts" if sys.platform == "win32" else "bin"
-LISTENING = re.compile(r"listening on (\S+)")
-
-
-def run(*command: str | Path, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pip, in an environment that can build."""
-    folder = tmp_path_factory.mktemp("builder")
-    run(sys.executable, "-m", "venv", folder)
-    pip = folder / BINARIES / "pip"
-    done = subprocess.run(
-        [pip, "install", "-q", "hatchling"], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"NOT RUN: there is no package index: {done.stderr.strip().splitlines()[-1]}")
-    return pip
+# What a package says to be public is there, and so is what its commands and transports are found by.
+LOADS = """
+import importlib, json, pkgutil, sys
+from importlib.metadata import distribution
+name, module = sys.argv[1:]
+for entry in distribution(name).entry_points:
+    entry.load()
+package = importlib.import_module(module)
+public = [m.name for m in pkgutil.iter_modules(package.__path__, f"{module}.") if "._" not in m.name]
+for found in [package, *map(importlib.import_module, public)]:
+    for item in getattr(found, "__all__", ()):
+        getattr(found, item)
+print(json.dumps(public))
+"""
 
 
-@pytest.fixture(scope="module")
-def distributions(pip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with wheels and source distributions."""
-    folder = tmp_path_factory.mktemp("distributions")
-    python = pip.with_name("python")
-    for name in PACKAGES:
-        package = ROOT / "packages" / name.replace("_", "-")
-        run(python, "-m", "hatchling", "build", "-d", folder, cwd=package)
-    return folder
+class Wheel:
+    """What a wheel holds.
+
+    :ivar files: all names.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with zipfile.ZipFile(path) as archive:
+            self._contents = {name: archive.read(name).decode() for name in archive.namelist()}
+        self.files = set(self._contents)
+
+    def described(self, name: str) -> str:
+        """Give a file of the description; empty if there is none."""
+        (found,) = [text for file, text in self._contents.items() if file.endswith(name)] or [""]
+        return found
+
+    @property
+    def metadata(self) -> Message:
+        """The description itself."""
+        return email.message_from_string(self.described(".dist-info/METADATA"))
 
 
-@pytest.fixture(scope="module")
-def installed(pip: Path, distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of an environment that has nothing but the wheels, and what they need."""
-    folder = tmp_path_factory.mktemp("user")
-    run(sys.executable, "-m", "venv", "--without-pip", folder)
-    python = folder / BINARIES / "python"
-    run(pip, "--python", python, "install", "-q", *distributions.glob("*.whl"))
-    return python.parent
+def test_the_packages_that_users_are_told_of_are_here() -> None:
+    assert {"hakuban-core", "hakuban-router", "hakuban-ws"} <= NAMES
 
 
-@pytest.mark.parametrize("name", PACKAGES)
-def test_a_wheel_holds_the_package_its_types_and_its_licence(
-    distributions: Path, name: str
+def test_the_types_of_each_package_are_checked_as_its_users_see_them(package: Package) -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    checks = tools["hatch"]["envs"]["lint"]["scripts"]["types"]
+    assert f"pyright --verifytypes {package.module}" in checks
+
+
+def test_a_wheel_holds_the_modules_the_mark_of_types_and_the_licence(
+    distributions: Path, package: Package
 ) -> None:
-    (path,) = distributions.glob(f"{name}-*.whl")
-    with zipfile.ZipFile(path) as wheel:
-        names = wheel.namelist()
-        (metadata,) = [item for item in names if item.endswith("dist-info/METADATA")]
-        text = wheel.read(metadata).decode()
-    sources = ROOT / "packages" / name.replace("_", "-") / "src"
+    wheel = Wheel(package.wheel(distributions))
+    sources = package.folder / "src"
     modules = {path.relative_to(sources).as_posix() for path in sources.rglob("*.py")}
-    held = {item for item in names if ".dist-info/" not in item}
-    assert held == modules | {f"{PACKAGES[name]}/py.typed"}
-    assert any(item.endswith("licenses/LICENSE") for item in names)
-    assert "License-Expression: MIT" in text
-    assert "Requires-Python: >=3.11" in text
-    assert "Description-Content-Type: text/markdown" in text
+    held = {item for item in wheel.files if ".dist-info/" not in item}
+    assert held == modules | {f"{package.module}/py.typed"}
+    assert wheel.described("licenses/LICENSE") == (ROOT / "LICENSE").read_text()
 
 
-@pytest.mark.parametrize("name", PACKAGES)
-def test_a_source_distribution_can_build_the_same_wheel(
-    pip: Path, distributions: Path, name: str, tmp_path: Path
+def test_a_wheel_says_what_users_and_indexes_need_to_know(
+    distributions: Path, package: Package
 ) -> None:
-    (path,) = distributions.glob(f"{name}-*.tar.gz")
-    with tarfile.open(path) as archive:
-        archive.extractall(tmp_path, filter="data")
-    (unpacked,) = tmp_path.iterdir()
-    run(pip.with_name("python"), "-m", "hatchling", "build", "-t", "wheel", cwd=unpacked)
-    (again,) = (unpacked / "dist").glob("*.whl")
-    assert again.read_bytes() == (distributions / again.name).read_bytes()
+    metadata, project = Wheel(package.wheel(distributions)).metadata, package.project
+    assert metadata["Name"] == package.name
+    assert metadata["Summary"] == project["description"]
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata.get_all("License-File") == ["LICENSE"]
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload() == (package.folder / "README.md").read_text()
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
+    urls = [f"{label}, {url}" for label, url in project.get("urls", {}).items()]
+    assert metadata.get_all("Project-URL", []) == urls
 
 
-def test_the_programs_of_the_readme_run(installed: Path, tmp_path: Path) -> None:
-    python, readme = str(installed / "python"), (ROOT / "README.md").read_text()
-    programs = dict(
-        re.findall(r'^```python title="(\w+)\.py"\n(.*?)^```$', readme, re.MULTILINE | re.DOTALL)
-    )
-    with Program([str(installed / "hakuban-router"), "--bind", "ws://127.0.0.1:0"]) as router:
-        url = router.err.wait(LISTENING)[1].rstrip("/")
-        for name, code in programs.items():
-            (tmp_path / f"{name}.py").write_text(code.replace("ws://127.0.0.1:3001", url))
-        with Program([python, str(tmp_path / "exposer.py")]):
-            for name in ("observer", "observer_thread"):
-                with Program([python, str(tmp_path / f"{name}.py")]) as observer:
-                    observer.out.wait(re.compile("'city': 'Poznań', 'celsius'"))
-            with Program(
-                [str(installed / "hakuban"), "observe", url, "weather", '{"city": "Poznań"}']
-            ) as observer:
-                observer.out.wait(re.compile("celsius"))
-        assert router.stop() == 0
+def test_all_wheels_have_one_version_and_need_that_of_each_other(distributions: Path) -> None:
+    found = [Wheel(package.wheel(distributions)).metadata for package in PACKAGES]
+    (version,) = {metadata["Version"] for metadata in found}
+    series = f"~={version.rpartition('.')[0]}.0"
+    for metadata in found:
+        for need in metadata.get_all("Requires-Dist", []):
+            if need.startswith("hakuban"):
+                assert need.partition(";")[0].strip().endswith(series), (
+                    f"{metadata['Name']}: {need}"
+                )
 
 
-def test_commands_say_their_version(installed: Path) -> None:
-    version = run(installed / "python", "-c", "import hakuban; print(hakuban.__version__)").strip()
-    assert version in run(installed / "hakuban-router", "--version")
+def test_a_wheel_has_the_entry_points_of_its_package(distributions: Path, package: Package) -> None:
+    entries = ConfigParser(delimiters="=")
+    entries.optionxform = str  # type: ignore[assignment, method-assign]  # names as they are
+    entries.read_string(Wheel(package.wheel(distributions)).described("entry_points.txt"))
+    project = package.project
+    declared = dict(project.get("entry-points", {}))
+    if "scripts" in project:
+        declared["console_scripts"] = project["scripts"]
+    assert {name: dict(entries[name]) for name in entries.sections()} == declared
+    assert declared, "neither a command nor a transport"
 
 
-def test_importing_the_library_loads_no_event_loop_and_no_tls(installed: Path) -> None:
-    code = "import sys, json, hakuban, hakuban.transport; print(json.dumps(list(sys.modules)))"
-    loaded = set(json.loads(run(installed / "python", "-c", code)))
-    assert loaded & {"asyncio", "trio", "uvloop", "ssl", "socket", "hakuban_ws", "wsproto"} == set()
+def test_what_is_public_and_what_entry_points_name_is_there(
+    installed: Callable[..., Installation], package: Package
+) -> None:
+    said = installed(package.name).evaluate(LOADS, package.name, package.module)
+    own = {path.stem for path in (package.folder / "src" / package.module).glob("[!_]*.py")}
+    assert set(json.loads(said)) == {f"{package.module}.{name}" for name in own}
 
 
-def test_the_wheels_need_what_they_say_and_the_schemes_are_found(installed: Path) -> None:
-    code = (
-        "import json, importlib.metadata as m;"
-        "print(json.dumps([sorted(d.name for d in m.distributions()),"
-        " sorted(e.name for e in m.entry_points(group='hakuban.transports'))]))"
-    )
-    distributions, schemes = json.loads(run(installed / "python", "-c", code))
-    assert schemes == ["memory", "ws", "wss"]
-    assert "trio" not in distributions
-    assert {"hakuban-core", "hakuban-ws", "hakuban-router"} <= set(distributions)
+def test_the_wheel_of_the_tree_is_that_of_the_source_distribution(
+    build: Callable[..., str], distributions: Path, package: Package, tmp_path: Path
+) -> None:
+    build("--wheel", "--out-dir", tmp_path, package.folder)
+    assert package.wheel(tmp_path).read_bytes() == package.wheel(distributions).read_bytes()
+
+
+def test_a_source_distribution_holds_the_sources_and_nothing_of_a_machine(
+    distributions: Path, package: Package
+) -> None:
+    with tarfile.open(package.source(distributions)) as archive:
+        files = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "pyproject.toml", "PKG-INFO"} <= files
+    assert f"src/{package.module}/py.typed" in files
+    assert not [name for name in files if "__pycache__" in name or name.endswith((".pyc", ".log"))]
