@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,4 +21,5 @@ class InstalledPythons(EnvironmentCollectorInterface):
         found = sorted(versions.glob("3.*/bin/python3.*"))
         folders = [str(path.parent) for path in found if path.name.count(".") == 1]
         os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), *folders])
+        os.environ["HAKUBAN_HATCH"] = sys.executable  # by which `hatch run matrix` runs hatch again
         return {}

@@ -27,13 +27,18 @@ _BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "trio": ("trio", {}),
 }
 _WANTED = os.environ.get("HAKUBAN_BACKENDS", "asyncio,uvloop,trio,threads").split(",")
+_TRANSPORTS = os.environ.get("HAKUBAN_TRANSPORTS", "memory,ws,zmq").split(",")
 
 
 def columns(*transports: str, loops: bool = True, threads: bool = True) -> list[str]:
-    """Name the columns of these transports: on all event loops that are installed, and in threads."""
+    """Name the columns of these transports: on all event loops that are installed, and in threads.
+
+    HAKUBAN_BACKENDS=trio,threads and HAKUBAN_TRANSPORTS=ws narrow that.
+    """
     wanted = [way for way in _WANTED if (threads if way == "threads" else loops)]
     installed = [way for way in wanted if way not in _BACKENDS or importlib.util.find_spec(way)]
-    return [f"{transport}-{way}" for transport in transports for way in installed]
+    over = [transport for transport in transports if transport in _TRANSPORTS]
+    return [f"{transport}-{way}" for transport in over for way in installed]
 
 
 def scene_of(column: str) -> Scene:
