@@ -16,6 +16,7 @@ import anyio
 import psutil
 import trustme
 from anyio.abc import SocketAttribute
+from typing_extensions import override
 
 from hakuban.transport import TransportOptions
 from hakuban_ws import WebSocketTransport
@@ -276,3 +277,30 @@ class Certificates:
         if name is not None:
             self._authority.issue_cert(common_name=name).configure_cert(context)
         return context
+
+
+class CarriedContext(ssl.SSLContext):
+    """A context that can be pickled: in the other process it is made again, with a certificate of the same authority."""
+
+    authority: trustme.CA
+
+    @classmethod
+    def make(cls, authority: trustme.CA, protocol: int) -> CarriedContext:
+        """Make one, for `ssl.PROTOCOL_TLS_SERVER` or `ssl.PROTOCOL_TLS_CLIENT`."""
+        context = cls(protocol)
+        context.authority = authority
+        if protocol == ssl.PROTOCOL_TLS_SERVER:
+            authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+        else:
+            authority.configure_trust(context)
+        return context
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        authority = self.authority
+        key = authority.private_key_pem.bytes()
+        return _made_again, (authority.cert_pem.bytes(), key, int(self.protocol))
+
+
+def _made_again(certificate: bytes, key: bytes, protocol: int) -> CarriedContext:
+    return CarriedContext.make(trustme.CA.from_pem(certificate, key), protocol)

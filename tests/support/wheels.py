@@ -89,6 +89,10 @@ class Installation:
         """Give the path of an installed command."""
         return str(self.python.with_name(name))
 
+    def run(self, *arguments: str | Path) -> str:
+        """Run its Python, and give what it printed."""
+        return run(self.python, *arguments).strip()
+
     def evaluate(self, code: str, *arguments: str) -> str:
         """Run code, and give what it printed."""
-        return run(self.python, "-c", code, *arguments).strip()
+        return self.run("-c", code, *arguments)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hakuban._exceptions import InvalidURLError
 from hakuban._options import LinkOptions, TransportArguments, redacted, split_url
-from hakuban.transport import TransportOptions
+from hakuban.transport import TransportOptions, host_and_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -257,3 +257,34 @@ def test_a_timeout_that_no_keep_alive_can_meet_is_warned_of_once(
         options_of("timeout=2").transport_options()
         options_of("timeout=3").transport_options()
     assert [record.getMessage()[:11] for record in caplog.records] == ["timeout 2 s"]
+
+
+# ---- host and port --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("tcp://127.0.0.1:3001", ("127.0.0.1", 3001)),
+        ("tcp://Lab:0/path?a=1", ("lab", 0)),
+        ("acme+tcp://[::1]:80", ("::1", 80)),
+        ("tcp://user:secret@h:1", ("h", 1)),
+    ],
+)
+def test_host_and_port_come_out_of_a_url(url: str, parts: tuple[str, int]) -> None:
+    assert host_and_port(url) == parts
+
+
+@pytest.mark.parametrize(
+    "url", ["tcp://h", "tcp://:1", "tcp://", "h:1", "tcp://h:x", "tcp://h:65536", "tcp://[::1:1"]
+)
+def test_a_url_without_host_or_port_is_refused(url: str) -> None:
+    with pytest.raises(InvalidURLError) as caught:
+        host_and_port(url)
+    assert caught.value.url == url
+
+
+def test_a_url_that_is_refused_keeps_its_password_to_itself() -> None:
+    with pytest.raises(InvalidURLError) as caught:
+        host_and_port("tcp://user:secret@h")
+    assert "secret" not in str(caught.value)

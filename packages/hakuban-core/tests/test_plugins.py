@@ -22,8 +22,10 @@ from hakuban.testing import MemoryTransport
 from hakuban.transport import (
     ConnectionRequest,
     Identity,
+    InstalledTransport,
     Transport,
     hookimpl,
+    installed_transports,
     register_plugin,
     unregister_plugin,
 )
@@ -144,6 +146,22 @@ BROKEN = {
 }
 
 
+@pytest.mark.parametrize("value", ["[]", "{}", "5", "None", "'text'"])
+def test_an_entry_point_that_leads_to_no_plugin_is_broken_like_others(
+    install: Installer, value: str
+) -> None:
+    module = install("broken", f"plugin = {value}", "broken")
+    points = install.folder / "broken-1.0.dist-info/entry_points.txt"
+    points.write_text(f"[hakuban.transports]\nbroken = {module}:plugin\n")
+    good = install("acme", SERVES, "acme")
+    for _ in range(2):
+        with pytest.raises(PluginError) as caught:
+            find_transport("broken")
+        assert "it has no hook" in caught.value.reason
+        assert caught.value.plugin == f"plugin {module}:plugin of broken"
+    assert owner(find_transport("acme")) == good
+
+
 @pytest.mark.promise("plugins")
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_plugin_breaks_its_own_scheme_and_no_other(install: Installer, fault: str) -> None:
@@ -218,6 +236,59 @@ def test_threads_that_need_a_plugin_at_the_same_time_all_get_it(install: Install
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(find_transport, ["acme"] * 32))
     assert {owner(transport) for transport in found} == {module}
+
+
+# ---- what is installed ----------------------------------------------------------------------------------------------
+
+
+def listed(*schemes: str) -> list[InstalledTransport]:
+    return [one for one in installed_transports() if one.scheme in schemes]
+
+
+def test_what_is_installed_is_listed_with_distributions_and_versions(install: Installer) -> None:
+    install("acme", SERVES, "acme", "acmes")
+    assert listed("acme", "acmes") == [
+        InstalledTransport("acme", "acme", "1.0"),
+        InstalledTransport("acmes", "acme", "1.0"),
+    ]
+    (memory,) = listed("memory")
+    assert (memory.distribution, memory.error) == ("hakuban-core", None)
+    schemes = [one.scheme for one in installed_transports()]
+    assert schemes == sorted(schemes)
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_what_is_broken_is_listed_with_its_error(install: Installer, fault: str) -> None:
+    code, reason = BROKEN[fault]
+    install("broken", code, "broken")
+    install("acme", SERVES, "acme")
+    works, broken = listed("acme", "broken")
+    assert works.error is None
+    assert isinstance(broken.error, PluginError)
+    assert reason in broken.error.reason
+
+
+def test_two_distributions_for_one_scheme_are_both_listed_with_the_error(
+    install: Installer,
+) -> None:
+    install("acme", SERVES, "acme")
+    install("zacme", SERVES, "acme")
+    both = listed("acme")
+    assert [one.distribution for one in both] == ["acme", "zacme"]
+    assert all(isinstance(one.error, AmbiguousSchemeError) for one in both)
+
+
+def test_a_plugin_that_does_not_serve_its_scheme_is_listed_with_the_error(
+    install: Installer,
+) -> None:
+    install("acme", SERVES.replace("in SCHEMES", "== 'other'"), "acme")
+    (acme,) = listed("acme")
+    assert isinstance(acme.error, UnknownSchemeError)
+
+
+def test_a_registered_plugin_is_not_listed_as_installed() -> None:
+    register_plugin(Registered("acme"))
+    assert listed("acme") == []
 
 
 # ---- registered plugins ---------------------------------------------------------------------------------------------

@@ -433,6 +433,42 @@ def test_the_configuration_is_shown_without_listening(start: Start) -> None:
     assert not router.err.seen
 
 
+def test_the_installed_transports_are_listed_a_line_each_the_broken_ones_with_their_error(
+    start: Start, install_plugin: Callable[[str, str], None]
+) -> None:
+    install_plugin(
+        "[hakuban.transports]\nfine = plugin_for_tests\nlost = nothing_of_this_name\n"
+        "torn = plugin_for_tests:torn\nws = plugin_for_tests\n",
+        "from hakuban.testing import MemoryTransport\n"
+        "from hakuban.transport import hookimpl\n"
+        "class torn:\n"
+        "    @staticmethod\n"
+        "    @hookimpl\n"
+        "    def hakuban_transport():\n"
+        "        raise ValueError('two\\nlines')\n"
+        "hakuban_transport = hookimpl(lambda: MemoryTransport())\n",
+    )
+    router = start("hakuban_router", "--transports", "-b", "ws://127.0.0.1:1")
+    assert router.wait() == 0
+    assert not router.err.seen
+    lines = [line for line in router.out.seen if not line.startswith("zmq")]
+    assert [line.split(" error: ")[0] for line in lines] == [
+        "fine plugin-for-tests 1",
+        "lost plugin-for-tests 1",
+        f"memory hakuban-core {hakuban.__version__}",
+        "torn plugin-for-tests 1",
+        f"ws hakuban-ws {hakuban.__version__}",
+        "ws plugin-for-tests 1",
+        f"wss hakuban-ws {hakuban.__version__}",
+    ]
+    errors = {line.split()[0]: line.partition(" error: ")[2] for line in lines}
+    assert errors["fine"] == errors["memory"] == errors["wss"] == ""
+    assert "of plugin-for-tests" in errors["lost"]
+    assert "No module named 'nothing_of_this_name'" in errors["lost"]
+    assert "ValueError: two" in errors["torn"]
+    assert "hakuban-ws and plugin-for-tests" in errors["ws"]
+
+
 def test_the_version_is_told(start: Start) -> None:
     router = start("hakuban_router", "--version")
     assert router.wait() == 0

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 import hakuban_ws
 from hakuban.testing import check_transport
 from hakuban.transport import Transport, TransportOptions
-
-if TYPE_CHECKING:
-    from support.websocket import Certificates
+from support.websocket import CarriedContext
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
@@ -30,12 +29,15 @@ async def test_ws_keeps_the_contract_of_transports() -> None:
 
 @pytest.mark.nightly  # the same as over ws, but for the bytes below
 @pytest.mark.timeout(180)
-async def test_wss_keeps_the_contract_of_transports(certificates: Certificates) -> None:
+async def test_wss_keeps_the_contract_of_transports() -> None:
+    authority = trustme.CA()
+    connecting = CarriedContext.make(authority, ssl.PROTOCOL_TLS_CLIENT)
+    listening = CarriedContext.make(authority, ssl.PROTOCOL_TLS_SERVER)
     await check_transport(
         hakuban_ws.WebSocketTransport(),
         "wss://127.0.0.1:0",
-        options=TransportOptions(ssl=certificates.connecting(), compression=True),
-        serve_options=TransportOptions(ssl=certificates.listening(), compression=True),
+        options=TransportOptions(ssl=connecting, compression=True),
+        serve_options=TransportOptions(ssl=listening, compression=True),
     )
 
 

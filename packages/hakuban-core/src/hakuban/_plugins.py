@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from ._exceptions import AmbiguousSchemeError, PluginError, Refused, UnknownSchemeError
-from .transport import Hooks, Identity, Transport
+from ._exceptions import (
+    AmbiguousSchemeError,
+    HakubanError,
+    PluginError,
+    Refused,
+    UnknownSchemeError,
+)
+from .transport import Hooks, Identity, InstalledTransport, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
 
     from .transport import ConnectionRequest
 
-__all__ = ["authorizer", "find_transport", "plugins"]
+__all__ = ["authorizer", "find_transport", "installed_transports", "plugins"]
 
 logger = logging.getLogger("hakuban")
 
@@ -53,12 +59,24 @@ def find_transport(scheme: str) -> Transport:
     transport = plugins.transport(scheme, None, "a registered plugin")
     if transport is not None:
         return transport
-    entry_point = _entry_point(scheme)
-    description = _describe(entry_point)
-    transport = plugins.transport(scheme, _load(entry_point, TRANSPORTS), description)
-    if transport is None:
-        raise _unknown(scheme, f"{description} does not return one for it")
-    return transport
+    return _transport_of(_entry_point(scheme))
+
+
+def installed_transports() -> tuple[InstalledTransport, ...]:
+    """See `hakuban.transport.installed_transports`."""
+    found = {(one.name, _distribution(one)): one for one in _entry_points(TRANSPORTS)}
+    return tuple(_look_at(found[key]) for key in sorted(found))
+
+
+def _look_at(entry_point: EntryPoint) -> InstalledTransport:
+    error: HakubanError | None = None
+    try:
+        _entry_point(entry_point.name)
+        _transport_of(entry_point)
+    except HakubanError as reason:
+        error = reason
+    version = entry_point.dist.version if entry_point.dist else ""
+    return InstalledTransport(entry_point.name, _distribution(entry_point), version, error)
 
 
 def authorizer() -> Callable[[ConnectionRequest], Identity | None] | None:
@@ -103,6 +121,9 @@ class _Plugins:
                 self._transports = [other for other in self._transports if other is not plugin]
 
     def _register(self, plugin: object, description: str) -> None:
+        no_hook = "it has no hook; mark one with hakuban.transport.hookimpl"
+        if plugin is None:  # which pluggy takes for no plugin
+            raise PluginError(description, no_hook)
         try:
             self._manager.register(plugin)
             self._manager.check_pending()
@@ -112,9 +133,7 @@ class _Plugins:
             raise PluginError(description, str(error)) from error
         if not self._manager.get_hookcallers(plugin):
             self._manager.unregister(plugin)
-            raise PluginError(
-                description, "it has no hook; mark one with hakuban.transport.hookimpl"
-            )
+            raise PluginError(description, no_hook)
 
     def transport(
         self, scheme: str, installed: object | None, description: str
@@ -185,6 +204,15 @@ def _entry_point(scheme: str) -> EntryPoint:
     if not found:
         raise _unknown(scheme)
     return next(iter(found.values()))
+
+
+def _transport_of(entry_point: EntryPoint) -> Transport:
+    description = _describe(entry_point)
+    plugin = _load(entry_point, TRANSPORTS)
+    transport = plugins.transport(entry_point.name, plugin, description)
+    if transport is None:
+        raise _unknown(entry_point.name, f"{description} does not return one for it")
+    return transport
 
 
 def _load(entry_point: EntryPoint, group: str) -> object:

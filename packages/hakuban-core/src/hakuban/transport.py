@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
+    from ._exceptions import HakubanError
+
 __all__ = [
     "ConnectionRequest",
     "Hooks",
     "Identity",
+    "InstalledTransport",
     "InvalidURLError",
     "LinkError",
     "LinkTimeout",
@@ -43,6 +46,8 @@ __all__ = [
     "authorizer",
     "hookimpl",
     "hookspec",
+    "host_and_port",
+    "installed_transports",
     "register_plugin",
     "unregister_plugin",
 ]
@@ -196,6 +201,22 @@ class Identity:
     claims: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class InstalledTransport:
+    """One scheme that an installed distribution offers a transport for.
+
+    :ivar scheme: the URL scheme.
+    :ivar distribution: the name of the distribution.
+    :ivar version: its version, "" where nobody knows.
+    :ivar error: what `LocalNode.connect` and `listen` would raise for this scheme; None when all is well.
+    """
+
+    scheme: str
+    distribution: str
+    version: str
+    error: HakubanError | None = None
+
+
 class Hooks:
     """The hooks that a plugin may implement."""
 
@@ -206,6 +227,38 @@ class Hooks:
     @hookspec(firstresult=True)
     def hakuban_authorize(self, request: ConnectionRequest) -> Identity | None:
         """Decide about a peer before its link is up: return its identity, raise Refused, or None for no opinion."""
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Take the host, without brackets, and the port out of a URL like tcp://127.0.0.1:3001, for transports with sockets.
+
+    :raises InvalidURLError: one of them is missing, or is none.
+    """
+    from urllib.parse import urlsplit
+
+    from ._options import redacted  # options know this module
+
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidURLError(redacted(url), str(error)) from None
+    if not host or port is None:
+        example = f"{parts.scheme or 'tcp'}://127.0.0.1:3001"
+        raise InvalidURLError(
+            redacted(url), f"host or port is missing; write {example}, for example"
+        )
+    return host, port
+
+
+def installed_transports() -> tuple[InstalledTransport, ...]:
+    """List what is installed, by scheme and distribution: all plugins are imported, and the broken ones say why.
+
+    Plugins that `register_plugin` was given are not installed, and not listed. Thread-safe.
+    """
+    from ._plugins import installed_transports  # plugins know this module
+
+    return installed_transports()
 
 
 def authorizer() -> Callable[[ConnectionRequest], Identity | None] | None:

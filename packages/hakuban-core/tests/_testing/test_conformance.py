@@ -6,6 +6,8 @@ They are broken memory transports, run on trio's virtual clock: what never happe
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,9 @@ from typing_extensions import override
 
 from hakuban._testing import memory
 from hakuban._testing.environment import Environment, Finding
+from hakuban._testing.rules_cancel import CANCEL_RULES
 from hakuban._testing.rules_ends import END_RULES
+from hakuban._testing.rules_load import LOAD_RULES
 from hakuban._testing.rules_messages import MESSAGE_RULES
 from hakuban._testing.rules_serving import SERVING_RULES, SILENCE_RULES
 from hakuban.testing import (
@@ -98,7 +102,7 @@ def on_virtual_time(run: Callable[[], Awaitable[None]]) -> None:
 
 
 def check(transport: Transport, url: str = "memory://", **arguments: Any) -> None:
-    on_virtual_time(partial(check_transport, transport, url, **arguments))
+    on_virtual_time(partial(check_transport, transport, url, process=False, **arguments))
 
 
 def finding_of(transport: Transport, rule: str) -> str:
@@ -257,6 +261,19 @@ class NoBackPressure(Wrapped):
         await super().send([])
         for message in messages:
             self.inner._outward.put(message)
+
+
+class BuffersTooMuch(Wrapped):
+    """Accepts 3 MiB beyond what the pipe has room for."""
+
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        pipe = self.inner._outward
+        for message in messages:
+            if len(message) == MIB and pipe.held < 3 * MIB:
+                pipe.put(message)
+            else:
+                await super().send([message])
 
 
 class NeverGoesOn(Wrapped):
@@ -558,6 +575,146 @@ class LeavesHandlers(Wrapping):
             await handler(stream)
 
 
+# ---- load -----------------------------------------------------------------------------------------------------------
+
+
+class CountsInSixteenBits(Wrapped):
+    """Takes the message whose number is 0 again for a double of the first one."""
+
+    sent = 0
+
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        numbered = list(enumerate(messages, self.sent))
+        self.sent += len(messages)
+        await super().send([message for number, message in numbered if number != 65_536])
+
+
+class SwapsTwo(Wrapped):
+    """Overtakes itself, once in a while."""
+
+    sent = 0
+
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        self.sent += len(messages)
+        late = self.sent == 50_000
+        await super().send([messages[1], messages[0], *messages[2:]] if late else messages)
+
+
+class Leaks(Wrapping):
+    """Leaves something behind for each link that was made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: list[int] = []
+        self.end = threading.Event()
+
+    def __del__(self) -> None:
+        self.end.set()
+        for descriptor in self.left:
+            os.close(descriptor)
+
+
+class LeaksADescriptor(Leaks):
+    @override
+    @contextlib.asynccontextmanager
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MessageStream]:
+        async with super().connect(url, options) as stream:
+            self.left.append(os.open(os.devnull, os.O_RDONLY))
+            yield stream
+
+
+class LeaksAThread(Leaks):
+    @override
+    @contextlib.asynccontextmanager
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MessageStream]:
+        async with super().connect(url, options) as stream:
+            threading.Thread(target=self.end.wait, daemon=True).start()
+            yield stream
+
+
+class LeaksATask(Wrapping):
+    """Keeps a task for each link until it stops to listen."""
+
+    @override
+    async def handle(
+        self, handler: Callable[[MessageStream], Awaitable[None]], stream: MessageStream
+    ) -> None:
+        await handler(stream)
+        await anyio.sleep_forever()
+
+
+# ---- cancellation ---------------------------------------------------------------------------------------------------
+
+
+class ForgetsItsSocketWhenCancelled(Leaks):
+    @override
+    @contextlib.asynccontextmanager
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MessageStream]:
+        self.left.append(os.open(os.devnull, os.O_RDONLY))
+        async with super().connect(url, options) as stream:
+            os.close(self.left.pop())
+            yield stream
+
+
+class MakesATimeoutOfCancellation(Wrapping):
+    @override
+    @contextlib.asynccontextmanager
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MessageStream]:
+        slept = False
+        with contextlib.suppress(anyio.get_cancelled_exc_class()):
+            await anyio.sleep(0.01)
+            slept = True
+        if not slept:
+            raise TimeoutError("took too long")
+        async with super().connect(url, options) as stream:
+            yield stream
+
+
+class ConnectsBehindAShield(Wrapping):
+    """Sees a cancellation, and goes on until somebody hangs up."""
+
+    @override
+    @contextlib.asynccontextmanager
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MessageStream]:
+        async with super().connect(url, options) as stream:
+            try:
+                await anyio.sleep(0.01)
+            except anyio.get_cancelled_exc_class():
+                with contextlib.suppress(anyio.EndOfStream), anyio.CancelScope(shield=True):
+                    await stream.receive()
+                raise
+            yield stream
+
+
+class SwallowsCancellationOfSend(Wrapped):
+    @override
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        if len(messages) == 1:
+            return await super().send(messages)
+        with contextlib.suppress(anyio.get_cancelled_exc_class()):
+            await super().send(messages)
+        return None
+
+
+class SwallowsCancellationOfReceive(Wrapped):
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        with contextlib.suppress(anyio.get_cancelled_exc_class()):
+            return await super().receive()
+        return []
+
+
+class StaysOpenWhenCloseIsCancelled(Wrapped):
+    @override
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        if anyio.current_effective_deadline() > float("-inf"):
+            self.inner._outward.wake()
+            await anyio.sleep(0.01)
+        await super().aclose(code, reason)
+
+
 # ---- silence --------------------------------------------------------------------------------------------------------
 
 
@@ -629,7 +786,8 @@ CASES: list[tuple[Callable[[], Any], str, str]] = [
     (partial(Wrapping, GivesBytearrays), "1 to 1,000", "bytearray"),
     (partial(Wrapping, AnswersFirst), "at the same time, in both", "bytes arrives"),
     (partial(Wrapping, MixesUpItsBuffers), "at the same time, in both", "when received"),
-    (partial(Wrapping, NoBackPressure), "send waits", "1024 messages of 64 KiB"),
+    (partial(Wrapping, NoBackPressure), "send waits", "64 messages of 1 MiB"),
+    (partial(Wrapping, BuffersTooMuch), "send waits", "3 messages of 1 MiB"),
     (partial(Wrapping, NeverGoesOn), "send waits", "bytes are missing"),
     (partial(Wrapping, EndIsBroken), "then raises EndOfStream", "BrokenResourceError"),
     (partial(Wrapping, LosesLastWords), "then raises EndOfStream", "EndOfStream"),
@@ -652,6 +810,17 @@ CASES: list[tuple[Callable[[], Any], str, str]] = [
     (partial(Wrapping, NoticesAnEnd), "raises LinkTimeout after", "EndOfStream"),
     (partial(Wrapping, GivesSignsOfLife), "keeps an idle link up", "nothing was sent"),
     (partial(Wrapping, NoSignOfLife), "keeps an idle link up", "LinkTimeout"),
+    (partial(Wrapping, CountsInSixteenBits), "100,000 small", "6 bytes are missing"),
+    (partial(Wrapping, SwapsTwo), "100,000 small", "message 49000 was"),
+    (LeaksADescriptor, "200 links", "200 descriptors more"),
+    (LeaksAThread, "200 links", "threads more"),
+    (LeaksATask, "200 links", "200 tasks more"),
+    (ForgetsItsSocketWhenCancelled, "connect can be cancelled", "descriptors more"),
+    (MakesATimeoutOfCancellation, "connect can be cancelled", "raised TimeoutError"),
+    (ConnectsBehindAShield, "connect can be cancelled", "goes on for"),
+    (partial(Wrapping, SwallowsCancellationOfSend), "send can be cancelled", "as if all were well"),
+    (partial(Wrapping, SwallowsCancellationOfReceive), "receive can be cancelled", "returned []"),
+    (partial(Wrapping, StaysOpenWhenCloseIsCancelled), "aclose can be cancelled", "sees the end"),
 ]
 
 
@@ -672,7 +841,8 @@ def test_a_broken_transport_is_told_which_rule_it_breaks(
 
 
 def test_every_rule_is_broken_by_some_transport_of_this_test() -> None:
-    promises = {rule.promise for rule in SERVING_RULES + MESSAGE_RULES + END_RULES + SILENCE_RULES}
+    rules = SERVING_RULES + MESSAGE_RULES + END_RULES + SILENCE_RULES + LOAD_RULES + CANCEL_RULES
+    promises = {rule.promise for rule in rules}
     broken = [{promise for promise in promises if rule in promise} for _, rule, _ in CASES]
     assert [len(found) for found in broken] == [1] * len(CASES), "a text does not name one rule"
     assert promises == set().union(*broken)

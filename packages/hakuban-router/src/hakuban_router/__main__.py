@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.show_config:
             print(arguments.describe())
             return 0
+        if arguments.transports:
+            return _list_transports()
         return _run(arguments.config, recorded)
     except UsageError as error:
         return _complain(str(error), 2)
@@ -66,6 +68,18 @@ def _run(config: Config, recorded: Sequence[int]) -> int:
     )
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the event loop has left it to tracebacks
     return 0 if failure is None else _complain(failure.reason, failure.code)
+
+
+def _list_transports() -> int:
+    """Print a line for each scheme: itself, distribution, version, and what is wrong."""
+    from hakuban.transport import installed_transports
+
+    from ._log import one_line
+
+    for one in installed_transports():
+        error = "" if one.error is None else f" error: {one.error}"
+        print(one_line(f"{one.scheme} {one.distribution} {one.version}{error}"))
+    return 0
 
 
 def choose_loop(wanted: str) -> str:

@@ -200,11 +200,13 @@ class Arguments:
     :ivar config: the effective configuration.
     :ivar sources: for each option the flag or variable that set it, or "default".
     :ivar show_config: whether to print that and leave.
+    :ivar transports: whether to print the installed transports and leave.
     """
 
     config: Config
     sources: Mapping[str, str]
     show_config: bool
+    transports: bool
 
     def describe(self) -> str:
         """Write one line for each option: name, value as JSON, and where it comes from."""
@@ -233,7 +235,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Arguments:
     :raises SystemExit: after `--help` and `--version`.
     """
     given = vars(_parser().parse_args(argv))
-    show_config = given.pop("show_config")
+    show_config, transports = given.pop("show_config"), given.pop("transports")
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name, option in OPTIONS.items():
@@ -242,7 +244,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Arguments:
         if source:
             parsed = [_value(source, option, text) for text in texts]
             values[name] = tuple(parsed) if option.many else parsed[-1]
-    return Arguments(Config(**values), sources, show_config)
+    return Arguments(Config(**values), sources, show_config, transports)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -268,6 +270,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--show-config", action="store_true", default=False,
         help="print the effective configuration, with the source of each value, and exit",
+    )  # fmt: skip
+    parser.add_argument(
+        "--transports", action="store_true", default=False,
+        help="print the installed transports, with the error of each that is broken, and exit",
     )  # fmt: skip
     parser.add_argument("-V", "--version", action="version", version=f"%(prog)s {__version__}")
     return parser

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from ..transport import MessageStream
     from .environment import Environment
 
-__all__ = ["SERVING_RULES", "SILENCE_RULES"]
+__all__ = ["SERVING_RULES", "SILENCE_RULES", "echo", "expect_echo"]
 
 LINKS: Final = 20
 SILENCE: Final = 0.5
 
 
-async def _echo(stream: MessageStream) -> None:
+async def echo(stream: MessageStream) -> None:
     """Send back what comes, until the link ends."""
     try:
         # An OSError is a fault, for the rules on ends to name.
@@ -45,7 +45,8 @@ async def _echo(stream: MessageStream) -> None:
             await stream.aclose()
 
 
-async def _expect_echo(stream: MessageStream, text: bytes) -> None:
+async def expect_echo(stream: MessageStream, text: bytes) -> None:
+    """Send a text to `echo`, and take it back."""
     if fault := sequence_fault([text], await exchange(stream, stream, [text])):
         raise Finding(f"{fault}, sent back by a handler of its own")
 
@@ -57,11 +58,11 @@ async def _check_transport_shape(env: Environment) -> None:
 
 
 async def _check_started(env: Environment) -> None:
-    async with env.serving(_echo) as url:
+    async with env.serving(echo) as url:
         if not isinstance(url, str) or "#" in url or "://" not in url:
             raise Finding(f"task_status.started was given {url!r}")
         async with env.connecting(url) as stream:
-            await _expect_echo(stream, b"hello")
+            await expect_echo(stream, b"hello")
 
 
 async def _check_addresses(env: Environment) -> None:
@@ -73,7 +74,7 @@ async def _check_addresses(env: Environment) -> None:
 
 
 async def _check_nobody(env: Environment) -> None:
-    async with env.serving(_echo) as url:
+    async with env.serving(echo) as url:
         pass
     refusal = await _refusal(env, url)
     if refusal is None:
@@ -95,9 +96,9 @@ async def _refusal(env: Environment, url: str) -> Exception | None:
 
 
 async def _check_bind_twice(env: Environment) -> None:
-    async with env.serving(_echo) as url, anyio.create_task_group() as group:
+    async with env.serving(echo) as url, anyio.create_task_group() as group:
         try:
-            await group.start(env.transport.serve, url, env.serve_options, _echo)
+            await group.start(env.transport.serve, url, env.serve_options, echo)
         except OSError:  # not `suppress`, which lets groups of it pass from Python 3.12 on
             pass  # and no error is fine too: some sockets can be bound twice
         group.cancel_scope.cancel()
@@ -109,13 +110,13 @@ async def _check_many_links(env: Environment) -> None:
 
     async def client(url: str, number: int) -> None:
         async with env.connecting(url) as stream:
-            await _expect_echo(stream, b"link %d" % number)
+            await expect_echo(stream, b"link %d" % number)
             served.append(number)
             if len(served) == LINKS:
                 everybody.set()
             await everybody.wait()
 
-    async with env.serving(_echo) as url:
+    async with env.serving(echo) as url:
         with within(PATIENCE, f"{LINKS} links are served at the same time"):
             async with anyio.create_task_group() as group:
                 for number in range(LINKS):
@@ -123,13 +124,13 @@ async def _check_many_links(env: Environment) -> None:
 
 
 async def _check_independence(env: Environment) -> None:
-    async with env.serving(_echo) as url, env.connecting(url) as stays:
-        await _expect_echo(stays, b"before")
+    async with env.serving(echo) as url, env.connecting(url) as stays:
+        await expect_echo(stays, b"before")
         async with env.connecting(url) as leaves:
-            await _expect_echo(leaves, b"a guest")
-        await _expect_echo(stays, b"after")
+            await expect_echo(leaves, b"a guest")
+        await expect_echo(stays, b"after")
         async with env.connecting(url) as newcomer:
-            await _expect_echo(newcomer, b"a newcomer")
+            await expect_echo(newcomer, b"a newcomer")
 
 
 async def _check_stop(env: Environment) -> None:
