@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from support.scenes import Scene
 
 
-@pytest.fixture(params=columns("memory", "ws"))
+@pytest.fixture(params=columns("memory", "ws", "zmq"))
 def scene(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Scene]:
     """Give a scene; when its story has been told, nobody may have logged an error."""
     yield scene_of(request.param)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "hakuban": ROOT / "packages/hakuban-core/src/hakuban",
     "hakuban_ws": ROOT / "packages/hakuban-ws/src/hakuban_ws",
+    "hakuban_zmq": ROOT / "packages/hakuban-zmq/src/hakuban_zmq",
     "hakuban_router": ROOT / "packages/hakuban-router/src/hakuban_router",
 }
 SOURCES = sorted(path for folder in PACKAGES.values() for path in folder.rglob("*.py"))
@@ -78,7 +79,9 @@ def test_pure_layers_import_nothing_impure(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in SOURCES if "hakuban_ws" in path.parts], ids=module_name
+    "path",
+    [path for path in SOURCES if {"hakuban_ws", "hakuban_zmq"} & set(path.parts)],
+    ids=module_name,
 )
 def test_a_transport_knows_the_transport_contract_and_nothing_else_of_the_core(path: Path) -> None:
     for name in imports(path):
@@ -94,17 +97,28 @@ def test_the_router_uses_public_names_of_the_core(path: Path) -> None:
         parts = name.split(".")
         if parts[0] == "hakuban":
             assert not any(part.startswith("_") for part in parts), f"{path.name} imports {name}"
-        assert parts[0] != "hakuban_ws", "transports are found through entry points"
+        assert parts[0] not in ("hakuban_ws", "hakuban_zmq"), (
+            "transports are found through entry points"
+        )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_the_core_knows_no_transport_and_no_router(path: Path) -> None:
     if module_name(path).split(".")[0] == "hakuban":
-        assert not {name.split(".")[0] for name in imports(path)} & {"hakuban_ws", "hakuban_router"}
+        others = set(PACKAGES) - {"hakuban"}
+        assert not {name.split(".")[0] for name in imports(path)} & others
 
 
 @pytest.mark.parametrize(
-    "name", ["hakuban", "hakuban.transport", "hakuban.testing", "hakuban.sync", "hakuban_ws"]
+    "name",
+    [
+        "hakuban",
+        "hakuban.transport",
+        "hakuban.testing",
+        "hakuban.sync",
+        "hakuban_ws",
+        "hakuban_zmq",
+    ],
 )
 def test_what_is_public_is_listed_sorted_and_real(name: str) -> None:
     module = importlib.import_module(name)

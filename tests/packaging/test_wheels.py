@@ -56,7 +56,7 @@ class Wheel:
 
 
 def test_the_packages_that_users_are_told_of_are_here() -> None:
-    assert {"hakuban-core", "hakuban-router", "hakuban-ws"} <= NAMES
+    assert {"hakuban-core", "hakuban-router", "hakuban-ws", "hakuban-zmq"} == NAMES
 
 
 def test_the_types_of_each_package_are_checked_as_its_users_see_them(package: Package) -> None:

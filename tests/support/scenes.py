@@ -23,6 +23,13 @@ T_co = TypeVar("T_co", covariant=True)
 Story: TypeAlias = Coroutine[Any, Any, Any]
 Part: TypeAlias = Story | Callable[[], None]
 
+ANYWHERE = {
+    "memory": "memory://",
+    "ws": "ws://127.0.0.1:0",
+    "zmq": "zmq+tcp://127.0.0.1:0",
+}
+"""By the transport of a column, the URL of an address that is free."""
+
 TIMEOUT = 10.0
 """Seconds that anything may take before a story has failed; nothing here takes a tenth of it."""
 
@@ -153,7 +160,7 @@ class Scene(ABC):
         self, node: LocalNode, url: str | None = None, **options: Any
     ) -> Block[hakuban.Listener]:
         """Enter `listen`, by default at an address that is free, and leave it at the end of the story or before."""
-        where = url or {"memory": "memory://", "ws": "ws://127.0.0.1:0"}[self.transport]
+        where = url or ANYWHERE[self.transport]
         return self._keep(
             await self._enter(
                 lambda: node.listen(where, **options),

@@ -28,7 +28,7 @@ def in_shapes(*shapes: Shape) -> pytest.MarkDecorator:
     """Tell a story in trees of these shapes: of each in three columns, and of the last one in the others."""
     cells = [
         (column, shape)
-        for column in columns("memory", "ws")
+        for column in columns("memory", "ws", "zmq")
         for shape in (shapes if column in _THOROUGH else shapes[-1:])
     ]
     return pytest.mark.parametrize(("scene", "shape"), cells, indirect=["scene"])

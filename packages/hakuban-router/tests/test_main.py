@@ -331,7 +331,7 @@ def test_the_service_manager_is_told_when_it_listens_and_when_it_leaves(
         (("-b", "ws://127.0.0.1"), "port"),
         (("-b", "ws://127.0.0.1:99999"), "(?i)port"),
         (("-b", "ftp://127.0.0.1:1"), "scheme 'ftp'"),
-        (("-b", "zmq+tcp://127.0.0.1:1"), "pip install hakuban-zmq"),
+        (("-b", "zmq+udp://127.0.0.1:1"), "pip install hakuban-zmq"),
         (("-b", "ws://127.0.0.1:0#nonsense=1"), "nonsense"),
         (("-b", "ws://127.0.0.1:0#timeout="), "timeout"),
         (("-b", "ws://127.0.0.1:0#load-limit=a"), "load-limit"),

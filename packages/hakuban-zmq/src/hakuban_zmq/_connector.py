@@ -1,0 +1,176 @@
+"""The connecting side: a DEALER for each link."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import zmq
+
+from hakuban.transport import PeerViolation, Refused
+
+from ._contexts import shared
+from ._frames import RESET, SESSION, VERSION, Hello, Refusal, Welcome, read_answer
+from ._hub import Hub, socket_options
+from ._sources import as_os_error
+from ._stream import ZeroMQStream
+
+if TYPE_CHECKING:
+    from hakuban.transport import TransportOptions
+
+    from ._curve import ConnectorKeys
+    from ._frames import Window
+    from ._liveness import Liveness
+    from ._urls import Endpoint
+
+# libzmq must not make another connection under the same link, and has no other way to be told: an hour is never.
+_NEVER_AGAIN: Final = 3_600_000
+_EVENTS: Final = (
+    zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
+_TEMPORARY: Final = 300  # ZAP: to be tried again
+
+
+class Connector(Hub):
+    """One attempt, and the link that comes of it."""
+
+    def __init__(
+        self, endpoint: Endpoint, options: TransportOptions, window: Window, liveness: Liveness
+    ) -> None:
+        super().__init__(shared.acquire(), shared.release)
+        self._endpoint = endpoint
+        self._options = options
+        self._window = window
+        self._liveness = liveness
+        self._session = secrets.token_bytes(SESSION)
+        self._encrypted = False
+        self._answered = anyio.Event()
+        self._failure: Exception | None = None
+        self._stream: ZeroMQStream | None = None
+
+    def open(self, keys: ConnectorKeys | None) -> None:
+        """Start to connect.
+
+        :raises OSError: there are too many sockets, or the address is none.
+        """
+        try:
+            options = socket_options(self._window, self._options)
+            options["reconnect_ivl"] = _NEVER_AGAIN
+            options["ipv6"] = int(":" in self._endpoint.host)
+            if keys is not None and self._endpoint.kind != "inproc":
+                options |= keys.options()
+                self._encrypted = True
+            socket = self.open_socket(zmq.DEALER, self._take, options)
+            if self._endpoint.kind != "inproc":
+                self.monitor(_EVENTS, self._note)
+            with as_os_error():
+                socket.connect(self._endpoint.address)
+            self.send(Hello(self._session, VERSION, self._window).encode())
+        except BaseException:
+            self.close()
+            raise
+
+    async def answer(self) -> ZeroMQStream:
+        """Wait for the listener's answer.
+
+        :raises OSError: nobody listens there, or the connection has ended.
+        :raises Refused: the other side said no, or is not one of ours.
+        """
+        await self._answered.wait()
+        if self._failure is not None:
+            raise self._failure
+        assert self._stream is not None
+        return self._stream
+
+    def send(self, data: bytes, /) -> bool:
+        """Hand a frame to ZeroMQ."""
+        try:
+            self._main.socket.send(data, zmq.NOBLOCK)
+        except zmq.ZMQError:
+            return False
+        finally:
+            self._main.look()
+        return True
+
+    def forget(self) -> None:
+        """The stream is closed; so will this be."""
+
+    def _take(self) -> None:
+        socket = self._main.socket
+        data = socket.recv(zmq.NOBLOCK)
+        if socket.getsockopt(zmq.RCVMORE):
+            while socket.getsockopt(zmq.RCVMORE):
+                socket.recv(zmq.NOBLOCK)
+            data = b""  # a frame has one part
+        if self._stream is not None:
+            if data[:1] == b"%c" % RESET:
+                if data[1:] == self._stream.remote_session:
+                    self._stream.lose("the listener does not know this link: it was restarted")
+            else:
+                self._stream.hear(data)
+        elif not self._answered.is_set():
+            self._hear_answer(data)
+
+    def _hear_answer(self, data: bytes) -> None:
+        try:
+            answer = read_answer(data, self._session)
+        except PeerViolation as violation:
+            self._fail(Refused(f"no hakuban there: {violation.reason}", retry=False))
+            return
+        if isinstance(answer, Refusal):
+            self._fail(Refused(answer.reason, retry=answer.retry, code=answer.code))
+        elif isinstance(answer, Welcome):
+            self._stream = self._make_stream(answer)
+            self._answered.set()
+
+    def _make_stream(self, welcome: Welcome) -> ZeroMQStream:
+        stream = ZeroMQStream(
+            self,
+            (self._session, welcome.session),
+            self._window,
+            welcome.window,
+            self._options,
+            listening=False,
+        )
+        stream.peer_clock = welcome.clock
+        stream.remote_address = str(self._endpoint)
+        stream.local_address = f"zmq+{self._endpoint.kind} client {self._session.hex()[:8]}"
+        stream.watch(self._liveness)
+        return stream
+
+    def _note(self, event: int, value: int) -> None:
+        where = str(self._endpoint)
+        if self._stream is not None:
+            if event == zmq.EVENT_DISCONNECTED:
+                self._main.look()  # what was said before
+                self._stream.lose("the connection has ended")
+        elif event == zmq.EVENT_CLOSED:
+            self._fail(
+                ConnectionRefusedError(errno.ECONNREFUSED, f"nobody can be reached at {where}")
+            )
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            reason = f"{where} does not let this key in (ZAP status {value})"
+            self._fail(Refused(reason, retry=value == _TEMPORARY))
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            reason = (
+                f"no handshake with {where}: it is no ZeroMQ, or one side uses CURVE and the other"
+                " does not (HAKUBAN_ZMQ_SERVER_KEY_FILE here, HAKUBAN_ZMQ_SECRET_KEY_FILE there)"
+            )
+            self._fail(Refused(reason, retry=False))
+        else:
+            self._main.look()  # an answer may have come before that
+            text = f"{where} ended the connection"
+            if self._encrypted:  # it says no more than that when it cannot read what we say
+                text += "; is it another listener than that of HAKUBAN_ZMQ_SERVER_KEY_FILE?"
+            self._fail(ConnectionResetError(errno.ECONNRESET, text))
+
+    def _fail(self, failure: Exception) -> None:
+        if not self._answered.is_set():
+            self._failure = failure
+            self._answered.set()

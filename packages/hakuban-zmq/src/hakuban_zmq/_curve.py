@@ -1,0 +1,232 @@
+"""CURVE: certificates in files, and who is let in."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import zmq
+import zmq.auth
+from zmq.utils import z85
+
+from hakuban.transport import InvalidURLError
+
+from ._sources import Source
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+logger = logging.getLogger("hakuban.zmq")
+
+SECRET_KEY_FILE: Final = "HAKUBAN_ZMQ_SECRET_KEY_FILE"  # noqa: S105 # no password, a name
+SERVER_KEY_FILE: Final = "HAKUBAN_ZMQ_SERVER_KEY_FILE"
+CLIENT_KEYS: Final = "HAKUBAN_ZMQ_CLIENT_KEYS"
+INSECURE: Final = "HAKUBAN_ZMQ_INSECURE"
+
+# Any other domain than "" makes libzmq ask our handler, and turn all away when that is not there.
+_DOMAIN: Final = b"hakuban"
+_SETTLED: Final = 2 * 10**9
+"""Nanoseconds after which a file that has not changed is believed to be as it was read."""
+_ZAP: Final = "inproc://zeromq.zap.01"
+
+
+class KeyFileError(ValueError):
+    """A certificate cannot be used.
+
+    :ivar path: the file or directory.
+    :ivar reason: what is wrong with it.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}; hakuban_zmq.write_keys makes certificates")
+
+
+class InsecureListenerError(InvalidURLError):
+    """A listener would be reached from other machines without encryption, or by everybody.
+
+    :ivar url: the URL as given.
+    :ivar reason: what is missing, and what to do.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorKeys:
+    """What a connecting side shows, and whom it expects."""
+
+    public: bytes
+    secret: bytes
+    server: bytes
+
+    def options(self) -> dict[str, object]:
+        """Give the options of the socket."""
+        return {
+            "curve_publickey": self.public,
+            "curve_secretkey": self.secret,
+            "curve_serverkey": self.server,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerKeys:
+    """What a listener shows, and whom it lets in.
+
+    :ivar clients: a directory of public certificates; None lets in everybody who knows the listener's own one.
+    """
+
+    secret: bytes
+    clients: Path | None
+
+    def options(self) -> dict[str, object]:
+        """Give the options of the socket."""
+        return {"curve_server": 1, "curve_secretkey": self.secret, "zap_domain": _DOMAIN}
+
+    def open(self, context: zmq.Context[zmq.Socket[bytes]]) -> Source:
+        """Answer libzmq's question whether a key is let in, within a context of the listener's own."""
+        socket = context.socket(zmq.REP)
+        try:
+            socket.bind(_ZAP)
+        except BaseException:
+            socket.close(0)
+            raise
+        return _Gate(socket, None if self.clients is None else AllowList(self.clients))
+
+
+class AllowList:
+    """The public keys in a directory, whose files are read again when one of them has changed.
+
+    :raises KeyFileError: there is no such directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._read: list[tuple[str, int, int]] | None = None
+        self._keys: frozenset[bytes] = frozenset()
+        if not directory.is_dir():
+            raise KeyFileError(str(directory), "is no directory of public certificates (*.key)")
+
+    def __contains__(self, key: bytes) -> bool:
+        try:
+            found = self._look()
+            if found != self._read:
+                self._keys = frozenset(map(_read_public, self._directory.glob("*.key")))
+                # Clocks of file systems are coarse: what is new may change again unnoticed.
+                newest = max((changed_at for _, changed_at, _ in found), default=0)
+                self._read = found if newest < time.time_ns() - _SETTLED else None
+        except OSError as error:
+            logger.error("nobody is let in: %s", error)  # noqa: TRY400 # one line says it
+            return False
+        return key in self._keys
+
+    def _look(self) -> list[tuple[str, int, int]]:
+        found = []
+        with os.scandir(self._directory) as entries:
+            for entry in entries:
+                if entry.name.endswith(".key"):
+                    status = entry.stat()
+                    found.append((entry.name, status.st_mtime_ns, status.st_size))
+        return sorted(found)
+
+
+class _Gate(Source):
+    """Speaks ZAP (RFC 27) with libzmq."""
+
+    __slots__ = ("_allowed",)
+
+    def __init__(self, socket: zmq.Socket[bytes], allowed: AllowList | None) -> None:
+        super().__init__(socket, self._answer)
+        self._allowed = allowed
+
+    def _answer(self) -> None:
+        version, request, _, address, _, mechanism, *credentials = self.socket.recv_multipart(
+            zmq.NOBLOCK
+        )
+        key = z85.encode(credentials[0]) if mechanism == b"CURVE" and credentials else b""
+        if key and (self._allowed is None or key in self._allowed):
+            status, text = b"200", b"OK"
+        else:
+            logger.info("%s: its key is not allowed: %s", address.decode(), key.decode())
+            status, text, key = b"400", b"not allowed", b""
+        self.socket.send_multipart([version, request, status, text, key, b""], zmq.NOBLOCK)
+
+
+def read_connector_keys(secret_key_file: str | None, server_key_file: str) -> ConnectorKeys:
+    """Read what the connecting side needs.
+
+    :raises KeyFileError: a file is missing or none of these.
+    """
+    if secret_key_file is None:
+        raise KeyFileError(
+            server_key_file, f"a link with CURVE needs an own certificate too ({SECRET_KEY_FILE})"
+        )
+    public, secret = _read(secret_key_file)
+    return ConnectorKeys(public, _need_secret(secret_key_file, secret), _read(server_key_file)[0])
+
+
+def read_listener_keys(secret_key_file: str, client_keys: str | None) -> ListenerKeys:
+    """Read what the listening side needs.
+
+    :raises KeyFileError: a file or directory is missing or none of these.
+    """
+    _, secret = _read(secret_key_file)
+    clients = None if client_keys is None else Path(client_keys)
+    if clients is not None:
+        AllowList(clients)  # better now than at the first client
+    return ListenerKeys(_need_secret(secret_key_file, secret), clients)
+
+
+def write_keys(directory: str | PathLike[str], name: str) -> tuple[Path, Path]:
+    """Make a certificate: `NAME.key`, to be given away, and `NAME.key_secret`, which only its owner may read.
+
+    :param directory: is made if it is not there.
+    :returns: the paths of the public and of the secret file.
+    :raises FileExistsError: there is one of this name; nothing is overwritten.
+    :raises ValueError: the name has a separator of paths in it.
+    """
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"{name!r} is no name for a file")
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    made: list[Path] = []
+    with tempfile.TemporaryDirectory(dir=folder) as private:  # nobody else may look into it
+        written = [Path(path) for path in zmq.auth.create_certificates(private, name)]
+        written[1].chmod(0o600)
+        try:
+            for path in written:
+                os.link(path, folder / path.name)  # fails where a rename would overwrite
+                made.append(folder / path.name)
+        except FileExistsError as error:
+            for path in made:
+                path.unlink()
+            taken = folder / f"{name}.key[_secret]"
+            raise FileExistsError(
+                error.errno, "is there already: take another name, or remove it", str(taken)
+            ) from None
+    return made[0], made[1]
+
+
+def _read(path: str) -> tuple[bytes, bytes | None]:
+    try:
+        return zmq.auth.load_certificate(path)
+    except (OSError, ValueError) as error:
+        raise KeyFileError(path, f"cannot be read as a certificate: {error}") from None
+
+
+def _need_secret(path: str, secret: bytes | None) -> bytes:
+    if secret is None:
+        raise KeyFileError(path, "has no secret key: NAME.key_secret is meant, and not NAME.key")
+    return secret
+
+
+def _read_public(path: Path) -> bytes:
+    try:
+        return zmq.auth.load_certificate(path)[0]
+    except (OSError, ValueError) as error:
+        logger.warning("%s lets nobody in: %s", path, error)
+        return b""

@@ -1,0 +1,124 @@
+"""One ZeroMQ socket with its monitor, and the tasks that watch them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from ._frames import MAX_FRAME
+from ._sources import Monitor, Source, as_os_error, set_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    import zmq
+
+    from hakuban.transport import TransportOptions
+
+    from ._frames import Window
+
+CURVE_OVERHEAD: Final = 256
+STOP_SECONDS: Final = 5.0
+"""Seconds for a hub to end, which takes one turn of the loop."""
+
+# Frames beside the chunks that a window lets pass: grants, signs of life, goodbyes.
+_CONTROL: Final = 16
+
+
+class Hub:
+    """Owns a socket from `open` to the end of `run`. Belongs to one event loop.
+
+    :param context: what the sockets are made in.
+    :param release: gives it back.
+    :ivar running: set once the tasks of `run` are there.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        release: Callable[[zmq.Context[zmq.Socket[bytes]]], None],
+    ) -> None:
+        self._context = context
+        self._release = release
+        self._sources: list[Source] = []
+        self._monitor: Monitor | None = None
+        self._scope = anyio.CancelScope(shield=True)
+        self.running = anyio.Event()
+        self._stopped = anyio.Event()
+        self._main: Source
+
+    def open_socket(
+        self, kind: zmq.SocketType, take: Callable[[], None], options: Mapping[str, Any]
+    ) -> zmq.Socket[bytes]:
+        """Make the socket.
+
+        :raises OSError: there are too many.
+        """
+        with as_os_error():
+            socket = self._context.socket(kind)
+        self._main = Source(socket, take)
+        self._sources.append(self._main)
+        set_options(socket, **options)
+        return socket
+
+    def add(self, source: Source) -> None:
+        """Watch another socket too."""
+        self._sources.append(source)
+
+    def monitor(self, events: int, note: Callable[[int, int], None]) -> None:
+        """Be told of events of the socket.
+
+        :raises OSError: there are too many sockets.
+        """
+        with as_os_error():
+            self._monitor = Monitor(self._context, self._main.socket, events, note)
+        self._sources.append(self._monitor)
+
+    def look(self) -> bool:
+        """Take what has come; returns whether there is more than that."""
+        if self._monitor is not None:
+            self._monitor.look()
+        return self._main.look()
+
+    async def run(self) -> None:
+        """Watch the sockets until `stop` is called, and close them; cancellation does not end it."""
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    for source in self._sources:
+                        tasks.start_soon(source.watch, tasks)
+                    self.running.set()
+        finally:
+            self.look()  # who came last is answered
+            self.close()
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        """End `run`, and return when it has ended."""
+        self._scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await self._stopped.wait()
+
+    def close(self) -> None:
+        """Close everything; without `run`, or at its end."""
+        if self._monitor is not None:
+            self._monitor.stop()
+        for source in self._sources:
+            source.close()
+        self._sources.clear()
+        self._release(self._context)
+
+
+def socket_options(window: Window, options: TransportOptions) -> dict[str, Any]:
+    """Give what the sockets of both sides have in common."""
+    # libzmq counts a message as sent up to half a mark later than it was.
+    mark = 2 * (window.chunks + _CONTROL)
+    return {
+        "linger": 0,
+        "sndhwm": mark,
+        "rcvhwm": mark,
+        "maxmsgsize": MAX_FRAME + CURVE_OVERHEAD,
+        "handshake_ivl": max(1, int(options.handshake_timeout * 1000)),
+    }

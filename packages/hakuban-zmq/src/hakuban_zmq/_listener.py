@@ -1,0 +1,364 @@
+"""The listening side: one ROUTER for all links."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import zmq
+
+from hakuban.transport import ConnectionRequest, PeerViolation, Refused
+
+from ._frames import (
+    BYE,
+    BYE_HEARD,
+    HEADER,
+    RESET,
+    SESSION,
+    VERSION,
+    Refusal,
+    Welcome,
+    frame,
+    read_hello,
+    session_of,
+)
+from ._hub import STOP_SECONDS, Hub
+from ._liveness import Liveness
+from ._sources import as_os_error
+from ._stream import ZeroMQStream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from anyio.abc import TaskGroup
+
+    from hakuban.transport import Identity, MessageStream, TransportOptions
+
+    from ._curve import ListenerKeys
+    from ._frames import Hello, Window
+    from ._urls import Endpoint
+
+logger = logging.getLogger("hakuban.zmq")
+
+_MAX_CONNECTIONS: Final = 10_000
+_SPARE_DESCRIPTORS: Final = 64
+_UNBIND_SECONDS: Final = 1.0
+_BACKLOG: Final = 1024
+_NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV)
+
+
+class _Peer:
+    """Somebody who said hello, by the name that the ROUTER has for its connection."""
+
+    __slots__ = ("_listener", "descriptor", "name", "session", "stream")
+
+    def __init__(
+        self, listener: Listener, name: bytes, descriptor: int | None, session: bytes
+    ) -> None:
+        self._listener = listener
+        self.name = name
+        self.descriptor = descriptor
+        self.session = session
+        self.stream: ZeroMQStream
+
+    def send(self, data: bytes, /) -> bool:
+        return self._listener.send(self.name, data)
+
+    def look(self) -> bool:
+        return self._listener.look()
+
+    def forget(self) -> None:
+        self._listener.forget(self)
+
+
+class Listener(Hub):
+    """Serves links on one ROUTER.
+
+    :param handler: run for each established stream; it owns the stream.
+    :ivar url: what it is bound to.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        release: Callable[[zmq.Context[zmq.Socket[bytes]]], None],
+        options: TransportOptions,
+        window: Window,
+        handler: Callable[[MessageStream], Awaitable[None]],
+    ) -> None:
+        super().__init__(context, release)
+        self._options = options
+        self._window = window
+        self._handler = handler
+        self._liveness = Liveness()
+        most = options.max_connections
+        self._limit = default_max_connections() if most is None else most
+        self.url = ""
+        self._bound: list[str] = []
+        self._unbound = anyio.Event()
+        self._closed = False
+        self._peers: dict[bytes, _Peer] = {}
+        self._by_descriptor: dict[int, _Peer] = {}
+        self._connections = 0
+        self._scopes: set[anyio.CancelScope] = set()
+        self._handlers: TaskGroup
+
+    # ---- binding ----------------------------------------------------------------------------------------------------
+
+    def open(
+        self, endpoints: Sequence[Endpoint], options: dict[str, object], keys: ListenerKeys | None
+    ) -> None:
+        """Bind the socket.
+
+        :raises OSError: an address cannot be bound.
+        """
+        try:
+            options |= {"router_mandatory": 1, "backlog": _BACKLOG}
+            options["ipv6"] = int(any(":" in endpoint.host for endpoint in endpoints))
+            if keys is not None:
+                options |= keys.options()
+                self.add(keys.open(self._context))
+            socket = self.open_socket(zmq.ROUTER, self._take, options)
+            if endpoints[0].kind != "inproc":
+                self.monitor(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED, self._note)
+            with as_os_error():
+                for endpoint in endpoints:
+                    self._bind(socket, endpoint)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self, socket: zmq.Socket[bytes], endpoint: Endpoint) -> None:
+        """Bind an address; a host has the same port on all of its addresses."""
+        if self._bound and endpoint.kind == "tcp":
+            endpoint = replace(endpoint, port=self.port)
+        try:
+            socket.bind(endpoint.address)
+        except zmq.ZMQError as error:
+            # "localhost" has addresses of both families also where there is but one
+            if self._bound and error.errno in _NO_SUCH_ADDRESS:
+                return
+            raise
+        self._bound.append(str(socket.get_string(zmq.LAST_ENDPOINT)).rstrip("\0"))
+
+    @property
+    def port(self) -> int:
+        """The port that was bound."""
+        return int(self._bound[0].rpartition(":")[2])
+
+    async def _unbind(self) -> None:
+        """Stop listening, and wait until the address is free."""
+        for address in tuple(self._bound):
+            self._main.socket.unbind(address)
+        if self._monitor is not None:
+            with anyio.move_on_after(_UNBIND_SECONDS):
+                await self._unbound.wait()
+
+    # ---- serving ----------------------------------------------------------------------------------------------------
+
+    async def serve(self, started: Callable[[], None]) -> None:
+        """Serve until cancelled; then let nobody in first, and end the links after that.
+
+        :param started: called when all is running.
+        """
+        async with anyio.create_task_group() as tasks:
+            try:
+                tasks.start_soon(self.run)
+                tasks.start_soon(self._liveness.run)
+                await self.running.wait()
+                async with anyio.create_task_group() as self._handlers:
+                    try:
+                        started()
+                        await anyio.sleep_forever()
+                    finally:
+                        # libzmq ends the links with the listening; so nobody is let in first.
+                        self._closed = True
+                        for scope in self._scopes:
+                            scope.cancel()
+            finally:
+                with anyio.move_on_after(STOP_SECONDS, shield=True):
+                    await self._unbind()
+                    await self.stop()
+
+    async def _serve_one(self, peer: _Peer) -> None:
+        code, reason = 1001, "the listener is closed"
+        try:
+            # Shielded, so that links outlive listening: whoever is sent away must not come right back in.
+            with anyio.CancelScope(shield=True) as scope:
+                self._scopes.add(scope)
+                if self._closed:
+                    scope.cancel()
+                try:
+                    await self._handler(peer.stream)
+                    code, reason = 1000, ""
+                except Exception:
+                    logger.exception("the handler of %s failed", peer.stream.remote_address)
+                    code, reason = 1011, "internal error"
+                finally:
+                    self._scopes.discard(scope)
+                    # a second time, if the handler did as it should
+                    with anyio.CancelScope(shield=True):
+                        await peer.stream.aclose(code, reason)
+        finally:
+            self._connections -= 1
+
+    # ---- the socket -------------------------------------------------------------------------------------------------
+
+    def send(self, name: bytes, data: bytes) -> bool:
+        """Hand a frame for a peer to ZeroMQ; False when it has no room, or no such peer."""
+        socket = self._main.socket
+        try:
+            # The first part fails when there is no room; then the second always gets through.
+            socket.send(name, zmq.NOBLOCK | zmq.SNDMORE)
+            socket.send(data, zmq.NOBLOCK)
+        except zmq.ZMQError:
+            return False
+        finally:
+            self._main.look()
+        return True
+
+    def forget(self, peer: _Peer) -> None:
+        """The stream of a peer is closed."""
+        if self._peers.get(peer.name) is peer:
+            del self._peers[peer.name]
+        if peer.descriptor is not None and self._by_descriptor.get(peer.descriptor) is peer:
+            del self._by_descriptor[peer.descriptor]
+
+    def _take(self) -> None:
+        socket = self._main.socket
+        name = socket.recv(zmq.NOBLOCK)
+        first = socket.recv(zmq.NOBLOCK, copy=False)
+        data = first.bytes
+        if first.more:
+            while socket.getsockopt(zmq.RCVMORE):
+                socket.recv(zmq.NOBLOCK)
+            data = b""  # a frame has one part
+        peer = self._peers.get(name)
+        if peer is None or not peer.stream.hear(data):
+            self._hear_stranger(name, data, first)
+
+    def _hear_stranger(self, name: bytes, data: bytes, first: zmq.Frame) -> None:
+        """Take a frame of a session that is not known here."""
+        try:
+            hello = read_hello(data)
+        except PeerViolation:
+            # Whoever talks to an earlier life of this listener is told; goodbyes need no answer.
+            if len(data) >= HEADER and data[0] not in (BYE, BYE_HEARD, RESET):
+                self.send(name, frame(RESET, session_of(data)))
+            return
+        old = self._peers.get(name)
+        if old is not None:
+            if old.session == hello.session:
+                return  # it said so already
+            old.stream.lose("the peer has begun a new link")
+            self.forget(old)
+        self._welcome(name, hello, first)
+
+    def _welcome(self, name: bytes, hello: Hello, first: zmq.Frame) -> None:
+        if self._monitor is not None:
+            # A descriptor may be that of a connection which has ended: the monitor knows first.
+            self._monitor.look()
+        peer = _Peer(self, name, _descriptor(first), hello.session)
+        address = _address(first, self.url)
+        try:
+            identity = self._admit(hello, address, first)
+        except Refused as refusal:
+            logger.info("%s: refused: %s", address, refusal.reason)
+            answer = Refusal(refusal.reason, refusal.retry, refusal.code)
+            self.send(name, answer.encode(hello.session))
+            return
+        session = secrets.token_bytes(SESSION)
+        peer.stream = stream = ZeroMQStream(
+            peer,
+            (session, hello.session),
+            self._window,
+            hello.window,
+            self._options,
+            listening=True,
+        )
+        stream.local_address = self.url
+        stream.remote_address = address
+        stream.identity = identity
+        self._peers[name] = peer
+        if peer.descriptor is not None:
+            self._by_descriptor[peer.descriptor] = peer
+        welcome = Welcome(VERSION, session, self._options.clock(), self._window)
+        if not peer.send(welcome.encode(hello.session)):
+            self.forget(peer)
+            return
+        self._connections += 1
+        stream.watch(self._liveness)
+        self._handlers.start_soon(self._serve_one, peer)
+
+    def _admit(self, hello: Hello, address: str, first: zmq.Frame) -> Identity | None:
+        """Turn away other versions, too many, and whom the authorising plugin does not like.
+
+        :raises Refused: with what to tell the peer.
+        """
+        if hello.version != VERSION:
+            reason = f"version {VERSION} of the protocol is spoken here, and not {hello.version}"
+            raise Refused(reason, retry=False)
+        if self._closed:
+            raise Refused("the listener is closed", retry=True, code=1001)
+        if self._connections >= self._limit:
+            raise Refused("too many connections", retry=True, code=1013)
+        if self._options.authorize is None:
+            return None
+        key = _property(first, "User-Id")
+        request = ConnectionRequest(
+            url=self.url,
+            headers={"curve-key": key} if key else {},
+            remote_address=address,
+        )
+        try:
+            return self._options.authorize(request)
+        except Refused:
+            raise
+        except Exception:  # a plugin that fails lets nobody in, and stops nobody else
+            logger.exception("hakuban_authorize failed for %s", address)
+            raise Refused("internal error", retry=True, code=1011) from None
+
+    def _note(self, event: int, value: int) -> None:
+        if event == zmq.EVENT_CLOSED:
+            self._bound.pop()
+            if not self._bound:
+                self._unbound.set()
+            return
+        peer = self._by_descriptor.pop(value, None)
+        if peer is not None:
+            self._main.look()  # what it said before
+            self.forget(peer)
+            peer.stream.lose("the connection has ended")
+
+
+def _property(first: zmq.Frame, name: str) -> str:
+    """Give what libzmq knows of the connection that a message came by; "" when it does not."""
+    try:
+        return str(first.get(name))
+    except zmq.ZMQError:
+        return ""
+
+
+def _descriptor(first: zmq.Frame) -> int | None:
+    descriptor = _property(first, "__fd")
+    return int(descriptor) if descriptor else None
+
+
+def _address(first: zmq.Frame, url: str) -> str:
+    return _property(first, "Peer-Address") or f"a client of {url}"
+
+
+def default_max_connections() -> int:
+    """10,000, or what the limit on open files leaves."""
+    try:
+        import resource
+    except ImportError:  # no such limit on Windows
+        return _MAX_CONNECTIONS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return max(1, min(_MAX_CONNECTIONS, soft - _SPARE_DESCRIPTORS))

@@ -1,0 +1,80 @@
+"""Signs of life: one task that pings idle links and ends silent ones, for any number of links."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+import weakref
+from typing import Protocol
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+# Deadlines are rounded up to this many seconds, so that many are met in one go.
+_SLOT = 0.025
+# Seconds after which a link is looked at in any case; a deadline may be inf.
+_LONGEST = 3600.0
+# Links looked at before the loop gets its turn: about 1 ms of pings.
+_SLICE = 50
+
+
+class Watched(Protocol):
+    """A link that is watched."""
+
+    def check(self, now: float) -> float | None:
+        """Do what is due.
+
+        :param now: the time, as `time.monotonic()` gives it.
+        :returns: when to check again, or None for never.
+        """
+        ...
+
+
+class Liveness:
+    """Calls `check` of each watched link when that is due, up to 25 ms late.
+
+    A link costs one entry in a list for each check, however much it sends and receives in between. Links are held
+    weakly.
+    """
+
+    def __init__(self) -> None:
+        self._slots: dict[int, list[weakref.ref[Watched]]] = {}
+        self._order: list[int] = []  # heap of the keys of _slots
+        self._wake = anyio.Event()
+
+    def watch(self, link: Watched, due: float) -> None:
+        """Check a link at a time, and from then on when it wants."""
+        slot = math.ceil(min(due, time.monotonic() + _LONGEST) / _SLOT)
+        links = self._slots.get(slot)
+        if links is None:
+            links = self._slots[slot] = []
+            if not self._order or slot < self._order[0]:
+                self._wake.set()
+            heapq.heappush(self._order, slot)
+        links.append(weakref.ref(link))
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            self._wake = anyio.Event()
+            if not self._order:
+                await self._wake.wait()
+                continue
+            delay = self._order[0] * _SLOT - time.monotonic()
+            if delay > 0:
+                with anyio.move_on_after(delay):
+                    await self._wake.wait()
+                continue
+            await self._check(self._slots.pop(heapq.heappop(self._order)))
+
+    async def _check(self, links: list[weakref.ref[Watched]]) -> None:
+        for count, reference in enumerate(links, 1):
+            link = reference()
+            if link is not None:
+                due = link.check(time.monotonic())
+                if due is not None:
+                    self.watch(link, due)
+            del link  # not while this task sleeps
+            if count % _SLICE == 0:
+                await checkpoint()

@@ -1,0 +1,392 @@
+"""One link as a stream of messages, whichever side of it this is."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from hakuban.transport import MIB, LinkTimeout, PeerViolation
+
+from ._frames import (
+    BYE,
+    BYE_HEARD,
+    DATA,
+    GRANT,
+    HEADER,
+    MAX_FRAME,
+    PING,
+    PONG,
+    Reassembly,
+    Window,
+    chunks,
+    encode_bye,
+    encode_grant,
+    frame,
+    read_bye,
+    read_grant,
+    session_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hakuban.transport import Identity, TransportOptions
+
+    from ._liveness import Liveness
+
+TIMEOUT: Final = 6.0
+"""Seconds of silence that end a link, unless the options say otherwise."""
+
+_MOST_MESSAGES: Final = 1_000
+_FLUSH_SECONDS: Final = 1.0
+# Seconds by which a listener's pings come later: an idle link has one ping, and not two.
+_LISTENER_SECONDS: Final = 0.05
+# Seconds until what the loop had no time for is looked at again.
+_RETRY_SECONDS: Final = 0.1
+# Sends that may go by without giving the loop a turn: a turn costs as much as a small send.
+_SENDS_PER_TURN: Final = 16
+_CODE_ABNORMAL: Final = 1006
+
+
+class Pipe(Protocol):
+    """How a stream reaches the other side."""
+
+    def send(self, data: bytes, /) -> bool:
+        """Hand a frame to ZeroMQ, if it takes it now; then take what has come."""
+        ...
+
+    def look(self) -> bool:
+        """Take what has come; returns whether there is more than that."""
+        ...
+
+    def forget(self) -> None:
+        """The stream is closed: nothing that comes is for it."""
+        ...
+
+
+class ZeroMQStream:
+    """A message stream over ZeroMQ: `hakuban.transport.MessageStream` says what it does.
+
+    Frames are taken from the socket as they come, and lie here until `receive` takes them; what may lie here is what
+    the other side was granted. A `receive` that was cancelled has taken nothing.
+
+    :param pipe: how to send frames.
+    :param session: of this side and of the other one.
+    :param window: what this side grants.
+    :param granted: what the other side grants.
+    :param listening: whether the other side connected to us.
+    :ivar local_address: text for people.
+    :ivar remote_address: text for people.
+    :ivar close_code: how the other side closed, once `receive` has raised; 1006 when it just went.
+    :ivar close_reason: what it said then.
+    :ivar detects_silence: True.
+    :ivar peer_is_ours: True; nobody else speaks this.
+    :ivar peer_clock: Unix time in nanoseconds that the listening side stated at connect.
+    :ivar identity: who the other side is, when an authorising plugin said so.
+    """
+
+    detects_silence = True
+    peer_is_ours = True
+
+    __slots__ = (
+        "__weakref__",
+        "_check_at",
+        "_closed",
+        "_credit",
+        "_credit_chunks",
+        "_end",
+        "_keep_alive",
+        "_last_received",
+        "_last_sent",
+        "_last_words",
+        "_let_go",
+        "_pinged",
+        "_pipe",
+        "_reassembly",
+        "_receiving",
+        "_room",
+        "_room_chunks",
+        "_sender",
+        "_sending",
+        "_sends",
+        "_session",
+        "_taken",
+        "_taken_chunks",
+        "_timeout",
+        "_unread",
+        "_whole",
+        "_window",
+        "close_code",
+        "close_reason",
+        "identity",
+        "local_address",
+        "peer_clock",
+        "remote_address",
+        "remote_session",
+    )
+
+    def __init__(
+        self,
+        pipe: Pipe,
+        session: tuple[bytes, bytes],
+        window: Window,
+        granted: Window,
+        options: TransportOptions,
+        *,
+        listening: bool,
+    ) -> None:
+        self._pipe = pipe
+        self._session, self.remote_session = session
+        # what the other side may send still, and what was taken since it was last told
+        self._window = window
+        self._room, self._room_chunks = window.size, window.chunks
+        self._taken = self._taken_chunks = 0
+        # what we may send still; never more chunks than our own queue has room for
+        self._credit = granted.size
+        self._credit_chunks = min(granted.chunks, window.chunks)
+        self._unread: deque[bytes] = deque()
+        self._whole: deque[bytes] = deque()
+        self._reassembly = Reassembly(options.max_message)
+        self._closed = False  # by us
+        self._end: Exception | None = None  # what receive raises once all was taken
+        self._last_words: tuple[int, str] = (_CODE_ABNORMAL, "")
+        self._sending = False  # stays True after a send that failed or was cancelled
+        self._sends = 0
+        self._receiving: anyio.Event | None = None
+        self._sender: anyio.Event | None = None
+        self._let_go = anyio.Event()  # the other side knows that we have closed, or is gone
+        self._keep_alive = options.keep_alive + (_LISTENER_SECONDS if listening else 0)
+        self._timeout = TIMEOUT if options.timeout is None else options.timeout
+        self._last_received = self._last_sent = self._pinged = time.monotonic()
+        self._check_at = self._last_sent + min(self._keep_alive, self._timeout)
+        self.local_address = self.remote_address = ""
+        self.close_code: int | None = None
+        self.close_reason: str | None = None
+        self.peer_clock: int | None = None
+        self.identity: Identity | None = None
+
+    def watch(self, liveness: Liveness) -> None:
+        """Have `check` called."""
+        liveness.watch(self, self._check_at)
+
+    # ---- the user's side --------------------------------------------------------------------------------------------
+
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        """Send a batch in order; on return ZeroMQ has all of it."""
+        if self._closed:
+            raise anyio.ClosedResourceError
+        if self._sending or self._ended:
+            raise anyio.BrokenResourceError
+        self._sending = True
+        for data in chunks(messages, self.remote_session):
+            while self._credit <= 0 or self._credit_chunks <= 0:
+                self._sender = anyio.Event()
+                await self._sender.wait()
+                self._sends = 0
+                self._check_sending()
+            self._check_sending()  # a turn may have passed between two chunks, and an end with it
+            self._credit -= len(data)
+            self._credit_chunks -= 1
+            if not self._send(data):
+                self.lose("ZeroMQ takes nothing for it any more")
+                raise anyio.BrokenResourceError
+        self._sending = False
+        self._sends += 1
+        if self._sends == _SENDS_PER_TURN:
+            self._sends = 0
+            await checkpoint()
+
+    def _check_sending(self) -> None:
+        if self._closed:
+            raise anyio.ClosedResourceError
+        if self._ended:
+            raise anyio.BrokenResourceError
+
+    async def receive(self, /) -> Sequence[bytes]:
+        """Give the next messages."""
+        waited = False
+        while True:
+            if self._closed:
+                raise anyio.ClosedResourceError
+            if self._unread or self._whole:
+                if not waited:
+                    await checkpoint()  # a flood must leave the loop its turn
+                    waited = True
+                    continue
+                if messages := self._take():
+                    return messages
+                waited = False  # those were pieces of a large one
+            elif self._end is not None:
+                self.close_code, self.close_reason = self._last_words
+                raise self._end.with_traceback(None)
+            else:
+                self._receiving = anyio.Event()
+                await self._receiving.wait()
+                waited = True
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Say goodbye, wait for at most 1 s until the other side has heard it, and close.
+
+        :param code: why, as a WebSocket close code.
+        :param reason: one line, cut to 1,024 bytes.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._wake()
+        try:
+            with anyio.CancelScope(shield=True):
+                await checkpoint()
+                if self._end is None or isinstance(self._end, PeerViolation):
+                    if self._send(encode_bye(self.remote_session, code, reason)):
+                        with anyio.move_on_after(_FLUSH_SECONDS):
+                            await self._let_go.wait()
+                elif isinstance(self._end, LinkTimeout):
+                    # should it come back to life; there is no waiting for that
+                    self._send(encode_bye(self.remote_session, code, reason))
+        finally:
+            self._unread.clear()
+            self._whole.clear()
+            self._pipe.forget()
+
+    def _take(self) -> list[bytes]:
+        """Give what one `receive` may give, of what lies here."""
+        batch: list[bytes] = []
+        size = 0
+        whole = self._whole
+        while True:
+            while whole:
+                size += len(whole[0])
+                if len(batch) == _MOST_MESSAGES or (batch and size > MIB):
+                    return batch
+                batch.append(whole.popleft())
+            if not self._unread:
+                return batch
+            data = self._unread.popleft()
+            try:
+                whole.extend(self._reassembly.messages(data))
+            except PeerViolation as violation:
+                self._unread.clear()
+                self._end = violation
+                self._wake()
+                return batch
+            self._grant(len(data))
+
+    def _grant(self, size: int) -> None:
+        """Take note that a frame was taken, and let the other side send more when that is worth a frame."""
+        self._taken += size
+        self._taken_chunks += 1
+        enough = (
+            4 * self._taken >= self._window.size or 4 * self._taken_chunks >= self._window.chunks
+        )
+        if enough and not self._ended:
+            grant = Window(self._taken, self._taken_chunks)
+            self._taken = self._taken_chunks = 0
+            # before it is sent: what the other side does with it may come in within the same call
+            self._room += grant.size
+            self._room_chunks += grant.chunks
+            if not self._send(encode_grant(self.remote_session, grant)):
+                self.lose("ZeroMQ takes nothing for it any more")
+
+    # ---- the socket's side ------------------------------------------------------------------------------------------
+
+    def hear(self, data: bytes) -> bool:
+        """Take what has come from the other side; False when it was meant for another session."""
+        if len(data) < HEADER:
+            self._finish(PeerViolation("malformed frame"))
+            return True
+        if session_of(data) != self._session:
+            return False
+        self._last_received = time.monotonic()
+        kind = data[0]
+        try:
+            if kind == DATA:
+                self._hear_data(data)
+            elif kind == GRANT:
+                self._hear_grant(read_grant(data))
+            elif kind == PING:
+                self._send(frame(PONG, self.remote_session))
+            elif kind == BYE:
+                self._hear_bye(*read_bye(data))
+            elif kind == BYE_HEARD:
+                self._let_go.set()
+            elif kind != PONG:
+                raise PeerViolation(f"frame of kind {kind}")
+        except PeerViolation as violation:
+            self._finish(violation)
+        return True
+
+    def _hear_data(self, data: bytes) -> None:
+        if self._closed or self._ended:
+            return
+        if len(data) > MAX_FRAME:
+            raise PeerViolation("chunk over 64 KiB")
+        if self._room <= 0 or self._room_chunks <= 0:
+            raise PeerViolation("it sent more than it was granted")
+        self._room -= len(data)
+        self._room_chunks -= 1
+        self._unread.append(data)
+        if self._receiving is not None:
+            self._receiving.set()
+
+    def _hear_grant(self, grant: Window) -> None:
+        self._credit += grant.size
+        self._credit_chunks += grant.chunks
+        if self._sender is not None:
+            self._sender.set()
+
+    def _hear_bye(self, code: int, reason: str) -> None:
+        self._send(frame(BYE_HEARD, self.remote_session))
+        if self._end is None:
+            self._last_words = (code, reason)
+        self._finish(anyio.EndOfStream())
+        self._let_go.set()
+
+    def lose(self, reason: str) -> None:
+        """The link is gone."""
+        self._finish(anyio.BrokenResourceError(reason))
+        self._let_go.set()
+
+    def check(self, now: float) -> float | None:
+        """Send a ping or end the link when that is due; called by `Liveness`."""
+        if self._closed or self._ended:
+            return None
+        if now >= self._last_received + self._timeout:
+            # It may be we who were stopped: what waits unread is life.
+            if self._pipe.look():
+                return now + _RETRY_SECONDS
+            if now >= self._last_received + self._timeout:
+                self._finish(LinkTimeout(self._timeout))
+                return None
+        idle_since = min(self._last_received, self._last_sent)
+        ping_at = max(self._pinged, idle_since) + self._keep_alive
+        if now >= ping_at:
+            # One without an answer is enough: it gets there, or the link ends.
+            if self._pinged <= self._last_received:
+                self._send(frame(PING, self.remote_session))
+                self._pinged = time.monotonic()
+            ping_at = now + self._keep_alive
+        return min(ping_at, self._last_received + self._timeout)
+
+    def _send(self, data: bytes) -> bool:
+        self._last_sent = time.monotonic()
+        return self._pipe.send(data)
+
+    def _finish(self, end: Exception) -> None:
+        """Let `receive` raise this when all was taken; the first one counts."""
+        if self._end is None:
+            self._end = end
+            self._wake()
+
+    def _wake(self) -> None:
+        for waiter in (self._receiving, self._sender):
+            if waiter is not None:
+                waiter.set()
+
+    @property
+    def _ended(self) -> bool:
+        return self._end is not None

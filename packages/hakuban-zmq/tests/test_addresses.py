@@ -1,0 +1,166 @@
+"""URLs, and what can be bound and connected to."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+import pytest
+
+from hakuban.transport import InvalidURLError, Refused, TransportOptions
+from hakuban_zmq import ZeroMQTransport
+from hakuban_zmq._urls import parse_url
+from support.zeromq import accepting, linked, serve_alone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WRONG = {
+    "tcp://127.0.0.1:1": "the scheme",
+    "zmq+udp://127.0.0.1:1": "the scheme",
+    "zmq+tcp://": "the host",
+    "zmq+tcp://:3001": "the host",
+    "zmq+tcp://127.0.0.1": "the port is missing",
+    "zmq+tcp://127.0.0.1:x": "port",
+    "zmq+tcp://127.0.0.1:99999": "(?i)port",
+    "zmq+tcp://127.0.0.1:0": "port 0",
+    "zmq+tcp://127.0.0.1:1/path": "no path",
+    "zmq+tcp://127.0.0.1:1?key=1": "no query",
+    "zmq+tcp://127.0.0.1:1#timeout=1": "no fragment",
+    "zmq+tcp://[::1:1": "(?i)ipv6",
+    "zmq+ipc://": "absolute path",
+    "zmq+ipc:///": "absolute path",
+    "zmq+ipc:///a/": "absolute path",
+    "zmq+ipc://relative/path": "absolute path",
+    "zmq+ipc:///with space": "absolute path",
+    "zmq+ipc://@": "absolute path",
+    "zmq+ipc:///a?b": "no query",
+    "zmq+inproc://": "name is missing",
+    "zmq+inproc://a/b": "name is missing",
+}
+
+
+@pytest.mark.parametrize("url", WRONG)
+def test_what_is_wrong_with_a_url_is_said(url: str) -> None:
+    with pytest.raises(InvalidURLError, match=WRONG[url]) as caught:
+        parse_url(url)
+    assert caught.value.url == url
+
+
+def test_secrets_in_a_url_are_not_repeated() -> None:
+    with pytest.raises(InvalidURLError, match="HAKUBAN_ZMQ_SECRET_KEY_FILE") as caught:
+        parse_url("zmq+tcp://me:secret@127.0.0.1:1")
+    assert "secret@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("zmq+tcp://127.0.0.1:3001", "tcp://127.0.0.1:3001"),
+        ("zmq+tcp://127.0.0.1:3001/", "tcp://127.0.0.1:3001"),
+        ("zmq+tcp://Host.Example:3001", "tcp://host.example:3001"),
+        ("zmq+tcp://[::1]:3001", "tcp://[::1]:3001"),
+        ("zmq+ipc:///run/x.sock", "ipc:///run/x.sock"),
+        ("zmq+ipc://@name", "ipc://@name"),
+        ("zmq+inproc://name", "inproc://name"),
+    ],
+)
+def test_a_url_becomes_an_address_and_again_a_url(url: str, address: str) -> None:
+    endpoint = parse_url(url)
+    assert endpoint.address == address
+    assert str(parse_url(str(endpoint))) == str(endpoint) == f"zmq+{address}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
+async def test_the_bound_url_has_the_real_port(host: str) -> None:
+    async with accepting(f"zmq+tcp://{host}:0") as (url, accepted):
+        assert url.startswith(f"zmq+tcp://{host}:")
+        assert not url.endswith(":0")
+        async with ZeroMQTransport().connect(url, TransportOptions()) as stream:
+            other_end = await accepted.receive()
+            await stream.send([b"x"])
+            assert list(await other_end.receive()) == [b"x"]
+            assert other_end.local_address == url
+            assert other_end.remote_address in ("127.0.0.1", "::1")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
+async def test_an_abstract_name_can_be_bound() -> None:
+    async with linked("zmq+ipc://@hakuban-test") as (one, two):
+        await one.send([b"x"])
+        assert list(await two.receive()) == [b"x"]
+
+
+async def cannot_be_bound(url: str) -> OSError:
+    with anyio.fail_after(5), pytest.raises(OSError) as caught:  # noqa: PT011 # the caller looks at it
+        await serve_alone(ZeroMQTransport(), url)
+    return caught.value
+
+
+async def test_an_address_that_is_taken_cannot_be_bound(tmp_path: Path) -> None:
+    for where in ("zmq+tcp://127.0.0.1:0", f"zmq+ipc://{tmp_path}/s", "zmq+inproc://taken"):
+        async with accepting(where) as (url, accepted):
+            assert "in use" in str(await cannot_be_bound(url))
+            async with ZeroMQTransport().connect(url, TransportOptions()):
+                await accepted.receive()
+        async with accepting(url):  # and afterwards it can, at once
+            pass
+
+
+async def test_a_foreign_socket_takes_an_address_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert "in use" in str(await cannot_be_bound(f"zmq+tcp://127.0.0.1:{port}"))
+
+
+async def test_a_path_that_somebody_left_behind_can_be_bound(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "s"))
+    async with linked(f"zmq+ipc://{tmp_path}/s") as (one, two):
+        await one.send([b"x"])
+        assert list(await two.receive()) == [b"x"]
+
+
+async def test_a_path_that_cannot_be_bound_is_an_error(tmp_path: Path) -> None:
+    await cannot_be_bound(f"zmq+ipc://{tmp_path}/missing/s")
+    await cannot_be_bound(f"zmq+ipc://{tmp_path}/{'long' * 50}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["zmq+tcp://127.0.0.1:1", "zmq+tcp://[::1]:1", "zmq+ipc:///nobody", "zmq+inproc://nobody"],
+)
+async def test_connecting_to_nobody_fails_at_once(url: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(ConnectionRefusedError, match="nobody"):
+        async with ZeroMQTransport().connect(url, TransportOptions()):
+            pass
+    assert time.monotonic() - started < 0.5
+
+
+async def test_a_host_that_nobody_knows_is_an_error_of_the_system() -> None:
+    with pytest.raises(OSError):  # noqa: PT011 # the resolver's words differ
+        async with ZeroMQTransport().connect("zmq+tcp://nobody.invalid:1", TransportOptions()):
+            pass
+
+
+async def test_a_server_of_something_else_is_no_listener() -> None:
+    async def talk(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.send(b"HTTP/1.1 400 Bad Request\r\n" * 10)
+            await stream.receive()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, talk)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        with pytest.raises((OSError, Refused)):
+            async with ZeroMQTransport().connect(
+                f"zmq+tcp://127.0.0.1:{port}", TransportOptions(handshake_timeout=1)
+            ):
+                pass
+        group.cancel_scope.cancel()

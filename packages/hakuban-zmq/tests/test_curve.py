@@ -1,0 +1,353 @@
+"""CURVE: who is let in, who is not, and what both sides are told."""
+
+from __future__ import annotations
+
+import logging
+import stat
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+import hakuban_zmq
+from hakuban.testing import check_transport
+from hakuban.transport import (
+    ConnectionRequest,
+    Identity,
+    InvalidURLError,
+    Refused,
+    TransportOptions,
+)
+from hakuban_zmq import InsecureListenerError, KeyFileError, ZeroMQTransport, write_keys
+from support.zeromq import LOCAL, accepting, end_of, raw_client, serve_alone, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass
+class Keys:
+    """A listener and two clients, of which it knows one."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.listener_public, self.listener_secret = write_keys(self.folder, "listener")
+        self.allowed = self.folder / "allowed"
+        self.known_public, known = write_keys(self.allowed, "known")
+        self.known_secret = known.rename(self.folder / "known.key_secret")
+        self.stranger_public, self.stranger_secret = write_keys(self.folder, "stranger")
+
+    def listening(self) -> ZeroMQTransport:
+        return ZeroMQTransport(secret_key_file=self.listener_secret, client_keys=self.allowed)
+
+    def connecting(self, secret: Path, server: Path | None = None) -> ZeroMQTransport:
+        return ZeroMQTransport(
+            secret_key_file=secret, server_key_file=server or self.listener_public
+        )
+
+    @property
+    def both(self) -> ZeroMQTransport:
+        """One transport that can listen, and connect to itself."""
+        own = self.allowed / self.listener_public.name
+        if not own.exists():
+            own.write_bytes(self.listener_public.read_bytes())
+        return ZeroMQTransport(
+            secret_key_file=self.listener_secret,
+            server_key_file=self.listener_public,
+            client_keys=self.allowed,
+        )
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(tmp_path / "keys")
+
+
+async def attempt(transport: ZeroMQTransport, url: str, **options: float) -> None:
+    async with transport.connect(url, TransportOptions(**options)):  # type: ignore[arg-type] # all of these are numbers
+        pass
+
+
+@pytest.mark.timeout(180)
+async def test_curve_keeps_the_contract_of_transports(keys: Keys) -> None:
+    await check_transport(keys.both, LOCAL)
+
+
+async def test_who_is_on_the_list_gets_in_and_is_known_by_its_key(keys: Keys) -> None:
+    requests: list[ConnectionRequest] = []
+
+    def authorize(request: ConnectionRequest) -> Identity:
+        requests.append(request)
+        return Identity(request.headers["curve-key"])
+
+    async with accepting(transport=keys.listening(), authorize=authorize) as (url, accepted):
+        async with keys.connecting(keys.known_secret).connect(url, TransportOptions()) as stream:
+            other_end = await accepted.receive()
+            await stream.send([b"secret"])
+            assert list(await other_end.receive()) == [b"secret"]
+    (request,) = requests
+    assert request.headers["curve-key"] in keys.known_public.read_text()
+    assert request.url == url
+    assert request.remote_address == "127.0.0.1"
+    assert other_end.identity == Identity(request.headers["curve-key"])
+
+
+async def test_who_is_not_on_the_list_is_refused_at_once(keys: Keys) -> None:
+    async with accepting(transport=keys.listening()) as (url, accepted):
+        with (
+            anyio.fail_after(2),
+            pytest.raises(Refused, match="does not let this key in") as caught,
+        ):
+            await attempt(keys.connecting(keys.stranger_secret), url)
+        assert caught.value.retry is False
+        with pytest.raises(anyio.WouldBlock):
+            accepted.receive_nowait()
+        await attempt(keys.connecting(keys.known_secret), url)
+
+
+async def test_the_list_is_looked_at_for_each_connection(keys: Keys) -> None:
+    stranger = keys.connecting(keys.stranger_secret)
+    async with accepting(transport=keys.listening()) as (url, _):
+        with pytest.raises(Refused):
+            await attempt(stranger, url)
+        (keys.allowed / "new.key").write_bytes(keys.stranger_public.read_bytes())
+        await attempt(stranger, url)
+        (keys.allowed / "new.key").unlink()
+        with pytest.raises(Refused):
+            await attempt(stranger, url)
+        (keys.allowed / "known.key").write_bytes(keys.stranger_public.read_bytes())
+        await attempt(stranger, url)
+
+
+async def test_a_broken_file_on_the_list_lets_nobody_in_and_keeps_nobody_out(
+    keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    (keys.allowed / "broken.key").write_text("nonsense")
+    async with accepting(transport=keys.listening()) as (url, _):
+        await attempt(keys.connecting(keys.known_secret), url)
+    assert "broken.key" in caplog.text
+
+
+async def test_a_list_that_went_away_lets_nobody_in(
+    keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    async with accepting(transport=keys.listening()) as (url, _):
+        keys.allowed.rename(keys.folder / "elsewhere")
+        with pytest.raises(Refused):
+            await attempt(keys.connecting(keys.known_secret), url)
+    assert "nobody is let in" in caplog.text
+
+
+async def test_another_key_of_the_listener_than_expected_is_no_link(keys: Keys) -> None:
+    wrong = keys.connecting(keys.known_secret, server=keys.stranger_public)
+    async with accepting(transport=keys.listening()) as (url, _):
+        with anyio.fail_after(3), pytest.raises(OSError, match="HAKUBAN_ZMQ_SERVER_KEY_FILE"):
+            await attempt(wrong, url)
+
+
+async def test_who_does_not_encrypt_gets_no_link_with_a_listener_that_does(keys: Keys) -> None:
+    async with accepting(transport=keys.listening()) as (url, accepted):
+        with anyio.fail_after(3), pytest.raises((OSError, Refused)):
+            await attempt(ZeroMQTransport(), url, handshake_timeout=1.0)
+        with raw_client(url) as client:
+            with pytest.raises(TimeoutError), anyio.fail_after(0.5):
+                await client.enter()
+        with pytest.raises(anyio.WouldBlock):
+            accepted.receive_nowait()
+
+
+async def test_who_encrypts_gets_no_link_with_a_listener_that_does_not(keys: Keys) -> None:
+    async with accepting() as (url, _):
+        with anyio.fail_after(3), pytest.raises((OSError, Refused)):
+            await attempt(keys.connecting(keys.known_secret), url, handshake_timeout=1.0)
+
+
+async def test_without_a_list_every_key_gets_in_on_this_machine(keys: Keys) -> None:
+    listening = ZeroMQTransport(secret_key_file=keys.listener_secret)
+    async with accepting(transport=listening) as (url, _):
+        await attempt(keys.connecting(keys.stranger_secret), url)
+
+
+async def test_two_listeners_have_lists_of_their_own(keys: Keys, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "stranger.key").write_bytes(keys.stranger_public.read_bytes())
+    other = ZeroMQTransport(secret_key_file=keys.listener_secret, client_keys=others)
+    known, stranger = keys.connecting(keys.known_secret), keys.connecting(keys.stranger_secret)
+    async with accepting(transport=keys.listening()) as (one, _):
+        async with accepting(transport=other) as (two, _):
+            await attempt(known, one)
+            await attempt(stranger, two)
+            for transport, url in ((stranger, one), (known, two)):
+                with pytest.raises(Refused):
+                    await attempt(transport, url)
+
+
+async def test_the_environment_names_the_keys(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAKUBAN_ZMQ_SECRET_KEY_FILE", str(keys.listener_secret))
+    monkeypatch.setenv("HAKUBAN_ZMQ_CLIENT_KEYS", str(keys.allowed))
+    async with accepting() as (url, _):
+        monkeypatch.setenv("HAKUBAN_ZMQ_SECRET_KEY_FILE", str(keys.known_secret))
+        with pytest.raises((OSError, Refused)):
+            await attempt(ZeroMQTransport(), url, handshake_timeout=1.0)
+        monkeypatch.setenv("HAKUBAN_ZMQ_SERVER_KEY_FILE", str(keys.listener_public))
+        await attempt(ZeroMQTransport(), url)
+
+
+async def test_keys_are_for_sockets_and_not_for_names_within_the_process(keys: Keys) -> None:
+    async with accepting("zmq+inproc://keys", keys.both) as (url, _):
+        await attempt(keys.both, url)
+
+
+# ---- beyond this machine --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["zmq+tcp://0.0.0.0:0", "zmq+tcp://[::]:0"])
+async def test_listening_beyond_this_machine_needs_keys_and_a_list(keys: Keys, url: str) -> None:
+    for transport, missing in (
+        (ZeroMQTransport(), "HAKUBAN_ZMQ_SECRET_KEY_FILE"),
+        (ZeroMQTransport(secret_key_file=keys.listener_secret), "HAKUBAN_ZMQ_CLIENT_KEYS"),
+    ):
+        with anyio.fail_after(5), pytest.raises(InsecureListenerError) as caught:
+            await serve_alone(transport, url)
+        error = caught.value
+        assert isinstance(error, InvalidURLError)
+        assert error.url == url
+        assert missing in error.reason
+        assert "HAKUBAN_ZMQ_INSECURE=1" in error.reason
+
+
+async def test_who_wants_it_listens_beyond_this_machine_without_keys(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with accepting("zmq+tcp://0.0.0.0:0", keys.listening()):
+        pass
+    async with accepting("zmq+tcp://0.0.0.0:0", ZeroMQTransport(insecure=True)):
+        pass
+    monkeypatch.setenv("HAKUBAN_ZMQ_INSECURE", "1")
+    async with accepting("zmq+tcp://0.0.0.0:0"):
+        pass
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_key_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
+    public, secret = write_keys(tmp_path / "new" / "folder", "router")
+    assert (public.name, secret.name) == ("router.key", "router.key_secret")
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert "secret-key" in secret.read_text()
+    assert "secret-key" not in public.read_text()
+    assert sorted(path.name for path in public.parent.iterdir()) == [public.name, secret.name]
+
+
+@pytest.mark.parametrize("there", ["router.key", "router.key_secret"])
+def test_keys_are_never_overwritten(tmp_path: Path, there: str) -> None:
+    (tmp_path / there).write_text("precious")
+    with pytest.raises(FileExistsError, match="take another name"):
+        write_keys(tmp_path, "router")
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".."])
+def test_a_name_is_one_of_a_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="no name for a file"):
+        write_keys(tmp_path, name)
+
+
+async def test_what_is_wrong_with_a_key_file_is_said(keys: Keys, tmp_path: Path) -> None:
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_text("nonsense")
+    for secret, server, reason in (
+        (tmp_path / "missing", keys.listener_public, "cannot be read"),
+        (nonsense, keys.listener_public, "cannot be read"),
+        (keys.known_public, keys.listener_public, "key_secret is meant"),
+        (keys.known_secret, tmp_path / "missing", "cannot be read"),
+        (None, keys.listener_public, "HAKUBAN_ZMQ_SECRET_KEY_FILE"),
+    ):
+        transport = ZeroMQTransport(secret_key_file=secret, server_key_file=server)
+        with pytest.raises(KeyFileError, match=reason) as caught:
+            await attempt(transport, "zmq+tcp://127.0.0.1:1")
+        assert "write_keys" in str(caught.value)
+    for transport in (
+        ZeroMQTransport(secret_key_file=keys.known_public),
+        ZeroMQTransport(secret_key_file=keys.known_secret, client_keys=tmp_path / "missing"),
+    ):
+        with anyio.fail_after(5), pytest.raises(KeyFileError):
+            await serve_alone(transport, LOCAL)
+
+
+def test_public_names() -> None:
+    assert hakuban_zmq.write_keys is write_keys
+
+
+# ---- the authorising plugin -----------------------------------------------------------------------------------------
+
+
+async def test_whom_the_plugin_refuses_is_told_why() -> None:
+    def authorize(request: ConnectionRequest) -> Identity:
+        assert request.headers == {}
+        raise Refused("come back tomorrow", retry=True, code=4003)
+
+    async with accepting(authorize=authorize) as (url, accepted):
+        with pytest.raises(Refused, match="come back tomorrow") as caught:
+            await attempt(ZeroMQTransport(), url)
+        assert (caught.value.retry, caught.value.code) == (True, 4003)
+        with pytest.raises(anyio.WouldBlock):
+            accepted.receive_nowait()
+
+
+async def test_a_plugin_that_fails_lets_nobody_in_and_says_nothing_of_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def authorize(_: ConnectionRequest) -> Identity:
+        raise OSError("the directory at 10.0.0.1 is down")
+
+    async with accepting(authorize=authorize) as (url, _):
+        with pytest.raises(Refused, match=r"^internal error$"):
+            await attempt(ZeroMQTransport(), url)
+    assert "10.0.0.1" in caplog.text
+
+
+async def test_no_more_links_than_allowed() -> None:
+    async with accepting(max_connections=1) as (url, accepted):
+        async with ZeroMQTransport().connect(url, TransportOptions()):
+            await accepted.receive()
+            with pytest.raises(Refused, match="too many connections") as caught:
+                await attempt(ZeroMQTransport(), url)
+            assert caught.value.retry is True
+
+
+async def test_a_link_that_has_ended_makes_room(caplog: pytest.LogCaptureFixture) -> None:
+    async def end(stream: object) -> None:
+        await end_of(stream)  # type: ignore[arg-type] # it is a stream
+        await stream.aclose()  # type: ignore[attr-defined]
+
+    async with serving(end, max_connections=1) as url:
+        for _ in range(5):
+            started = time.monotonic()
+            while True:
+                try:
+                    await attempt(ZeroMQTransport(), url)
+                    break
+                except Refused:
+                    assert time.monotonic() - started < 5
+    assert not caplog.records
+
+
+async def test_a_handler_that_fails_is_logged_and_its_peer_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail(_: object) -> None:
+        raise RuntimeError("oh")
+
+    async with serving(fail) as url:
+        async with ZeroMQTransport().connect(url, TransportOptions()) as stream:
+            assert isinstance(await end_of(stream), anyio.EndOfStream)
+            assert (stream.close_code, stream.close_reason) == (1011, "internal error")
+    assert "oh" in caplog.text

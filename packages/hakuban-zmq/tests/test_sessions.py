@@ -1,0 +1,330 @@
+"""Links and their sessions: a new process, a restarted listener, a new connection are always a new link."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from hakuban import LocalNode
+from hakuban.transport import MessageStream, Refused, TransportOptions
+from hakuban_zmq import ZeroMQTransport
+from hakuban_zmq._frames import (
+    BYE,
+    BYE_HEARD,
+    DATA,
+    HEADER,
+    HELLO,
+    PING,
+    PONG,
+    RESET,
+    SESSION,
+    VERSION,
+    Hello,
+    Refusal,
+    chunks,
+    encode_bye,
+    frame,
+    read_answer,
+    read_bye,
+)
+from support.waiting import until
+from support.zeromq import (
+    WIDE,
+    accepting,
+    end_of,
+    peer_process,
+    raw_client,
+    raw_listener,
+    serving,
+)
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+A, B = b"a" * SESSION, b"b" * SESSION
+
+
+async def test_both_sides_say_a_session_and_the_listener_says_its_clock() -> None:
+    async with accepting(clock=lambda: 1_234_567) as (url, _):
+        with raw_client(url) as one, raw_client(url) as two:
+            first, second = await one.enter(A), await two.enter(A)
+    assert first.clock == second.clock == 1_234_567
+    assert first.version == VERSION
+    assert first.session != second.session
+
+
+async def test_the_connecting_side_knows_the_clock_of_the_listener() -> None:
+    with raw_listener() as listener:
+        async with anyio.create_task_group() as group:
+            group.start_soon(listener.welcome)
+            async with ZeroMQTransport().connect(listener.url, TransportOptions()) as stream:
+                assert stream.peer_clock == 123
+                assert stream.peer_is_ours
+                assert stream.remote_address == listener.url
+
+
+async def test_each_attempt_has_a_session_of_its_own() -> None:
+    sessions = set()
+    with raw_listener() as listener:
+        for _ in range(3):
+            async with anyio.create_task_group() as group:
+
+                async def welcome() -> None:
+                    while True:
+                        name, data = await listener.parts()
+                        if data[0] == HELLO:
+                            sessions.add(data[1:HEADER])
+                            listener.say(name, Refusal("no", retry=True).encode(data[1:HEADER]))
+
+                group.start_soon(welcome)
+                with pytest.raises(Refused):
+                    async with ZeroMQTransport().connect(listener.url, TransportOptions()):
+                        pass
+                group.cancel_scope.cancel()
+    assert len(sessions) == 3
+
+
+async def test_a_frame_of_an_unknown_session_is_answered_with_a_reset() -> None:
+    async with accepting() as (url, accepted):
+        with raw_client(url) as client:
+            for kind in (DATA, PING, 77):
+                client.say(frame(kind, A, b"xyz"))
+                assert await client.frame() == frame(RESET, A)
+            for kind in (BYE, BYE_HEARD, RESET):
+                client.say(frame(kind, A, b"xyz"))
+            assert await client.until_silent() == []
+            await client.enter()
+            await accepted.receive()
+
+
+async def test_a_reset_ends_the_link_of_the_connecting_side_at_once() -> None:
+    with raw_listener() as listener:
+        async with anyio.create_task_group() as group:
+
+            async def forget() -> None:
+                name, hello = await listener.welcome()
+                _, data = await listener.parts()
+                listener.say(name, frame(RESET, A))  # somebody else's
+                listener.say(name, frame(PING, hello.session))
+                assert (await listener.parts())[1][0] == PONG
+                listener.say(name, frame(RESET, data[1:HEADER]))
+
+            group.start_soon(forget)
+            async with ZeroMQTransport().connect(listener.url, TransportOptions()) as stream:
+                await stream.send([b"are you still the same?"])
+                error = await end_of(stream)
+                assert isinstance(error, anyio.BrokenResourceError)
+                assert "restarted" in str(error)
+                with pytest.raises(anyio.BrokenResourceError):
+                    await stream.send([b"x"])
+
+
+async def test_frames_of_an_old_session_are_dropped_and_a_new_hello_is_a_new_link() -> None:
+    async with accepting() as (url, accepted):
+        with raw_client(url, routing_id=b"the same") as client:
+            await client.enter(A)
+            old = await accepted.receive()
+            (late,) = chunks([b"too late"], client.other)
+            await client.enter(B)
+            new = await accepted.receive()
+            assert isinstance(await end_of(old), anyio.BrokenResourceError)
+            client.say(late)
+            assert await client.frame(RESET) == frame(RESET, late[1:HEADER])
+            (data,) = chunks([b"in time"], client.other)
+            client.say(data)
+            assert list(await new.receive()) == [b"in time"]
+
+
+async def test_the_same_identity_from_a_new_connection_is_a_new_link() -> None:
+    async with accepting() as (url, accepted):
+        with raw_client(url, routing_id=b"the same") as client:
+            await client.enter(A)
+            old = await accepted.receive()
+            session = client.other
+        assert isinstance(await end_of(old), anyio.BrokenResourceError)
+        with raw_client(url, routing_id=b"the same") as client:
+            client.other = session
+            client.say_frame(PING)
+            assert await client.frame() == frame(RESET, session)
+            await client.enter(A)
+            new = await accepted.receive()
+        assert isinstance(await end_of(new), anyio.BrokenResourceError)
+
+
+async def test_the_end_of_one_connection_is_not_taken_for_the_end_of_its_successor() -> None:
+    async with accepting() as (url, accepted), AsyncExitStack() as stack:
+        client = stack.enter_context(raw_client(url))
+        await client.enter()
+        stream = await accepted.receive()
+        for number in range(50):
+            # the new connection gets the descriptor of the old one, or the one after it
+            client.socket.close()
+            successor = stack.enter_context(raw_client(url))
+            await successor.enter()
+            new = await accepted.receive()
+            assert isinstance(await end_of(stream), anyio.BrokenResourceError)
+            for data in chunks([b"%d" % number], successor.other):
+                successor.say(data)
+            assert list(await new.receive()) == [b"%d" % number]
+            client, stream = successor, new
+
+
+async def test_the_same_hello_again_changes_nothing() -> None:
+    async with accepting() as (url, accepted):
+        with raw_client(url) as client:
+            await client.enter(A)
+            await accepted.receive()
+            client.say(Hello(A, VERSION, WIDE).encode())
+            client.say_frame(PING)
+            assert (await client.frame())[0] == PONG
+            with pytest.raises(anyio.WouldBlock):
+                accepted.receive_nowait()
+
+
+async def test_another_version_is_refused_in_words_and_for_good() -> None:
+    async with accepting() as (url, _):
+        with raw_client(url) as client:
+            client.say(Hello(A, VERSION + 1, WIDE).encode() + b"and what it knows more")
+            answer = read_answer(await client.frame(), A)
+    assert isinstance(answer, Refusal)
+    assert answer.retry is False
+    assert f"version {VERSION}" in answer.reason
+
+
+async def test_who_is_no_listener_of_ours_is_given_up() -> None:
+    with raw_listener() as listener:
+        async with anyio.create_task_group() as group:
+
+            async def babble() -> None:
+                name, data = await listener.parts()
+                listener.say(name, b"hello yourself")  # for no session of ours: not heard
+                listener.say(name, frame(PONG, data[1:HEADER]))
+
+            group.start_soon(babble)
+            with pytest.raises(Refused, match="no hakuban there") as caught:
+                async with ZeroMQTransport().connect(listener.url, TransportOptions()):
+                    pass
+            assert caught.value.retry is False
+
+
+async def test_a_listener_that_says_nothing_is_waited_for_no_longer_than_allowed() -> None:
+    options = TransportOptions(handshake_timeout=0.3)
+    with raw_listener() as listener, anyio.fail_after(2), pytest.raises(TimeoutError):
+        async with ZeroMQTransport().connect(listener.url, options):
+            pass
+
+
+async def test_closing_tells_code_and_reason_and_waits_until_they_are_heard() -> None:
+    async with accepting() as (url, accepted):
+        with raw_client(url) as client:
+            await client.enter()
+            stream = await accepted.receive()
+            async with anyio.create_task_group() as group:
+                group.start_soon(stream.aclose, 4000, "grüße")
+                assert read_bye(await client.frame(BYE)) == (4000, "grüße")
+                client.say_frame(BYE_HEARD)
+
+
+async def test_who_does_not_say_that_it_heard_is_waited_for_one_second() -> None:
+    async with accepting() as (url, accepted):
+        with raw_client(url) as client:
+            await client.enter()
+            stream = await accepted.receive()
+            started = time.monotonic()
+            await stream.aclose()
+            assert 0.9 < time.monotonic() - started < 2
+
+
+async def test_what_was_sent_before_goodbye_is_received_before_the_end() -> None:
+    async with accepting() as (url, accepted):
+        with raw_client(url) as client:
+            await client.enter()
+            stream = await accepted.receive()
+            for data in chunks([b"last words"], client.other):
+                client.say(data)
+            client.say(encode_bye(client.other, 1001, "going away"))
+            await client.frame(BYE_HEARD)
+            assert list(await stream.receive()) == [b"last words"]
+            assert isinstance(await end_of(stream), anyio.EndOfStream)
+            assert (stream.close_code, stream.close_reason) == (1001, "going away")
+
+
+# ---- processes ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_killed_listener_is_noticed_at_once_and_its_successor_is_a_new_link() -> None:
+    async with peer_process("listen") as first:
+        async with ZeroMQTransport().connect(first.url, TransportOptions()) as stream:
+            await stream.send([b"one"])
+            assert list(await stream.receive()) == [b"one"]
+            first.process.kill()
+            killed = time.monotonic()
+            assert isinstance(await end_of(stream), anyio.BrokenResourceError)
+            assert time.monotonic() - killed < 1
+            assert stream.close_code == 1006
+    started = time.monotonic()
+    with pytest.raises(ConnectionRefusedError):
+        async with ZeroMQTransport().connect(first.url, TransportOptions()):
+            pass
+    assert time.monotonic() - started < 0.5
+    async with peer_process("listen", first.url) as second:
+        assert second.url == first.url
+        async with ZeroMQTransport().connect(first.url, TransportOptions()) as stream:
+            await stream.send([b"two"])
+            assert list(await stream.receive()) == [b"two"]
+
+
+async def test_a_restarted_router_has_its_nodes_back_within_a_second() -> None:
+    node = LocalNode()
+    async with peer_process("route") as first, node.connect(first.url) as connection:
+        first.kill()
+        await until(lambda: not connection.up)
+        async with peer_process("route", first.url):
+            listening = time.monotonic()
+            await until(lambda: connection.up)
+            assert time.monotonic() - listening < 1
+
+
+async def test_a_killed_client_is_noticed_at_once() -> None:
+    async with accepting() as (url, accepted), peer_process("connect", url) as client:
+        stream = await accepted.receive()
+        client.process.kill()
+        killed = time.monotonic()
+        assert isinstance(await end_of(stream), anyio.BrokenResourceError)
+        assert time.monotonic() - killed < 1
+        assert stream.close_code == 1006
+        async with ZeroMQTransport().connect(url, TransportOptions()):
+            await accepted.receive()
+
+
+@pytest.mark.parametrize("url", ["zmq+tcp://127.0.0.1:0", "zmq+inproc://stops"])
+async def test_a_listener_that_is_cancelled_says_so(url: str) -> None:
+    scope, streams = anyio.CancelScope(), list[MessageStream]()
+
+    async def serve(*, task_status: TaskStatus[str]) -> None:
+        with scope:
+            async with serving(hold, url) as bound:
+                task_status.started(bound)
+                await anyio.sleep_forever()
+
+    async def hold(stream: MessageStream) -> None:
+        streams.append(stream)
+        await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as group:
+        bound = await group.start(serve)
+        async with ZeroMQTransport().connect(bound, TransportOptions()) as stream:
+            await until(lambda: streams)
+            scope.cancel()
+            assert isinstance(await end_of(stream), anyio.EndOfStream)
+            assert (stream.close_code, stream.close_reason) == (1001, "the listener is closed")
+            with pytest.raises((Refused, OSError)):
+                async with ZeroMQTransport().connect(bound, TransportOptions()):
+                    pass
+    with pytest.raises(ConnectionRefusedError):
+        async with ZeroMQTransport().connect(bound, TransportOptions()):
+            pass

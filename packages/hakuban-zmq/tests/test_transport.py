@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hakuban.testing import check_transport
+from hakuban.transport import Transport
+from hakuban_zmq import ZeroMQTransport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("scheme", ["zmq+tcp", "zmq+ipc", "zmq+inproc"])
+def test_the_schemes_are_found_by_their_entry_points(scheme: str) -> None:
+    (entry,) = entry_points(group="hakuban.transports", name=scheme)
+    plugin = entry.load()
+    assert isinstance(plugin.hakuban_transport(scheme), Transport)
+    assert plugin.hakuban_transport("tcp") is None
+
+
+@pytest.mark.timeout(180)
+async def test_zmq_tcp_keeps_the_contract_of_transports() -> None:
+    await check_transport(ZeroMQTransport(), "zmq+tcp://127.0.0.1:0")
+
+
+@pytest.mark.timeout(180)
+async def test_zmq_ipc_keeps_the_contract_of_transports(tmp_path: Path) -> None:
+    await check_transport(ZeroMQTransport(), f"zmq+ipc://{tmp_path}/socket")
+
+
+@pytest.mark.timeout(180)
+async def test_zmq_inproc_keeps_the_contract_of_transports() -> None:
+    await check_transport(ZeroMQTransport(), "zmq+inproc://contract")
+
+
+def test_a_libzmq_with_known_holes_is_not_used() -> None:
+    code = "import zmq; zmq.zmq_version_info = lambda: (4, 3, 1); import hakuban_zmq"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: hakuban-zmq needs libzmq 4.3.2" in done.stderr
+    assert "pip install --upgrade pyzmq" in done.stderr
+
+
+def test_importing_brings_in_no_event_loop() -> None:
+    code = (
+        "import hakuban_zmq, sys; print(*sorted({'asyncio', 'trio', 'uvloop'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
