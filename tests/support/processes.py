@@ -109,10 +109,12 @@ class Program:
 class RouterProcess(Program):
     """Our router on a free port of this machine; `url` is where it listens."""
 
-    def __init__(self, *options: str, bind: str = "ws://127.0.0.1:0") -> None:
+    def __init__(
+        self, *options: str, bind: str = "ws://127.0.0.1:0", env: dict[str, str] | None = None
+    ) -> None:
         import re
 
-        super().__init__([sys.executable, "-m", "hakuban_router", "--bind", bind, *options])
+        super().__init__([sys.executable, "-m", "hakuban_router", "--bind", bind, *options], env)
         listening = re.compile(r"listening on (\S+)")
         try:
             self.url = self.err.wait(listening)[1].rstrip("/")

@@ -95,6 +95,7 @@ def test_whatever_else_may_be_reached_from_other_machines(url: str) -> None:
         Config(),
         Config(bind=("ws://0.0.0.0:1",), insecure=True),
         Config(bind=("wss://0.0.0.0:1",), tls_client_ca="ca.pem"),
+        Config(bind=("zmq+tcp://0.0.0.0:1",)),  # its transport knows better
     ],
 )
 def test_listening_is_allowed_where_nobody_or_not_anybody_can_connect(config: Config) -> None:

@@ -51,6 +51,10 @@ def _run(config: Config, recorded: Sequence[int]) -> int:
 
     loop = choose_loop(config.loop)
     _links.check_exposure(config)
+    if config.insecure:
+        os.environ["HAKUBAN_ZMQ_INSECURE"] = (
+            "1"  # that transport refuses by itself, since it knows of its keys
+        )
     listening_tls, connecting_tls = _links.listening_tls(config), _links.connecting_tls(config)
     start_logging(config.log_level, LOG_FORMAT)
     logger = logging.getLogger("hakuban.router")

@@ -27,7 +27,6 @@ __all__ = [
     "with_defaults",
 ]
 
-
 _LOOPBACK = re.compile(r"localhost|::1|127(\.[0-9]{1,3}){3}")
 
 
@@ -56,11 +55,15 @@ def shown(url: str) -> str:
 def check_exposure(config: Config) -> None:
     """Refuse to listen beyond this machine while anybody may connect, unless the user wants that.
 
+    ZeroMQ binds are left to their transport, which knows of its keys.
+
     :raises UsageError: says which address, and what to do.
     """
     if config.insecure:
         return
     for url in config.bind:
+        if url.lower().startswith("zmq+"):
+            continue
         certified = config.tls_client_ca is not None and url.lower().startswith("wss:")
         if beyond_loopback(url) and not certified and not _authorised():
             raise UsageError(

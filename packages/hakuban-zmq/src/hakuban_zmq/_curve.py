@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from hakuban.transport import InvalidURLError
 from ._sources import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from os import PathLike
 
 logger = logging.getLogger("hakuban.zmq")
@@ -35,17 +37,25 @@ _SETTLED: Final = 2 * 10**9
 _ZAP: Final = "inproc://zeromq.zap.01"
 
 
-class KeyFileError(ValueError):
-    """A certificate cannot be used.
+class KeyFileError(InvalidURLError):
+    """A certificate that a URL needs cannot be used.
 
+    :ivar url: the URL as given.
     :ivar path: the file or directory.
-    :ivar reason: what is wrong with it.
+    :ivar reason: what is wrong with it, and what to do.
     """
+
+    def __init__(self, url: str, path: str, reason: str) -> None:
+        self.path = path
+        super().__init__(url, f"{path}: {reason}; hakuban-zmq-keygen makes certificates")
+
+
+class _Unusable(Exception):
+    """The same, where nobody knows the URL."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
         self.reason = reason
-        super().__init__(f"{path}: {reason}; hakuban_zmq.write_keys makes certificates")
 
 
 class InsecureListenerError(InvalidURLError):
@@ -101,7 +111,7 @@ class ListenerKeys:
 class AllowList:
     """The public keys in a directory, whose files are read again when one of them has changed.
 
-    :raises KeyFileError: there is no such directory.
+    :raises _Unusable: there is no such directory.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -109,7 +119,7 @@ class AllowList:
         self._read: list[tuple[str, int, int]] | None = None
         self._keys: frozenset[bytes] = frozenset()
         if not directory.is_dir():
-            raise KeyFileError(str(directory), "is no directory of public certificates (*.key)")
+            raise _Unusable(str(directory), "is no directory of public certificates (*.key)")
 
     def __contains__(self, key: bytes) -> bool:
         try:
@@ -156,29 +166,41 @@ class _Gate(Source):
         self.socket.send_multipart([version, request, status, text, key, b""], zmq.NOBLOCK)
 
 
-def read_connector_keys(secret_key_file: str | None, server_key_file: str) -> ConnectorKeys:
+def read_connector_keys(
+    url: str, secret_key_file: str | None, server_key_file: str
+) -> ConnectorKeys:
     """Read what the connecting side needs.
 
     :raises KeyFileError: a file is missing or none of these.
     """
-    if secret_key_file is None:
-        raise KeyFileError(
-            server_key_file, f"a link with CURVE needs an own certificate too ({SECRET_KEY_FILE})"
-        )
-    public, secret = _read(secret_key_file)
-    return ConnectorKeys(public, _need_secret(secret_key_file, secret), _read(server_key_file)[0])
+    with _wanted_for(url):
+        if secret_key_file is None:
+            reason = f"a link with CURVE needs an own certificate too ({SECRET_KEY_FILE})"
+            raise _Unusable(server_key_file, reason)
+        public, secret = _read(secret_key_file)
+        server, _ = _read(server_key_file)
+        return ConnectorKeys(public, _need_secret(secret_key_file, secret), server)
 
 
-def read_listener_keys(secret_key_file: str, client_keys: str | None) -> ListenerKeys:
+def read_listener_keys(url: str, secret_key_file: str, client_keys: str | None) -> ListenerKeys:
     """Read what the listening side needs.
 
     :raises KeyFileError: a file or directory is missing or none of these.
     """
-    _, secret = _read(secret_key_file)
-    clients = None if client_keys is None else Path(client_keys)
-    if clients is not None:
-        AllowList(clients)  # better now than at the first client
-    return ListenerKeys(_need_secret(secret_key_file, secret), clients)
+    with _wanted_for(url):
+        _, secret = _read(secret_key_file)
+        clients = None if client_keys is None else Path(client_keys)
+        if clients is not None:
+            AllowList(clients)  # better now than at the first client
+        return ListenerKeys(_need_secret(secret_key_file, secret), clients)
+
+
+@contextmanager
+def _wanted_for(url: str) -> Iterator[None]:
+    try:
+        yield
+    except _Unusable as error:
+        raise KeyFileError(url, error.path, error.reason) from None
 
 
 def write_keys(directory: str | PathLike[str], name: str) -> tuple[Path, Path]:
@@ -215,12 +237,12 @@ def _read(path: str) -> tuple[bytes, bytes | None]:
     try:
         return zmq.auth.load_certificate(path)
     except (OSError, ValueError) as error:
-        raise KeyFileError(path, f"cannot be read as a certificate: {error}") from None
+        raise _Unusable(path, f"cannot be read as a certificate: {error}") from None
 
 
 def _need_secret(path: str, secret: bytes | None) -> bytes:
     if secret is None:
-        raise KeyFileError(path, "has no secret key: NAME.key_secret is meant, and not NAME.key")
+        raise _Unusable(path, "has no secret key: NAME.key_secret is meant, and not NAME.key")
     return secret
 
 

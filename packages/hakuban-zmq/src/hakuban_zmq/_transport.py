@@ -119,7 +119,8 @@ class ZeroMQTransport:
         server = _given(self._server_key_file, SERVER_KEY_FILE)
         keys = None
         if server is not None and endpoint.kind != "inproc":
-            keys = read_connector_keys(_given(self._secret_key_file, SECRET_KEY_FILE), server)
+            secret = _given(self._secret_key_file, SECRET_KEY_FILE)
+            keys = read_connector_keys(str(endpoint), secret, server)
         check_reachable(endpoint)
         liveness = Liveness()
         failure: OSError | None = None
@@ -185,13 +186,13 @@ class ZeroMQTransport:
         clients = _given(self._client_keys, CLIENT_KEYS)
         keys = None
         if secret is not None and addresses[0].kind != "inproc":
-            keys = read_listener_keys(secret, clients)
+            keys = read_listener_keys(url, secret, clients)
         insecure = self._insecure or os.environ.get(INSECURE) == "1"
         if not insecure and not all(address.local for address in addresses):
             if keys is None:
                 reason = (
                     "other machines would get in, and nothing would be encrypted: set"
-                    f" {SECRET_KEY_FILE} and {CLIENT_KEYS} (hakuban_zmq.write_keys makes certificates),"
+                    f" {SECRET_KEY_FILE} and {CLIENT_KEYS} (hakuban-zmq-keygen makes certificates),"
                     f" listen on 127.0.0.1, or say {INSECURE}=1"
                 )
                 raise InsecureListenerError(url, reason)
