@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import pytest
@@ -28,34 +29,46 @@ pytestmark = [pytest.mark.usefixtures("needs_rust"), pytest.mark.promise("intero
 Maker: TypeAlias = Literal["ours", "Rust"]
 MIB = 1024 * 1024
 
-COLUMNS: dict[str, tuple[Maker, Maker, Maker, Maker]] = {
-    # upper router, lower router, guest, the other nodes
-    "our node in a tree of the crate's": ("Rust", "Rust", "ours", "Rust"),
-    "its node in ours": ("ours", "ours", "Rust", "ours"),
-    "Rust alone": ("Rust", "Rust", "Rust", "Rust"),
-    "our router above the crate's": ("ours", "Rust", "Rust", "Rust"),
-    "our router below the crate's": ("Rust", "ours", "Rust", "Rust"),
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Who makes what, and the schemes of both routers; at a router that does not speak ws there are only ours."""
+
+    upper: Maker
+    lower: Maker
+    guest: Maker
+    others: Maker
+    above: str = "ws"
+    below: str = "ws"
+
+
+COLUMNS = {
+    "our node in a tree of the crate's": Column("Rust", "Rust", "ours", "Rust"),
+    "its node in ours": Column("ours", "ours", "Rust", "ours"),
+    "its node below, zmq above": Column("ours", "ours", "Rust", "ours", above="zmq+tcp"),
+    "zmq below, its node above": Column("ours", "ours", "ours", "Rust", below="zmq+tcp"),
+    "Rust alone": Column("Rust", "Rust", "Rust", "Rust"),
+    "our router above the crate's": Column("ours", "Rust", "Rust", "Rust"),
+    "our router below the crate's": Column("Rust", "ours", "Rust", "Rust"),
 }
 
 
 class Tree:
     """An upper and a lower router, and the nodes that a test asks for."""
 
-    def __init__(
-        self, makers: tuple[Maker, Maker, Maker, Maker], backend: tuple[str, dict[str, Any]]
-    ) -> None:
-        upper_maker, self._lower_maker, self._guest_maker, self._host_maker = makers
+    def __init__(self, column: Column, backend: tuple[str, dict[str, Any]]) -> None:
+        self._column = column
         self._backend = backend
         self._stack = ExitStack()
-        self._lower_url = f"ws://127.0.0.1:{free_port()}"
+        self._lower_url = f"{column.below}://127.0.0.1:{free_port()}"
         with self._stack:
-            self._upper = _router(upper_maker, f"ws://127.0.0.1:{free_port()}")
+            self._upper = _router(column.upper, f"{column.above}://127.0.0.1:{free_port()}")
             self._stack.enter_context(self._upper)
             self._lower = self._start_lower()
             self._stack = self._stack.pop_all()
 
     def _start_lower(self) -> RouterProcess | RustRouter:
-        router = _router(self._lower_maker, self._lower_url, "--connect", self._upper.url)
+        router = _router(self._column.lower, self._lower_url, "--connect", self._upper.url)
         self._stack.enter_context(router)
         return router
 
@@ -69,17 +82,17 @@ class Tree:
 
     def guest(self, options: str = "") -> Party:
         """Connect the guest, to the lower router."""
-        return self._join(self._guest_maker, "guest", options, self._lower)
+        return self._join(self._column.guest, "guest", options, self._lower)
 
     def host(self, *, below: bool = False, name: str = "host") -> Party:
         """Connect another node, to the upper router or beside the guest."""
-        return self._join(self._host_maker, name, "", self._lower if below else self._upper)
+        return self._join(self._column.others, name, "", self._lower if below else self._upper)
 
     def _join(
         self, maker: Maker, name: str, options: str, router: RouterProcess | RustRouter
     ) -> Party:
         party: Party
-        if maker == "Rust":
+        if maker == "Rust" and router.url.startswith("ws:"):
             party = RustPeer(name, options=options)
         else:
             party = OurNode(name, options=options, backend=self._backend, max_state=32 * MIB)
@@ -109,9 +122,9 @@ def cells(selected: Collection[str]) -> pytest.MarkDecorator:
                 id=f"{column}-{backend}",
                 marks=() if column in selected and backend == "asyncio" else pytest.mark.nightly,
             )
-            for column, makers in COLUMNS.items()
+            for column, made in COLUMNS.items()
             for backend in ("asyncio", "trio")
-            if backend == "asyncio" or "ours" in makers[2:]
+            if backend == "asyncio" or "ours" in (made.guest, made.others)
         ],
     )
 
@@ -227,6 +240,24 @@ def test_a_router_that_comes_back_is_caught_up_with(
     record_property(
         "figure", f"fresh {time.monotonic() - listening:.2f} s after the router listens"
     )
+
+
+@pytest.mark.cell("tree", "tag observed", "column")
+@EVERYWHERE
+def test_who_observes_a_tag_sees_its_objects_come_and_go(
+    exposer_and_observer: tuple[Party, Party],
+) -> None:
+    exposer, observer = exposer_and_observer
+    observer.observe(TAG)
+    for thing in things(3):
+        exposer.publish(thing, text(thing.json))
+        exposer.expose(thing)
+    for thing in things(3):
+        observer.wait_state(thing, text(thing.json))
+    exposer.unexpose(things(3)[1])
+    until(lambda: observer.count("stream_closed") == 1, "one of them has gone")
+    exposer.publish(things(3)[2], text("still here"))
+    observer.wait_state(things(3)[2], text("still here"))
 
 
 # ---- what is carried ------------------------------------------------------------------------------------------------
