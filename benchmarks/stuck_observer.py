@@ -85,8 +85,9 @@ async def block(url: str) -> None:
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[IO[str]]:
-    command = [sys.executable, __file__, *arguments]
+def started(*arguments: str, program: str = __file__) -> Iterator[IO[str]]:
+    """Run a program, this one by default, and give what it prints."""
+    command = [sys.executable, program, *arguments]
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         yield process.stdout
