@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -22,7 +22,6 @@ from hakuban.transport import (
     TransportOptions,
 )
 from hakuban_ws import WebSocketTransport
-from hakuban_ws._listener import default_max_connections
 from support.websocket import (
     BINARY,
     CLOSE,
@@ -40,9 +39,6 @@ from support.websocket import (
     raw_connection,
     serving,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 async def answer(url: str, request: bytes) -> bytes:
@@ -434,24 +430,6 @@ def test_running_out_of_descriptors_pauses_the_listener_and_is_said_once(backend
     assert "[b'back']" in lines
     assert len([line for line in lines if line.startswith("LOG")]) == 1
     assert "accepts nobody for now: Too many open files" in done.stdout
-
-
-def test_the_default_limit_leaves_room_for_other_descriptors(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    resource = pytest.importorskip("resource")
-
-    def limited_to(soft: int) -> Callable[[int], tuple[int, int]]:
-        return lambda _: (soft, soft)
-
-    for soft, expected in (
-        (1024, 960),
-        (50, 1),
-        (1_000_000, 10_000),
-        (resource.RLIM_INFINITY, 10_000),
-    ):
-        monkeypatch.setattr(resource, "getrlimit", limited_to(soft))
-        assert default_max_connections() == expected
 
 
 async def test_a_close_right_after_the_upgrade_is_met() -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import pluggy
 
 from ._exceptions import InvalidURLError, LinkError, LinkTimeout, PeerViolation, Refused
+from ._liveness import Liveness, Watched, default_max_connections
 
 if TYPE_CHECKING:
     import ssl
@@ -38,12 +39,15 @@ __all__ = [
     "InvalidURLError",
     "LinkError",
     "LinkTimeout",
+    "Liveness",
     "MessageStream",
     "PeerViolation",
     "Refused",
     "Transport",
     "TransportOptions",
+    "Watched",
     "authorizer",
+    "default_max_connections",
     "hookimpl",
     "hookspec",
     "host_and_port",

@@ -14,10 +14,9 @@ from ._sockets import open_socket, set_options
 from ._stream import WebSocketStream
 
 if TYPE_CHECKING:
-    from hakuban.transport import TransportOptions
+    from hakuban.transport import Liveness, TransportOptions
 
     from ._handshake import Agreement
-    from ._liveness import Liveness
     from ._urls import Endpoint
 
 

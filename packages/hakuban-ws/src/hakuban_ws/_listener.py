@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from hakuban.transport import ConnectionRequest, Refused
+from hakuban.transport import ConnectionRequest, Liveness, Refused, default_max_connections
 
 from ._channel import Channel, TLSChannel
 from ._handshake import REQUEST, Head, HTTPAnswer, ServerHandshake
-from ._liveness import Liveness
 from ._sockets import address_text, set_options
 from ._stream import WebSocketStream
 
@@ -38,8 +37,6 @@ _PAUSE_SECONDS = 0.1
 _LOG_SECONDS = 10.0
 # Connections taken from the kernel before the loop gets its turn.
 _ACCEPTS_PER_TURN = 64
-_MAX_CONNECTIONS = 10_000
-_SPARE_DESCRIPTORS = 64
 _FAREWELL_SECONDS = 1.0
 
 
@@ -223,15 +220,3 @@ class Listener:
         except Exception:  # a plugin that fails lets nobody in, and stops nobody else
             logger.exception("hakuban_authorize failed for %s", peer)
             raise HTTPAnswer(500, "internal error") from None
-
-
-def default_max_connections() -> int:
-    """10,000, or what the limit on open files leaves."""
-    try:
-        import resource
-    except ImportError:  # no such limit on Windows
-        return _MAX_CONNECTIONS
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _MAX_CONNECTIONS
-    return max(1, min(_MAX_CONNECTIONS, soft - _SPARE_DESCRIPTORS))

@@ -16,11 +16,10 @@ from ._frames import CLOSE, PING, PONG, close_payload
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hakuban.transport import Identity, TransportOptions
+    from hakuban.transport import Identity, Liveness, TransportOptions
 
     from ._channel import Channel
     from ._handshake import Agreement
-    from ._liveness import Liveness
 
 # Seconds of silence that end a link. A flooding node of the crate can starve its own socket for seconds.
 TIMEOUT_OURS = 6.0

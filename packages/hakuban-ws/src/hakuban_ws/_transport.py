@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from hakuban.transport import InvalidURLError
+from hakuban.transport import InvalidURLError, Liveness
 
 from ._connector import open_stream
 from ._listener import Listener
-from ._liveness import Liveness
 from ._sockets import bind_sockets
 from ._stream import TIMEOUT_OURS
 from ._urls import parse_url

@@ -18,11 +18,10 @@ from ._sources import as_os_error
 from ._stream import ZeroMQStream
 
 if TYPE_CHECKING:
-    from hakuban.transport import TransportOptions
+    from hakuban.transport import Liveness, TransportOptions
 
     from ._curve import ConnectorKeys
     from ._frames import Window
-    from ._liveness import Liveness
     from ._urls import Endpoint
 
 # libzmq must not make another connection under the same link, and has no other way to be told: an hour is never.

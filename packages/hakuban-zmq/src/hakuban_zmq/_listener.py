@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import zmq
 
-from hakuban.transport import ConnectionRequest, PeerViolation, Refused
+from hakuban.transport import (
+    ConnectionRequest,
+    Liveness,
+    PeerViolation,
+    Refused,
+    default_max_connections,
+)
 
 from ._frames import (
     BYE,
@@ -27,7 +33,6 @@ from ._frames import (
     session_of,
 )
 from ._hub import STOP_SECONDS, Hub
-from ._liveness import Liveness
 from ._sources import as_os_error
 from ._stream import ZeroMQStream
 
@@ -44,8 +49,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hakuban.zmq")
 
-_MAX_CONNECTIONS: Final = 10_000
-_SPARE_DESCRIPTORS: Final = 64
 _UNBIND_SECONDS: Final = 1.0
 _BACKLOG: Final = 1024
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV)
@@ -350,15 +353,3 @@ def _descriptor(first: zmq.Frame) -> int | None:
 
 def _address(first: zmq.Frame, url: str) -> str:
     return _property(first, "Peer-Address") or f"a client of {url}"
-
-
-def default_max_connections() -> int:
-    """10,000, or what the limit on open files leaves."""
-    try:
-        import resource
-    except ImportError:  # no such limit on Windows
-        return _MAX_CONNECTIONS
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _MAX_CONNECTIONS
-    return max(1, min(_MAX_CONNECTIONS, soft - _SPARE_DESCRIPTORS))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hakuban.transport import MIB, LinkTimeout, PeerViolation
+from hakuban.transport import LinkTimeout, PeerViolation
 
 from ._frames import (
     BYE,
@@ -34,14 +34,14 @@ from ._frames import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hakuban.transport import Identity, TransportOptions
+    from hakuban.transport import Identity, Liveness, TransportOptions
 
-    from ._liveness import Liveness
 
 TIMEOUT: Final = 6.0
 """Seconds of silence that end a link, unless the options say otherwise."""
 
 _MOST_MESSAGES: Final = 1_000
+_MOST_BYTES: Final = 1 << 20
 _FLUSH_SECONDS: Final = 1.0
 # Seconds by which a listener's pings come later: an idle link has one ping, and not two.
 _LISTENER_SECONDS: Final = 0.05
@@ -261,7 +261,7 @@ class ZeroMQStream:
         while True:
             while whole:
                 size += len(whole[0])
-                if len(batch) == _MOST_MESSAGES or (batch and size > MIB):
+                if len(batch) == _MOST_MESSAGES or (batch and size > _MOST_BYTES):
                     return batch
                 batch.append(whole.popleft())
             if not self._unread:

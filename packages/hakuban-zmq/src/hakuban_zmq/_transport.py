@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from hakuban.transport import Liveness
+
 from ._connector import Connector
 from ._contexts import new_context, shared
 from ._curve import (
@@ -25,7 +27,6 @@ from ._curve import (
 from ._frames import Window
 from ._hub import STOP_SECONDS, socket_options
 from ._listener import Listener
-from ._liveness import Liveness
 from ._names import check_reachable, take_name
 from ._stream import TIMEOUT
 from ._urls import parse_url

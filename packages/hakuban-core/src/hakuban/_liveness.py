@@ -1,4 +1,4 @@
-"""Signs of life: one task that pings idle links and ends silent ones, for any number of links."""
+"""What our own transports have in common: signs of life, and a limit of connections."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from typing import Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
+__all__ = ["Liveness", "Watched", "default_max_connections"]
+
+_MAX_CONNECTIONS = 10_000
+_SPARE_DESCRIPTORS = 64
+
 # Deadlines are rounded up to this many seconds, so that many are met in one go.
 _SLOT = 0.025
 # Seconds after which a link is looked at in any case; a deadline may be inf.
@@ -20,10 +25,12 @@ _SLICE = 50
 
 
 class Watched(Protocol):
-    """A link that is watched."""
+    """A link that is watched by `Liveness`."""
 
     def check(self, now: float) -> float | None:
         """Do what is due.
+
+        Called on the loop of `Liveness.run`; must not raise.
 
         :param now: the time, as `time.monotonic()` gives it.
         :returns: when to check again, or None for never.
@@ -32,10 +39,10 @@ class Watched(Protocol):
 
 
 class Liveness:
-    """Calls `check` of each watched link when that is due, up to 25 ms late.
+    """Calls `check` of each watched link when that is due, up to 25 ms late: for transports that detect silence.
 
-    A link costs one entry in a list for each check, however much it sends and receives in between. Links are held
-    weakly.
+    One for all links of a listener, as one timer for each is dear with 10,000 of them. A link costs one entry in a list
+    for each check, however much it sends and receives in between. Links are held weakly. Belongs to one event loop.
     """
 
     def __init__(self) -> None:
@@ -44,7 +51,10 @@ class Liveness:
         self._wake = anyio.Event()
 
     def watch(self, link: Watched, due: float) -> None:
-        """Check a link at a time, and from then on when it wants."""
+        """Check a link at a time, and from then on when it wants. Never waits.
+
+        :param due: as `time.monotonic()` gives it; `math.inf` is fine.
+        """
         slot = math.ceil(min(due, time.monotonic() + _LONGEST) / _SLOT)
         links = self._slots.get(slot)
         if links is None:
@@ -55,7 +65,7 @@ class Liveness:
         links.append(weakref.ref(link))
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch until cancelled. To be run by one task, whose cancellation loses nothing."""
         while True:
             self._wake = anyio.Event()
             if not self._order:
@@ -78,3 +88,15 @@ class Liveness:
             del link  # not while this task sleeps
             if count % _SLICE == 0:
                 await checkpoint()
+
+
+def default_max_connections() -> int:
+    """Give the most connections of a listener that was told no limit: 10,000, or what the one on open files leaves."""
+    try:
+        import resource
+    except ImportError:  # no such limit on Windows
+        return _MAX_CONNECTIONS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return max(1, min(_MAX_CONNECTIONS, soft - _SPARE_DESCRIPTORS))
