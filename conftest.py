@@ -1,4 +1,7 @@
-"""Every asynchronous test runs on asyncio, on uvloop and on trio; HAKUBAN_BACKENDS=trio,asyncio narrows that."""
+"""Every asynchronous test runs on asyncio, on uvloop and on trio; HAKUBAN_BACKENDS=trio,asyncio narrows that.
+
+What a test records as its property `figure` is printed at the end.
+"""
 
 from __future__ import annotations
 
@@ -25,3 +28,23 @@ _WANTED = os.environ.get("HAKUBAN_BACKENDS", "asyncio,uvloop,trio").split(",")
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     """Give the backend of an asynchronous test: its name and options."""
     return request.param
+
+
+_figures: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note the figures of a test."""
+    if report.when == "teardown":
+        test = report.nodeid.rpartition("::")[2]
+        _figures.extend(
+            f"{test}: {value}" for name, value in report.user_properties if name == "figure"
+        )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures."""
+    if _figures:
+        terminalreporter.section("figures", sep="-")
+    for figure in _figures:
+        terminalreporter.write_line(figure)

@@ -19,7 +19,6 @@ _cells: dict[str, Cell] = {}
 """The cells of all collected tests, selected or not, by the test's id. Several tests may share one."""
 _needs_rust: set[str] = set()
 _outcomes: dict[str, str] = {}
-_figures: list[tuple[str, str]] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,26 +56,17 @@ def needs_rust() -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note how each test ended, and its figures."""
+    """Note how each test ended."""
     if report.when == "call" or not report.passed:
         _outcomes[report.nodeid] = report.outcome
-    if report.when == "teardown":
-        test = report.nodeid.rpartition("::")[2]
-        _figures.extend(
-            (test, str(value)) for name, value in report.user_properties if name == "figure"
-        )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the tables, the figures, and what is missing."""
+    """Print the tables, and what is missing."""
     if terminalreporter.config.option.collectonly:
         return
     for table in dict.fromkeys(table for table, _, _ in _cells.values()):
         _print_table(terminalreporter, table)
-    if _figures:
-        terminalreporter.section("figures of interop", sep="-")
-    for test, figure in _figures:
-        terminalreporter.write_line(f"{test}: {figure}")
     if _needs_rust:
         cells = {_cells.get(test, (test,)) for test in _needs_rust}
         message = f"NOT RUN: interop with the Rust crate (no cargo): {len(cells)} cells"
