@@ -76,8 +76,9 @@ def test_who_has_a_certificate_that_is_known_gets_in_over_curve(keys: Path) -> N
                 assert seen.wait() == 0
         for env in (of_client(keys, "stranger"), None):
             with hakuban_command("observe", url, "t", '"x"', env=env) as refused:
-                assert refused.wait() == 1
-                assert any("CURVE" in line or "key" in line for line in refused.err.seen)
+                # without keys it may take some attempts until that is known for sure, and the command ends
+                refused.err.wait(re.compile("CURVE|does not let this key in"))
+                refused.stop()
                 assert not refused.out.seen
         assert router.stop() == 0
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,12 +31,16 @@ async def test_zmq_tcp_keeps_the_contract_of_transports() -> None:
 
 @pytest.mark.timeout(180)
 async def test_zmq_ipc_keeps_the_contract_of_transports(tmp_path: Path) -> None:
-    await check_transport(ZeroMQTransport(), f"zmq+ipc://{tmp_path}/socket")
+    number = count()
+    await check_transport(ZeroMQTransport(), lambda: f"zmq+ipc://{tmp_path}/{next(number)}")
 
 
 @pytest.mark.timeout(180)
 async def test_zmq_inproc_keeps_the_contract_of_transports() -> None:
-    await check_transport(ZeroMQTransport(), "zmq+inproc://contract")
+    number = count()
+    await check_transport(
+        ZeroMQTransport(), lambda: f"zmq+inproc://contract.{next(number)}", process=False
+    )
 
 
 def test_a_libzmq_with_known_holes_is_not_used() -> None:

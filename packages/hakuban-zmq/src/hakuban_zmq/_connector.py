@@ -164,9 +164,13 @@ class Connector(Hub):
             self._fail(Refused(reason, retry=False))
         else:
             self._main.look()  # an answer may have come before that
-            text = f"{where} ended the connection"
-            if self._encrypted:  # it says no more than that when it cannot read what we say
-                text += "; is it another listener than that of HAKUBAN_ZMQ_SERVER_KEY_FILE?"
+            # it says no more than that when it cannot read what we say
+            perhaps = (
+                "is it another listener than that of HAKUBAN_ZMQ_SERVER_KEY_FILE?"
+                if self._encrypted
+                else "does it want CURVE (HAKUBAN_ZMQ_SERVER_KEY_FILE)?"
+            )
+            text = f"{where} ended the connection; {perhaps}"
             self._fail(ConnectionResetError(errno.ECONNRESET, text))
 
     def _fail(self, failure: Exception) -> None:

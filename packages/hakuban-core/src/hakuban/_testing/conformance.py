@@ -16,7 +16,7 @@ from .rules_process import PROCESS_RULES
 from .rules_serving import SERVING_RULES, SILENCE_RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..transport import Transport
     from .environment import Rule
@@ -29,7 +29,7 @@ RULE_SECONDS: Final = 60.0
 
 async def check_transport(
     transport: Transport,
-    url: str,
+    url: str | Callable[[], str],
     *,
     options: TransportOptions | None = None,
     serve_options: TransportOptions | None = None,
@@ -42,7 +42,8 @@ async def check_transport(
     15 s. To be run on asyncio and on trio, since a transport works on both. A transport that ignores cancellation may
     hang it.
 
-    :param url: where to listen: one that can be bound over and over, such as "tcp://127.0.0.1:0".
+    :param url: where to listen: one that is free however often it is bound at a time, such as "tcp://127.0.0.1:0"; or
+        a function that gives a new one whenever it is called, where addresses are names.
     :param options: for the connecting side; `max_message`, `keep_alive`, `timeout` and `handshake_timeout` are set by
         the rules about them. The largest message sent has 5 MiB.
     :param serve_options: for the listening side, when it needs others: a TLS context, for example.
@@ -53,7 +54,8 @@ async def check_transport(
     :raises TransportContractError: with the rule, what was seen instead, and how to mend it.
     """
     options = options or TransportOptions()
-    env = Environment(transport, url, options, serve_options or options)
+    new_url = url if callable(url) else lambda: url
+    env = Environment(transport, new_url, options, serve_options or options)
     for rule in SERVING_RULES + MESSAGE_RULES:
         await _apply(rule, env)
     # Those that wait most of their time do so together; those that count what is left behind are alone.

@@ -84,10 +84,13 @@ class Link:
 
 @dataclass(slots=True)
 class Environment:
-    """The transport under test."""
+    """The transport under test.
+
+    :ivar new_url: gives where to listen.
+    """
 
     transport: Transport
-    url: str
+    new_url: Callable[[], str]
     options: TransportOptions
     serve_options: TransportOptions
 
@@ -98,7 +101,7 @@ class Environment:
         """Serve `handler`, and give the bound URL; leaving it cancels `serve`."""
         async with anyio.create_task_group() as group:
             options = replace(self.serve_options, **changes)
-            yield await group.start(self.transport.serve, self.url, options, handler)
+            yield await group.start(self.transport.serve, self.new_url(), options, handler)
             group.cancel_scope.cancel()
 
     @asynccontextmanager

@@ -137,9 +137,8 @@ async def _check_both_ways(env: Environment) -> None:
 
 
 async def _check_back_pressure(env: Environment) -> None:
-    async with (
-        anyio.create_task_group() as group
-    ):  # each waits for a while to see that nothing goes on
+    # both at once, since each waits for a while to see that nothing goes on
+    async with anyio.create_task_group() as group:
         for direction in range(2):
             group.start_soon(_check_back_pressure_of, env, direction)
 

@@ -64,9 +64,9 @@ async def _linked(env: Environment) -> AsyncIterator[_Links]:
     serve_options = replace(env.serve_options, timeout=TIMEOUT, keep_alive=KEEP_ALIVE)
     with LocalNode("here, above") as above, LocalNode("here, below") as below:
         async with above.listen(
-            env.url, transport=env.transport, **link_arguments(serve_options)
+            env.new_url(), transport=env.transport, **link_arguments(serve_options)
         ) as listener:
-            carried = Carried(env.transport, env.url, listener.url, options, serve_options)
+            carried = Carried(env.transport, env.new_url(), listener.url, options, serve_options)
             with OtherProcess(carried) as other:
                 url = await other.url()
                 async with below.connect(
