@@ -30,6 +30,19 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to `-m thorough` what takes long and has run on asyncio."""
+    for item in items:
+        parameters = (
+            item.callspec.params
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else {}
+        )
+        if item.get_closest_marker("long") and parameters["anyio_backend"] != _BACKENDS["asyncio"]:
+            item.add_marker("thorough")
+
+
 _figures: list[str] = []
 
 

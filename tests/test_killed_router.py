@@ -81,7 +81,7 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.promise("self-healing", "latest", "monotonic", "whole")
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", ["asyncio", pytest.param("trio", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.nightly)])
 def test_observers_are_fresh_within_a_second_of_a_router_that_was_killed_and_listens_again(
     scheme: str, backend: str, kills: int, record_property: Any
@@ -163,6 +163,7 @@ def exposing_program(url: str) -> Program:
     return Program([*command, "t", json.dumps(THING.json)])
 
 
+@pytest.mark.thorough
 @pytest.mark.promise("self-healing", "stale-visible")
 def test_a_frozen_peer_is_noticed_and_comes_back(watched: tuple[RouterProcess, OurNode]) -> None:
     router, observer = watched

@@ -69,6 +69,7 @@ def test_a_transport_needs_nothing_but_public_names() -> None:
     assert {name.rpartition(".")[2] for name in ours} <= set(hakuban.transport.__all__)
 
 
+@pytest.mark.long
 @pytest.mark.promise("plugins", "everywhere")
 async def test_a_transport_of_thirty_lines_keeps_the_contract(plugin: Any) -> None:
     await check_transport(plugin.TcpTransport(), URL)
@@ -127,7 +128,7 @@ class WithALock(Broken):
 
 
 def finding_of(transport: Broken, rule: str) -> str:
-    env = Environment(transport, URL, TransportOptions(), TransportOptions())
+    env = Environment(transport, lambda: URL, TransportOptions(), TransportOptions())
     with pytest.raises(TransportContractError) as caught:
         anyio.run(_apply_together, PROCESS_RULES, env)
     assert rule in caught.value.rule, caught.value

@@ -113,6 +113,12 @@ def _router(maker: Maker, url: str, *options: str) -> RouterProcess | RustRouter
 
 def cells(selected: Collection[str]) -> pytest.MarkDecorator:
     """Run a test in each column: those selected for every push, the others and other backends nightly."""
+
+    def marks(column: str, backend: str) -> pytest.MarkDecorator | tuple[()]:
+        if column not in selected or backend != "asyncio":
+            return pytest.mark.nightly
+        return pytest.mark.thorough if "zmq" in column else ()
+
     return pytest.mark.parametrize(
         ("column", "backend"),
         [
@@ -120,7 +126,7 @@ def cells(selected: Collection[str]) -> pytest.MarkDecorator:
                 column,
                 backend,
                 id=f"{column}-{backend}",
-                marks=() if column in selected and backend == "asyncio" else pytest.mark.nightly,
+                marks=marks(column, backend),
             )
             for column, made in COLUMNS.items()
             for backend in ("asyncio", "trio")

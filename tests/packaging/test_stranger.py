@@ -86,6 +86,7 @@ def test_a_plugin_that_is_installed_is_listed_with_its_version(stranger: Install
     assert "tcp hakuban-tcp-example 0.1.0 None" in stranger.evaluate(LISTED).splitlines()
 
 
+@pytest.mark.thorough
 def test_a_plugin_keeps_the_contract_where_it_is_installed(
     stranger: Installation, tmp_path: Path
 ) -> None:

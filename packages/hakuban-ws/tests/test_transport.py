@@ -22,12 +22,13 @@ def test_the_entry_points_lead_to_the_transport(scheme: str) -> None:
     assert plugin.hakuban_transport("tcp") is None
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_ws_keeps_the_contract_of_transports() -> None:
     await check_transport(hakuban_ws.WebSocketTransport(), "ws://127.0.0.1:0")
 
 
-@pytest.mark.nightly  # the same as over ws, but for the bytes below
+@pytest.mark.thorough  # the same as over ws, but for the bytes below
 @pytest.mark.timeout(180)
 async def test_wss_keeps_the_contract_of_transports() -> None:
     authority = trustme.CA()

@@ -71,6 +71,7 @@ async def attempt(transport: ZeroMQTransport, url: str, **options: float) -> Non
         pass
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(180)
 async def test_curve_keeps_the_contract_of_transports(keys: Keys) -> None:
     await check_transport(keys.both, LOCAL)

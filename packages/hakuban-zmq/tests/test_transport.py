@@ -24,17 +24,20 @@ def test_the_schemes_are_found_by_their_entry_points(scheme: str) -> None:
     assert plugin.hakuban_transport("tcp") is None
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_zmq_tcp_keeps_the_contract_of_transports() -> None:
     await check_transport(ZeroMQTransport(), "zmq+tcp://127.0.0.1:0")
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(180)
 async def test_zmq_ipc_keeps_the_contract_of_transports(tmp_path: Path) -> None:
     number = count()
     await check_transport(ZeroMQTransport(), lambda: f"zmq+ipc://{tmp_path}/{next(number)}")
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(180)
 async def test_zmq_inproc_keeps_the_contract_of_transports() -> None:
     number = count()
