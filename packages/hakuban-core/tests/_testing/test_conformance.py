@@ -853,7 +853,8 @@ def test_a_wrapped_transport_that_is_not_broken_passes() -> None:
 
 
 def test_a_listener_that_outlives_its_handlers_is_found() -> None:
-    env = Environment(ListensToTheLast(), "memory://", TransportOptions(), TransportOptions())
+    options = TransportOptions()
+    env = Environment(ListensToTheLast(), lambda: "memory://", options, options)
     (rule,) = (rule for rule in SERVING_RULES if "cancelling serve" in rule.promise)
     finding = pytest.RaisesExc(Finding, match="connect fails after serve")
     with pytest.RaisesGroup(finding, flatten_subgroups=True):
