@@ -14,7 +14,7 @@ from hakuban.transport import PeerViolation, Refused
 from ._contexts import shared
 from ._frames import RESET, SESSION, VERSION, Hello, Refusal, Welcome, read_answer
 from ._hub import Hub, socket_options
-from ._sources import as_os_error
+from ._sources import TURN, as_os_error
 from ._stream import ZeroMQStream
 
 if TYPE_CHECKING:
@@ -101,11 +101,13 @@ class Connector(Hub):
         """The stream is closed; so will this be."""
 
     def _take(self) -> None:
+        if self.skipping:
+            self.skip_parts()
+            return
         socket = self._main.socket
         data = socket.recv(zmq.NOBLOCK)
         if socket.getsockopt(zmq.RCVMORE):
-            while socket.getsockopt(zmq.RCVMORE):
-                socket.recv(zmq.NOBLOCK)
+            self.skip_parts()
             data = b""  # a frame has one part
         if self._stream is not None:
             if data[:1] == b"%c" % RESET:
@@ -147,7 +149,7 @@ class Connector(Hub):
         where = str(self._endpoint)
         if self._stream is not None:
             if event == zmq.EVENT_DISCONNECTED:
-                self._main.look()  # what was said before
+                self._take_last_words()
                 self._stream.lose("the connection has ended")
         elif event == zmq.EVENT_CLOSED:
             self._fail(
@@ -163,7 +165,7 @@ class Connector(Hub):
             )
             self._fail(Refused(reason, retry=False))
         else:
-            self._main.look()  # an answer may have come before that
+            self._take_last_words()
             # it says no more than that when it cannot read what we say
             perhaps = (
                 "is it another listener than that of HAKUBAN_ZMQ_SERVER_KEY_FILE?"
@@ -172,6 +174,12 @@ class Connector(Hub):
             )
             text = f"{where} ended the connection; {perhaps}"
             self._fail(ConnectionResetError(errno.ECONNRESET, text))
+
+    def _take_last_words(self) -> None:
+        """Take what was said before the connection ended: no more than was granted, and some words beside."""
+        for _ in range(self._window.chunks // TURN + 2):
+            if not self._main.look():
+                return
 
     def _fail(self, failure: Exception) -> None:
         if not self._answered.is_set():

@@ -19,6 +19,11 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
     return context
 
 
+def terminate(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    """End a context; all of its sockets are closed."""
+    context.term()
+
+
 class SharedContext:
     """The one context of this process, made for its first user and terminated after its last. Thread-safe.
 

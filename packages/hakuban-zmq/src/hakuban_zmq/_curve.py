@@ -6,10 +6,10 @@ import logging
 import os
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import zmq
 import zmq.auth
@@ -35,6 +35,7 @@ _DOMAIN: Final = b"hakuban"
 _SETTLED: Final = 2 * 10**9
 """Nanoseconds after which a file that has not changed is believed to be as it was read."""
 _ZAP: Final = "inproc://zeromq.zap.01"
+_KEY: Final = 32  # bytes
 
 
 class KeyFileError(InvalidURLError):
@@ -108,6 +109,14 @@ class ListenerKeys:
         return _Gate(socket, None if self.clients is None else AllowList(self.clients))
 
 
+class _Seen(NamedTuple):
+    """A certificate, and what another one in its place differs in: all have one size, and other times can be set."""
+
+    name: str
+    inode: int
+    changed_at: int
+
+
 class AllowList:
     """The public keys in a directory, whose files are read again when one of them has changed.
 
@@ -116,7 +125,7 @@ class AllowList:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._read: list[tuple[str, int, int]] | None = None
+        self._read: list[_Seen] | None = None
         self._keys: frozenset[bytes] = frozenset()
         if not directory.is_dir():
             raise _Unusable(str(directory), "is no directory of public certificates (*.key)")
@@ -125,23 +134,23 @@ class AllowList:
         try:
             found = self._look()
             if found != self._read:
-                self._keys = frozenset(map(_read_public, self._directory.glob("*.key")))
+                self._keys = frozenset(_read_public(self._directory / seen.name) for seen in found)
                 # Clocks of file systems are coarse: what is new may change again unnoticed.
-                newest = max((changed_at for _, changed_at, _ in found), default=0)
+                newest = max((seen.changed_at for seen in found), default=0)
                 self._read = found if newest < time.time_ns() - _SETTLED else None
         except OSError as error:
             logger.error("nobody is let in: %s", error)  # noqa: TRY400 # one line says it
             return False
         return key in self._keys
 
-    def _look(self) -> list[tuple[str, int, int]]:
+    def _look(self) -> list[_Seen]:
         found = []
-        with os.scandir(self._directory) as entries:
-            for entry in entries:
-                if entry.name.endswith(".key"):
-                    status = entry.stat()
-                    found.append((entry.name, status.st_mtime_ns, status.st_size))
-        return sorted(found)
+        for path in sorted(self._directory.iterdir()):
+            if path.suffix == ".key" and not path.name.startswith("."):
+                with suppress(FileNotFoundError):  # it has gone, or is a link to nothing
+                    status = path.stat()
+                    found.append(_Seen(path.name, status.st_ino, status.st_ctime_ns))
+        return found
 
 
 class _Gate(Source):
@@ -235,9 +244,13 @@ def write_keys(directory: str | PathLike[str], name: str) -> tuple[Path, Path]:
 
 def _read(path: str) -> tuple[bytes, bytes | None]:
     try:
-        return zmq.auth.load_certificate(path)
-    except (OSError, ValueError) as error:
+        public, secret = zmq.auth.load_certificate(path)
+        for key in (public, secret):
+            if key is not None and len(z85.decode(key)) != _KEY:
+                raise ValueError("a key is damaged")
+    except (OSError, ValueError, KeyError) as error:
         raise _Unusable(path, f"cannot be read as a certificate: {error}") from None
+    return public, secret
 
 
 def _need_secret(path: str, secret: bytes | None) -> bytes:

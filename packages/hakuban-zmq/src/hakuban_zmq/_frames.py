@@ -220,12 +220,11 @@ class Reassembly:
     :param max_message: bytes of the largest message.
     """
 
-    __slots__ = ("_length", "_max_message", "_parts")
+    __slots__ = ("_max_message", "_part")
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
-        self._parts: list[bytes] = []  # of a message that goes on
-        self._length = 0
+        self._part = bytearray()  # of a message that goes on; one buffer, since pieces may be tiny
 
     def messages(self, data: bytes) -> Iterator[bytes]:
         """Give the messages that a frame completes.
@@ -240,22 +239,21 @@ class Reassembly:
             more = length & _MORE
             length &= ~_MORE
             offset += _LENGTH.size
-            # an empty piece would be a part that costs memory and comes to nothing
+            # a message could have empty pieces without end
             if length > end - offset or (more and not length):
                 raise PeerViolation("malformed chunk")
-            if self._length + length > self._max_message:
+            if len(self._part) + length > self._max_message:
                 raise PeerViolation(
                     f"a message is over max_message={self._max_message}", code=_TOO_BIG
                 )
             piece = data[offset : offset + length]
             offset += length
             if more:
-                self._parts.append(piece)
-                self._length += length
-            elif self._parts:
-                self._parts.append(piece)
-                yield b"".join(self._parts)
-                self._parts, self._length = [], 0
+                self._part += piece
+            elif self._part:
+                self._part += piece
+                whole, self._part = bytes(self._part), bytearray()
+                yield whole
             else:
                 yield piece
             if offset == end:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import zmq
 
 from ._frames import MAX_FRAME
-from ._sources import Monitor, Source, as_os_error, set_options
+from ._sources import TURN, Monitor, Source, as_os_error, set_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
-
-    import zmq
 
     from hakuban.transport import TransportOptions
 
@@ -33,6 +32,7 @@ class Hub:
     :param context: what the sockets are made in.
     :param release: gives it back.
     :ivar running: set once the tasks of `run` are there.
+    :ivar skipping: whether there are parts left of a message that is not ours: we send one part.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Hub:
         self._monitor: Monitor | None = None
         self._scope = anyio.CancelScope(shield=True)
         self.running = anyio.Event()
+        self.skipping = False
         self._stopped = anyio.Event()
         self._main: Source
 
@@ -58,9 +59,9 @@ class Hub:
         """
         with as_os_error():
             socket = self._context.socket(kind)
-        self._main = Source(socket, take)
-        self._sources.append(self._main)
-        set_options(socket, **options)
+            self._main = Source(socket, take)
+            self._sources.append(self._main)
+            set_options(socket, **options)
         return socket
 
     def add(self, source: Source) -> None:
@@ -91,15 +92,23 @@ class Hub:
                         tasks.start_soon(source.watch, tasks)
                     self.running.set()
         finally:
-            self.look()  # who came last is answered
             self.close()
             self._stopped.set()
 
     async def stop(self) -> None:
-        """End `run`, and return when it has ended."""
+        """End `run`, and return when it has ended: to be called under a shield."""
         self._scope.cancel()
-        with anyio.CancelScope(shield=True):
-            await self._stopped.wait()
+        await self._stopped.wait()
+
+    def skip_parts(self) -> None:
+        """Receive what is left of a message of several parts, as far as a turn goes; `skipping` says whether that was all."""
+        socket = self._main.socket
+        for _ in range(TURN):
+            if not socket.getsockopt(zmq.RCVMORE):
+                self.skipping = False
+                return
+            socket.recv(zmq.NOBLOCK)
+        self.skipping = True
 
     def close(self) -> None:
         """Close everything; without `run`, or at its end."""
@@ -120,5 +129,5 @@ def socket_options(window: Window, options: TransportOptions) -> dict[str, Any]:
         "sndhwm": mark,
         "rcvhwm": mark,
         "maxmsgsize": MAX_FRAME + CURVE_OVERHEAD,
-        "handshake_ivl": max(1, int(options.handshake_timeout * 1000)),
+        "handshake_ivl": int(min(1e9, max(1, options.handshake_timeout * 1000))),
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 import zmq
+from anyio.lowlevel import checkpoint
 
 from hakuban.transport import (
     ConnectionRequest,
@@ -101,11 +102,16 @@ class Listener(Hub):
         most = options.max_connections
         self._limit = default_max_connections() if most is None else most
         self.url = ""
+        self._encrypted = False
         self._bound: list[str] = []
+        self._to_unbind = 0
         self._unbound = anyio.Event()
         self._closed = False
         self._peers: dict[bytes, _Peer] = {}
         self._by_descriptor: dict[int, _Peer] = {}
+        self._gone: list[
+            _Peer
+        ] = []  # their connections have ended, and there may be something of them to take
         self._connections = 0
         self._scopes: set[anyio.CancelScope] = set()
         self._handlers: TaskGroup
@@ -123,8 +129,10 @@ class Listener(Hub):
             options |= {"router_mandatory": 1, "backlog": _BACKLOG}
             options["ipv6"] = int(any(":" in endpoint.host for endpoint in endpoints))
             if keys is not None:
+                self._encrypted = True
                 options |= keys.options()
-                self.add(keys.open(self._context))
+                with as_os_error():
+                    self.add(keys.open(self._context))
             socket = self.open_socket(zmq.ROUTER, self._take, options)
             if endpoints[0].kind != "inproc":
                 self.monitor(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED, self._note)
@@ -155,8 +163,12 @@ class Listener(Hub):
 
     async def _unbind(self) -> None:
         """Stop listening, and wait until the address is free."""
-        for address in tuple(self._bound):
+        if self._main.socket.closed:
+            return
+        self._to_unbind = len(self._bound)
+        for address in self._bound:
             self._main.socket.unbind(address)
+        self._main.look()
         if self._monitor is not None:
             with anyio.move_on_after(_UNBIND_SECONDS):
                 await self._unbound.wait()
@@ -170,11 +182,12 @@ class Listener(Hub):
         """
         async with anyio.create_task_group() as tasks:
             try:
-                tasks.start_soon(self.run)
-                tasks.start_soon(self._liveness.run)
-                await self.running.wait()
+                # first, since those who waited for it say hello as soon as `run` looks
                 async with anyio.create_task_group() as self._handlers:
                     try:
+                        tasks.start_soon(self.run)
+                        tasks.start_soon(self._liveness.run)
+                        await self.running.wait()
                         started()
                         await anyio.sleep_forever()
                     finally:
@@ -232,13 +245,15 @@ class Listener(Hub):
             del self._by_descriptor[peer.descriptor]
 
     def _take(self) -> None:
+        if self.skipping:
+            self.skip_parts()
+            return
         socket = self._main.socket
         name = socket.recv(zmq.NOBLOCK)
         first = socket.recv(zmq.NOBLOCK, copy=False)
         data = first.bytes
         if first.more:
-            while socket.getsockopt(zmq.RCVMORE):
-                socket.recv(zmq.NOBLOCK)
+            self.skip_parts()
             data = b""  # a frame has one part
         peer = self._peers.get(name)
         if peer is None or not peer.stream.hear(data):
@@ -262,9 +277,9 @@ class Listener(Hub):
         self._welcome(name, hello, first)
 
     def _welcome(self, name: bytes, hello: Hello, first: zmq.Frame) -> None:
-        if self._monitor is not None:
-            # A descriptor may be that of a connection which has ended: the monitor knows first.
-            self._monitor.look()
+        # A descriptor may be that of a connection which has ended: the monitor knows first.
+        while self._monitor is not None and self._monitor.look():
+            pass
         peer = _Peer(self, name, _descriptor(first), hello.session)
         address = _address(first, self.url)
         try:
@@ -311,7 +326,8 @@ class Listener(Hub):
             raise Refused("too many connections", retry=True, code=1013)
         if self._options.authorize is None:
             return None
-        key = _property(first, "User-Id")
+        # without CURVE, a peer sets it as it likes
+        key = _property(first, "User-Id") if self._encrypted else ""
         request = ConnectionRequest(
             url=self.url,
             headers={"curve-key": key} if key else {},
@@ -327,13 +343,31 @@ class Listener(Hub):
 
     def _note(self, event: int, value: int) -> None:
         if event == zmq.EVENT_CLOSED:
-            self._bound.pop()
-            if not self._bound:
-                self._unbound.set()
+            # said of an address that could not be bound, too
+            if self._to_unbind:
+                self._to_unbind -= 1
+                if not self._to_unbind:
+                    self._unbound.set()
             return
         peer = self._by_descriptor.pop(value, None)
-        if peer is not None:
-            self._main.look()  # what it said before
+        if peer is None:
+            return
+        self._gone.append(peer)
+        if self._closed:
+            self._end_gone()
+        elif len(self._gone) == 1:
+            self._handlers.start_soon(self._take_last_words)
+
+    async def _take_last_words(self) -> None:
+        """Take what was said before connections ended; then end their links."""
+        # Not within `_note`: there messages may be in the middle of being taken.
+        while self._main.look():
+            await checkpoint()
+        self._end_gone()
+
+    def _end_gone(self) -> None:
+        gone, self._gone = self._gone, []
+        for peer in gone:
             self.forget(peer)
             peer.stream.lose("the connection has ended")
 
@@ -342,7 +376,7 @@ def _property(first: zmq.Frame, name: str) -> str:
     """Give what libzmq knows of the connection that a message came by; "" when it does not."""
     try:
         return str(first.get(name))
-    except zmq.ZMQError:
+    except (zmq.ZMQError, UnicodeDecodeError):
         return ""
 
 

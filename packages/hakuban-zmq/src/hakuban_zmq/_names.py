@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
@@ -57,6 +58,8 @@ def _check_free(endpoint: Endpoint) -> None:
     address = endpoint.host
     if address.startswith("@"):
         address = "\0" + address[1:]
+    elif os.path.lexists(address) and not stat.S_ISSOCK(os.lstat(address).st_mode):
+        raise OSError(errno.EEXIST, f"{endpoint} is there, and no socket")  # libzmq would remove it
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:

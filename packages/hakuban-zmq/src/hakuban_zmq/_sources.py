@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-# Messages taken before the loop has its turn: about 1 ms.
-_TURN: Final = 100
+TURN: Final = 100
+"""Messages taken before the loop has its turn: about 1 ms."""
+
 _EVENT: Final = struct.Struct("=HI")
 
 _numbers = itertools.count()
@@ -51,9 +52,12 @@ class Source:
         """
         self._tasks = tasks
         descriptor = self.socket.fileno()
-        while True:
-            await self._catch_up()
-            await anyio.wait_readable(descriptor)
+        try:
+            while True:
+                await self._catch_up()
+                await anyio.wait_readable(descriptor)
+        finally:
+            self._tasks = None
 
     def look(self) -> bool:
         """Take what is there: to be called after each other call on the socket.
@@ -71,7 +75,7 @@ class Source:
             return False
         self._taking = True
         try:
-            for _ in range(_TURN):
+            for _ in range(TURN):
                 if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                     return False
                 self._take()
@@ -80,9 +84,7 @@ class Source:
         return True
 
     async def _catch_up(self) -> None:
-        while True:
-            if not self._drain():
-                break
+        while self._drain():
             await checkpoint()
         self._catching_up = False
 

@@ -145,8 +145,8 @@ class ZeroMQStream:
         self._window = window
         self._room, self._room_chunks = window.size, window.chunks
         self._taken = self._taken_chunks = 0
-        # what we may send still; never more chunks than our own queue has room for
-        self._credit = granted.size
+        # what we may send still; never more than our own window, whatever a peer that does not read grants
+        self._credit = min(granted.size, window.size)
         self._credit_chunks = min(granted.chunks, window.chunks)
         self._unread: deque[bytes] = deque()
         self._whole: deque[bytes] = deque()
@@ -334,8 +334,8 @@ class ZeroMQStream:
             self._receiving.set()
 
     def _hear_grant(self, grant: Window) -> None:
-        self._credit += grant.size
-        self._credit_chunks += grant.chunks
+        self._credit = min(self._credit + grant.size, self._window.size)
+        self._credit_chunks = min(self._credit_chunks + grant.chunks, self._window.chunks)
         if self._sender is not None:
             self._sender.set()
 
@@ -367,8 +367,10 @@ class ZeroMQStream:
         if now >= ping_at:
             # One without an answer is enough: it gets there, or the link ends.
             if self._pinged <= self._last_received:
+                self._pinged = (
+                    time.monotonic()
+                )  # first: the answer may come in within the same call
                 self._send(frame(PING, self.remote_session))
-                self._pinged = time.monotonic()
             ping_at = now + self._keep_alive
         return min(ping_at, self._last_received + self._timeout)
 

@@ -14,13 +14,14 @@ import anyio
 from hakuban.transport import Liveness
 
 from ._connector import Connector
-from ._contexts import new_context, shared
+from ._contexts import new_context, shared, terminate
 from ._curve import (
     CLIENT_KEYS,
     INSECURE,
     SECRET_KEY_FILE,
     SERVER_KEY_FILE,
     InsecureListenerError,
+    KeyFileError,
     read_connector_keys,
     read_listener_keys,
 )
@@ -125,14 +126,19 @@ class ZeroMQTransport:
         check_reachable(endpoint)
         liveness = Liveness()
         failure: OSError | None = None
-        for address in await endpoint.resolve():
+        addresses = await endpoint.resolve()
+        deadline = anyio.current_effective_deadline()
+        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             connector = Connector(address, options, self._window, liveness)
             connector.open(keys)
             tasks.start_soon(connector.run)
             try:
-                stream = await connector.answer()
-            except OSError as error:
-                await connector.stop()
+                # one that says nothing leaves the others their time
+                with anyio.fail_after((deadline - anyio.current_time()) / left):
+                    stream = await connector.answer()
+            except OSError as error:  # a TimeoutError is one too
+                with anyio.move_on_after(STOP_SECONDS, shield=True):
+                    await connector.stop()
                 failure = failure or error
             except BaseException:
                 with anyio.move_on_after(STOP_SECONDS, shield=True):
@@ -164,16 +170,18 @@ class ZeroMQTransport:
         _warn_of_timeout(options.keep_alive, options.timeout)
         addresses = await endpoint.resolve()
         keys = self._listener_keys(url, addresses)
-        give_back = take_name(endpoint)
         # Within a context there is one who answers for all keys; so a listener with keys has its own.
         context = shared.acquire() if keys is None else new_context()
+        release_context = shared.release if keys is None else terminate
+        try:
+            give_back_name = take_name(endpoint)
+        except OSError:
+            release_context(context)
+            raise
 
         def release(context: zmq.Context[zmq.Socket[bytes]]) -> None:
-            give_back()
-            if keys is None:
-                shared.release(context)
-            else:
-                context.term()
+            give_back_name()
+            release_context(context)
 
         listener = Listener(context, release, options, self._window, handler)
         listener.open(addresses, socket_options(self._window, options), keys)
@@ -188,6 +196,9 @@ class ZeroMQTransport:
         keys = None
         if secret is not None and addresses[0].kind != "inproc":
             keys = read_listener_keys(url, secret, clients)
+        elif clients is not None and secret is None:
+            reason = f"an allow-list keeps nobody out without a secret key ({SECRET_KEY_FILE})"
+            raise KeyFileError(url, clients, reason)
         insecure = self._insecure or os.environ.get(INSECURE) == "1"
         if not insecure and not all(address.local for address in addresses):
             if keys is None:
