@@ -101,15 +101,15 @@ class RawNode(RawWebSocket):
         """Send control actions in one message."""
         self.send(control(*actions))
 
-    def wait_sink(self, json: str, timeout: float = 20) -> int:
+    def wait_sink(self, json: str, timeout: float = 8) -> int:
         """Wait until this node is assigned to produce an object; give the channel."""
         return until(lambda: self.sinks.get(json), f"a sink for {json}", timeout)
 
-    def wait_stream(self, json: str, timeout: float = 20) -> int:
+    def wait_stream(self, json: str, timeout: float = 8) -> int:
         """Wait until states of an object come to this node; give the channel."""
         return until(lambda: self.streams.get(json), f"a stream of {json}", timeout)
 
-    def wait_version(self, json: str, version: tuple[int, ...], timeout: float = 20) -> None:
+    def wait_version(self, json: str, version: tuple[int, ...], timeout: float = 8) -> None:
         """Wait until a state of an object has come."""
         until(
             lambda: any(seen.json == json and seen.version == version for seen in self.seen),

@@ -127,6 +127,30 @@ async def test_a_reset_is_an_error_of_the_one_who_takes() -> None:
         arrivals.close()
 
 
+async def test_a_reset_right_behind_data_is_not_overlooked() -> None:
+    """All of it is there before the loop looks: uvloop calls once, and stops watching."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = socket.create_connection(server.getsockname())
+        here, _ = server.accept()
+    with here:
+        here.setblocking(False)
+        arrivals = arrivals_of(here)
+        async with anyio.create_task_group() as group:
+            group.start_soon(arrivals.wait)
+            await anyio.wait_all_tasks_blocked()
+            there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            there.send(b"last words")
+            there.shutdown(socket.SHUT_RDWR)
+            there.close()
+        assert arrivals.take() == b"last words"
+        with anyio.fail_after(5):
+            try:
+                assert await piece(arrivals) == b""
+            except OSError:
+                pass  # a reset, or a broken pipe: an end in any case
+        arrivals.close()
+
+
 async def test_a_descriptor_that_is_used_again_is_watched_again() -> None:
     for _ in range(3):
         with pair() as (arrivals, there):

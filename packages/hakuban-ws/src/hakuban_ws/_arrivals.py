@@ -74,10 +74,13 @@ class LoopArrivals(Arrivals):
     This stays registered, and receives in the callback, since what is left in the socket would fire again. When a
     piece comes that nobody waits for, it stays in the socket, which is watched no more until somebody waits again.
 
+    uvloop stops watching a socket that was reset, and calls back once as if there were data. There are, where they came
+    before the reset; so on uvloop a callback looks for what is behind them too.
+
     :ivar watched: whether the loop watches the socket.
     """
 
-    __slots__ = ("_fd", "_loop", "_piece", "_waiter", "watched")
+    __slots__ = ("_behind", "_fd", "_looks_behind", "_loop", "_piece", "_waiter", "watched")
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(sock)
@@ -85,7 +88,10 @@ class LoopArrivals(Arrivals):
         self._fd = sock.fileno()
         self.watched = False
         self._waiter: asyncio.Future[None] | None = None
-        self._piece: bytes | OSError | None = None  # outlives a `wait` that was cancelled
+        self._looks_behind = type(loop).__module__.startswith("uvloop")
+        # these outlive a `wait` that was cancelled
+        self._piece: bytes | OSError | None = None
+        self._behind: bytes | OSError | None = None
 
     @override
     async def wait(self) -> None:
@@ -105,20 +111,28 @@ class LoopArrivals(Arrivals):
         if waiter is None or waiter.done():
             self.close()
             return
-        try:
-            self._piece = super().take()
-        except BlockingIOError:
+        self._piece = self._receive()
+        if self._piece is None:
             return
-        except OSError as error:
-            self._piece = error
+        if self._looks_behind and not self.more:
+            self._behind = self._receive()
         waiter.set_result(None)
+
+    def _receive(self) -> bytes | OSError | None:
+        """Give what is there, an error too; None when there is nothing."""
+        try:
+            return super().take()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            return error
 
     @override
     def take(self) -> bytes:
         piece = self._piece
         if piece is None:
             return super().take()
-        self._piece = None
+        self._piece, self._behind = self._behind, None
         if isinstance(piece, OSError):
             raise piece
         return piece

@@ -70,7 +70,7 @@ class _Peer:
         self.stream: ZeroMQStream
 
     def send(self, data: bytes, /) -> bool:
-        return self._listener.send(self.name, data)
+        return self._listener.send(self.name, data, told=True)
 
     def look(self) -> bool:
         return self._listener.look()
@@ -224,15 +224,16 @@ class Listener(Hub):
 
     # ---- the socket -------------------------------------------------------------------------------------------------
 
-    def send(self, name: bytes, data: bytes) -> bool:
+    def send(self, name: bytes, data: bytes, *, told: bool = False) -> bool:
         """Hand a frame for a peer to ZeroMQ; False when it has no room, or no such peer."""
         socket = self._main.socket
         try:
             # The first part fails when there is no room; then the second always gets through.
             socket.send(name, zmq.NOBLOCK | zmq.SNDMORE)
             socket.send(data, zmq.NOBLOCK)
-        except zmq.ZMQError:
-            return False
+        except zmq.ZMQError as error:
+            # the monitor will tell, and there may be something of it to take still
+            return told and error.errno == zmq.EHOSTUNREACH and self._monitor is not None
         finally:
             self._main.look()
         return True
@@ -305,7 +306,7 @@ class Listener(Hub):
         if peer.descriptor is not None:
             self._by_descriptor[peer.descriptor] = peer
         welcome = Welcome(VERSION, session, self._options.clock(), self._window)
-        if not peer.send(welcome.encode(hello.session)):
+        if not self.send(name, welcome.encode(hello.session)):
             self.forget(peer)
             return
         self._connections += 1

@@ -1,0 +1,397 @@
+"""Strangers that mean harm, files that are damaged, loops that stand still: whoever behaves notices nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import struct
+import threading
+import time
+import tracemalloc
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Self
+
+import anyio
+import anyio.to_thread
+import pytest
+import zmq.auth
+from anyio.lowlevel import checkpoint
+
+from hakuban.transport import ConnectionRequest, Identity, Refused, TransportOptions
+from hakuban_zmq import KeyFileError, ZeroMQTransport, write_keys
+from hakuban_zmq._frames import (
+    CHUNK,
+    DATA,
+    HEADER,
+    PING,
+    PONG,
+    SESSION,
+    VERSION,
+    WELCOME,
+    Hello,
+    Reassembly,
+    Window,
+    chunks,
+    encode_bye,
+    frame,
+)
+from hakuban_zmq._stream import ZeroMQStream
+from hakuban_zmq._transport import WINDOW
+from hakuban_zmq._urls import Endpoint
+from support.zeromq import LOCAL, WIDE, accepting, end_of, raw_client, serve_alone, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+_COMMAND, _LONG, _MORE = 4, 2, 1  # flags of a ZMTP frame
+_GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+
+class Stranger:
+    """A plain socket that speaks ZMTP (RFC 23) without CURVE, and says what no library would; its methods block."""
+
+    def __init__(self, url: str, properties: Mapping[str, bytes] | None = None) -> None:
+        host, _, port = url.removeprefix("zmq+tcp://").rpartition(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=5)
+        self.socket.sendall(_GREETING)
+        self._read(len(_GREETING))
+        ready = b"\x05READY"
+        for name, value in {"Socket-Type": b"DEALER", **(properties or {})}.items():
+            ready += bytes([len(name)]) + name.encode() + struct.pack(">I", len(value)) + value
+        self.socket.sendall(bytes([_COMMAND, len(ready)]) + ready)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def say(self, data: bytes) -> None:
+        self.socket.sendall(bytes([_LONG]) + struct.pack(">Q", len(data)) + data)
+
+    def say_hello(self, window: Window = WIDE) -> None:
+        self.say(Hello(secrets.token_bytes(SESSION), VERSION, window).encode())
+
+    def hear(self, kind: int) -> bytes:
+        """Give the next frame of a kind."""
+        while True:
+            (flags,) = self._read(1)
+            length = int.from_bytes(self._read(8 if flags & _LONG else 1), "big")
+            data = self._read(length)
+            if not flags & _COMMAND and data[0] == kind:
+                return data
+
+    async def enter(self) -> bytes:
+        """Say hello and be welcomed; give the session of the listener."""
+        self.say_hello()
+        return (await anyio.to_thread.run_sync(self.hear, WELCOME))[10:18]
+
+    def _read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = self.socket.recv(size - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+
+async def attempt(transport: ZeroMQTransport, url: str) -> None:
+    async with transport.connect(url, TransportOptions(handshake_timeout=5.0)):
+        pass
+
+
+# ---- what a stranger says -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("claim", [b"the key of somebody else", b"\xff\xfe no text"])
+async def test_without_curve_nobody_has_a_key_whatever_it_claims(claim: bytes) -> None:
+    requests: list[ConnectionRequest] = []
+
+    def authorize(request: ConnectionRequest) -> Identity:
+        requests.append(request)
+        return Identity("anybody")
+
+    async with accepting(authorize=authorize) as (url, _):
+        with Stranger(url, {"User-Id": claim, "__fd": b"no number"}) as stranger:
+            await stranger.enter()
+        await attempt(ZeroMQTransport(), url)
+    assert [dict(request.headers) for request in requests] == [{}, {}]
+
+
+@contextmanager
+def flood(url: str) -> Iterator[threading.Event]:
+    """Have a stranger send junk as fast as it can; the event ends that."""
+    over = threading.Event()
+    junk = (bytes([0, HEADER]) + frame(PONG, b"nobody's")) * 1000
+
+    def pour() -> None:
+        with suppress(OSError):  # the listener has hung up
+            while not over.is_set():
+                stranger.socket.sendall(junk)
+
+    with Stranger(url) as stranger:
+        thread = threading.Thread(target=pour)
+        thread.start()
+        try:
+            yield over
+        finally:
+            over.set()
+            with suppress(OSError):
+                stranger.socket.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+async def test_a_flood_of_junk_does_not_keep_a_listener_from_ending() -> None:
+    async def nobody(_: object) -> None:
+        raise AssertionError
+
+    with ExitStack() as stack:
+        async with serving(nobody, max_connections=0) as url:
+            over = stack.enter_context(flood(url))
+            with pytest.raises(Refused, match="too many"):
+                await attempt(ZeroMQTransport(), url)
+            patience = threading.Timer(3, over.set)
+            stack.callback(patience.cancel)
+            patience.start()
+        assert not over.is_set()
+
+
+async def test_a_message_of_very_many_parts_does_not_stop_the_loop() -> None:
+    async with accepting() as (url, _), anyio.create_task_group() as group:
+        gaps: list[float] = []
+
+        async def tick() -> None:
+            while True:
+                # processor time: what else the machine does is not our affair
+                before = time.thread_time()
+                await anyio.sleep(0.005)
+                gaps.append(time.thread_time() - before)
+
+        with Stranger(url) as stranger:
+            group.start_soon(tick)
+            parts = bytes([_MORE, 0]) * 199_999 + bytes(2)
+            await anyio.to_thread.run_sync(stranger.socket.sendall, parts)
+            await stranger.enter()  # so all of that was taken
+            await attempt(ZeroMQTransport(), url)
+        group.cancel_scope.cancel()
+    assert max(gaps) < 0.2
+
+
+async def test_who_grants_everything_and_reads_nothing_is_sent_no_more_than_a_window() -> None:
+    async with accepting() as (url, accepted):
+        with Stranger(url) as stranger, anyio.move_on_after(0.3):
+            stranger.say_hello(Window(2**32 - 1, 2**32 - 1))
+            stream = await accepted.receive()
+            sent = 0
+            while sent <= 2 * WINDOW:
+                await stream.send([bytes(CHUNK - 100)])
+                sent += CHUNK
+        assert WINDOW <= sent <= WINDOW + CHUNK
+
+
+def test_a_message_in_tiny_pieces_takes_no_more_memory_than_its_size() -> None:
+    pieces = 50_000
+    message = b"".join(struct.pack(">H", number) for number in range(pieces))
+    records = [struct.pack(">IH", 2 | 1 << 31, number) for number in range(pieces)]
+    records[-1] = struct.pack(">IH", 2, pieces - 1)
+    bodies = [b"".join(records[start : start + 10_000]) for start in range(0, pieces, 10_000)]
+    frames = [frame(DATA, bytes(SESSION), body) for body in bodies]
+    reassembly = Reassembly(len(message))
+    tracemalloc.start()
+    try:
+        got = [one for data in frames for one in reassembly.messages(data)]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert got == [message]
+    assert peak < 3 * len(message)
+
+
+# ---- a loop that stands still ---------------------------------------------------------------------------------------
+
+
+async def test_who_came_while_the_loop_stood_still_is_not_taken_for_who_went() -> None:
+    async with accepting() as (url, accepted):
+        with ExitStack() as crowd, anyio.fail_after(10):
+            old = [crowd.enter_context(Stranger(url)) for _ in range(20)]
+            for stranger in old:
+                stranger.say_hello()
+            old_streams = [await accepted.receive() for _ in old]
+            for stranger in old:
+                stranger.socket.close()
+            time.sleep(0.1)  # noqa: ASYNC251 # until libzmq uses their descriptors again
+            new = [crowd.enter_context(Stranger(url)) for _ in range(20)]
+            for stranger in new:
+                stranger.say_hello()
+            time.sleep(0.1)  # noqa: ASYNC251 # until libzmq has all of that for the loop
+            new_streams = [await accepted.receive() for _ in new]
+            for stream in old_streams:
+                assert isinstance(await end_of(stream), anyio.BrokenResourceError)
+            for stream in new_streams:
+                await stream.send([b"still here"])
+            for stranger in new:
+                await anyio.to_thread.run_sync(stranger.hear, DATA)
+
+
+@pytest.mark.parametrize("newcomer", [False, True], ids=["alone", "beside_a_newcomer"])
+async def test_all_last_words_are_heard_although_the_loop_stood_still(*, newcomer: bool) -> None:
+    words = [b"%d" % number for number in range(450)]
+    async with accepting() as (url, accepted):
+        with ExitStack() as crowd, anyio.fail_after(5):
+            stranger = crowd.enter_context(Stranger(url))
+            session = await stranger.enter()
+            stream = await accepted.receive()
+            if newcomer:
+                crowd.enter_context(Stranger(url)).say_hello()
+            for word in words:
+                stranger.say(*chunks([word], session))
+            stranger.say(encode_bye(session, 1000, "that was all"))
+            stranger.socket.close()
+            time.sleep(0.2)  # noqa: ASYNC251 # until libzmq has all of that for the loop
+            got: list[bytes] = []
+            while len(got) < len(words):
+                got += await stream.receive()
+            assert got == words
+            with pytest.raises(anyio.EndOfStream):
+                await stream.receive()
+            assert stream.close_reason == "that was all"
+
+
+async def test_who_knocks_while_the_listener_starts_gets_in() -> None:
+    url = f"zmq+ipc://@hakuban.{secrets.token_hex(8)}"
+    started = False
+
+    async def be_slow() -> None:
+        while not started:
+            time.sleep(0.03)  # noqa: ASYNC251 # each turn of the loop is long enough for a client
+            await checkpoint()
+
+    with raw_client(url, reconnect_ivl=1) as client:
+        client.say(Hello(client.own, VERSION, WIDE).encode())
+        async with anyio.create_task_group() as group:
+            group.start_soon(be_slow)
+            async with accepting(url) as (_, accepted):
+                with anyio.fail_after(5):
+                    await accepted.receive()
+                started = True
+
+
+async def test_an_answer_that_comes_at_once_does_not_end_the_pings() -> None:
+    class Mirror:
+        """The way to a peer that answers before `send` has returned."""
+
+        pings = 0
+
+        def send(self, data: bytes, /) -> bool:
+            assert data == frame(PING, b"the peer")
+            self.pings += 1
+            stream.hear(frame(PONG, b"our side"))
+            return True
+
+        def look(self) -> bool:
+            return False
+
+        def forget(self) -> None:
+            raise AssertionError
+
+    mirror = Mirror()
+    options, sessions = TransportOptions(keep_alive=10.0, timeout=100.0), (b"our side", b"the peer")
+    stream = ZeroMQStream(mirror, sessions, WIDE, WIDE, options, listening=False)
+    now = time.monotonic()
+    for pings in (1, 2, 3):
+        now += 11
+        stream.check(now)
+        assert mirror.pings == pings
+
+
+# ---- addresses and files --------------------------------------------------------------------------------------------
+
+
+async def test_listening_does_not_replace_a_file_that_is_no_socket(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("precious")
+    before = path.stat().st_ino, path.stat().st_mode
+    with pytest.raises(OSError) as caught, anyio.fail_after(2):  # noqa: PT011 # which one, says the system
+        await serve_alone(ZeroMQTransport(), f"zmq+ipc://{path}")
+    assert not isinstance(caught.value, TimeoutError)
+    assert path.read_text() == "precious"
+    assert (path.stat().st_ino, path.stat().st_mode) == before
+
+
+async def test_addresses_that_this_machine_does_not_have_do_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hosts = ["127.0.0.1", "2001:db8::1", "2001:db8::2"]  # those of RFC 3849 are nobody's
+
+    async def resolve(_: Endpoint) -> list[Endpoint]:
+        return [Endpoint("tcp", host) for host in hosts]
+
+    monkeypatch.setattr(Endpoint, "resolve", resolve)
+    async with accepting(transport=ZeroMQTransport(insecure=True)) as (url, accepted):
+        with raw_client(url) as client:
+            await client.enter()
+            stream = await accepted.receive()
+        assert isinstance(await end_of(stream), anyio.BrokenResourceError)
+
+
+def _allow(path: Path, public: Path) -> None:
+    """Put the key of a certificate in place of another one, with the same size and time."""
+    key = zmq.auth.load_certificate(public)[0].decode()
+    new = path.with_suffix(".new")
+    new.write_text(f'curve\n    public-key = "{key}"\n')
+    os.utime(new, (1, 1))
+    new.replace(path)
+
+
+async def test_the_list_is_the_files_as_they_are_now_and_not_as_their_time_says(
+    tmp_path: Path,
+) -> None:
+    server, secret = write_keys(tmp_path, "listener")
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    listening = ZeroMQTransport(secret_key_file=secret, client_keys=allowed)
+    clients = []
+    for name in ("old", "new"):
+        public, own = write_keys(tmp_path, name)
+        clients.append((public, ZeroMQTransport(secret_key_file=own, server_key_file=server)))
+    (old_key, old), (new_key, new) = clients
+    async with accepting(transport=listening) as (url, _):
+        for key, welcome, other in ((old_key, old, new), (new_key, new, old)):
+            _allow(allowed / "who.key", key)
+            await attempt(welcome, url)
+            with pytest.raises(Refused):
+                await attempt(other, url)
+
+
+@pytest.mark.parametrize("name", [".#who.key", "gone.key"])
+async def test_a_link_to_nowhere_on_the_list_keeps_nobody_out(tmp_path: Path, name: str) -> None:
+    server, secret = write_keys(tmp_path, "listener")
+    _, own = write_keys(tmp_path / "allowed", "known")
+    (tmp_path / "allowed" / name).symlink_to("user@host.123")
+    listening = ZeroMQTransport(secret_key_file=secret, client_keys=tmp_path / "allowed")
+    async with accepting(transport=listening) as (url, _):
+        await attempt(ZeroMQTransport(secret_key_file=own, server_key_file=server), url)
+
+
+async def test_a_key_that_lost_a_character_is_said_to_be_none(tmp_path: Path) -> None:
+    public, secret = write_keys(tmp_path, "good")
+    bad_public, bad_secret = write_keys(tmp_path, "bad")
+    for path in (bad_public, bad_secret):
+        path.write_text(path.read_text().rstrip()[:-2] + '"\n')
+    with pytest.raises(KeyFileError), anyio.fail_after(2):
+        await serve_alone(ZeroMQTransport(secret_key_file=bad_secret), LOCAL)
+    for own, server, bad in ((bad_secret, public, bad_secret), (secret, bad_public, bad_public)):
+        transport = ZeroMQTransport(secret_key_file=own, server_key_file=server)
+        with pytest.raises(KeyFileError) as caught:
+            await attempt(transport, "zmq+tcp://127.0.0.1:1")
+        assert caught.value.path == str(bad)
+
+
+async def test_a_list_without_an_own_certificate_is_an_error_also_on_this_machine(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(KeyFileError), anyio.fail_after(2):
+        await serve_alone(ZeroMQTransport(client_keys=tmp_path), LOCAL)
