@@ -109,6 +109,7 @@ def test_counters_survive_an_exposer_and_a_router_that_are_killed() -> None:
             demo.ends_well()
 
 
+@pytest.mark.thorough
 @pytest.mark.promise("stale-visible", "self-healing")
 def test_the_tour_kills_and_starts_again_by_itself() -> None:
     with Demo("--seconds", "8") as demo:

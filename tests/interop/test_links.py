@@ -68,6 +68,7 @@ def wait_version(observer: Party, wanted: tuple[int, ...]) -> State:
     return observer.latest[THING]
 
 
+@pytest.mark.thorough
 @pytest.mark.cell("links", "its observer at 10 Hz for 20 s, through our router", "outcome")
 @pytest.mark.timeout(90)
 def test_an_observer_that_only_listens_is_not_taken_for_dead(router: RouterProcess) -> None:
@@ -130,6 +131,7 @@ def test_a_state_over_16_mib_reaches_a_node_of_the_crate_in_fragments() -> None:
         observer.wait_state(THING, data, timeout=40)
 
 
+@pytest.mark.thorough
 @pytest.mark.cell(
     "links", "20 MiB that cannot be packed, of its node to our router: refused", "outcome"
 )

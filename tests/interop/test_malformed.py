@@ -156,6 +156,7 @@ def test_fragments_are_too_big_together(router: RouterProcess) -> None:
         assert close.code == 1009
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(150)
 def test_16_mib_of_tiny_legal_actions_hold_up_nobody_else(
     router: RouterProcess, witness: Witness, record_property: Any

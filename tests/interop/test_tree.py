@@ -111,13 +111,13 @@ def _router(maker: Maker, url: str, *options: str) -> RouterProcess | RustRouter
     return (RouterProcess if maker == "ours" else RustRouter)(*options, bind=url)
 
 
-def cells(selected: Collection[str]) -> pytest.MarkDecorator:
+def cells(selected: Collection[str], *, large: bool = False) -> pytest.MarkDecorator:
     """Run a test in each column: those selected for every push, the others and other backends nightly."""
 
     def marks(column: str, backend: str) -> pytest.MarkDecorator | tuple[()]:
         if column not in selected or backend != "asyncio":
             return pytest.mark.nightly
-        return pytest.mark.thorough if "zmq" in column else ()
+        return pytest.mark.thorough if large or "zmq" in column else ()
 
     return pytest.mark.parametrize(
         ("column", "backend"),
@@ -137,7 +137,7 @@ def cells(selected: Collection[str]) -> pytest.MarkDecorator:
 
 EVERYWHERE = cells(COLUMNS)
 # A large state takes seconds in each column; the first two are what everybody wants to know.
-LARGE = cells(list(COLUMNS)[:2])
+LARGE = cells(list(COLUMNS)[:2], large=True)
 
 
 @pytest.fixture
