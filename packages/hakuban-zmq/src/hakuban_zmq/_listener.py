@@ -362,7 +362,9 @@ class Listener(Hub):
     async def _take_last_words(self) -> None:
         """Take what was said before connections ended; then end their links."""
         # Not within `_note`: there messages may be in the middle of being taken.
-        while self._main.look():
+        while True:
+            if not self._main.look():
+                break
             await checkpoint()
         self._end_gone()
 

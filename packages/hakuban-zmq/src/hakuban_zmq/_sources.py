@@ -84,7 +84,9 @@ class Source:
         return True
 
     async def _catch_up(self) -> None:
-        while self._drain():
+        while True:
+            if not self._drain():
+                break
             await checkpoint()
         self._catching_up = False
 
