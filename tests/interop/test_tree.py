@@ -52,6 +52,9 @@ COLUMNS = {
     "our router below the crate's": Column("Rust", "ours", "Rust", "Rust"),
 }
 
+FIRST = list(COLUMNS)[:2]
+"""What everybody wants to know; the others are left to thorough runs."""
+
 
 class Tree:
     """An upper and a lower router, and the nodes that a test asks for."""
@@ -112,12 +115,15 @@ def _router(maker: Maker, url: str, *options: str) -> RouterProcess | RustRouter
 
 
 def cells(selected: Collection[str], *, large: bool = False) -> pytest.MarkDecorator:
-    """Run a test in each column: those selected for every push, the others and other backends nightly."""
+    """Run a test in each column: those selected for every push, the others and other backends nightly.
+
+    :param large: takes seconds in each column.
+    """
 
     def marks(column: str, backend: str) -> pytest.MarkDecorator | tuple[()]:
         if column not in selected or backend != "asyncio":
             return pytest.mark.nightly
-        return pytest.mark.thorough if large or "zmq" in column else ()
+        return pytest.mark.thorough if large or column not in FIRST else ()
 
     return pytest.mark.parametrize(
         ("column", "backend"),
@@ -136,8 +142,7 @@ def cells(selected: Collection[str], *, large: bool = False) -> pytest.MarkDecor
 
 
 EVERYWHERE = cells(COLUMNS)
-# A large state takes seconds in each column; the first two are what everybody wants to know.
-LARGE = cells(list(COLUMNS)[:2], large=True)
+LARGE = cells(FIRST, large=True)
 
 
 @pytest.fixture
