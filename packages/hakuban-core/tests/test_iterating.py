@@ -360,3 +360,25 @@ def test_no_thread_is_left_behind() -> None:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.001)
     assert threading.active_count() <= before
+
+
+async def test_what_went_stale_and_came_back_unseen_is_not_given_again() -> None:
+    with LocalNode() as node, node.object("x").observe() as observed:
+        given = []
+
+        async def watch() -> None:
+            async for state in observed:
+                given.append((state.data, state.synchronized))  # noqa: PERF401  # looked at while it grows
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            for _ in range(2):  # the loop has its turn only when the next one exposes already
+                exposed = node.object("x").expose()
+                exposed.set_object_state((1,), "same")
+                await anyio.wait_all_tasks_blocked()
+                exposed.close()
+            with node.object("x").expose() as exposed:
+                exposed.set_object_state((1,), "same")
+                await anyio.wait_all_tasks_blocked()
+                assert given == [("same", True)]
+            tasks.cancel_scope.cancel()

@@ -118,7 +118,7 @@ class StateReader(ABC, Generic[T_co]):
             return PENDING
         # in this order: nothing is shown after a stream has closed, so a view cannot be overlooked
         closed, view = entry.closed, entry.view
-        if view is not None and view is not seen:
+        if view is not None and view is not seen and not _alike(view, seen):
             return view
         return ENDED if closed and self._ends_with(entry) else PENDING
 
@@ -233,6 +233,18 @@ class ObjectStateStream(StateReader[T_co]):
     def __repr__(self) -> str:
         closed = " closed" if self.closed else ""
         return f"<ObjectStateStream {self.descriptor}{closed}>"
+
+
+def _alike(view: View, seen: View | None) -> bool:
+    """Say whether the state went stale and became current again, unchanged, while nobody looked."""
+    return (
+        seen is not None
+        and view.content.version == seen.content.version
+        and view.since is None
+        and seen.since is None
+        and view.content.data == seen.content.data
+        and view.content.format == seen.content.format
+    )
 
 
 def _age(view: View) -> float | None:
