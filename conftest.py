@@ -10,6 +10,8 @@ import os
 
 import pytest
 
+pytest_plugins = ["support.tables"]
+
 _BACKENDS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
     "uvloop": ("asyncio", {"use_uvloop": True}),

@@ -53,8 +53,8 @@ def test_typed_values_come_back(serializer: Serializer) -> None:
         [None, {"deep": [-math.inf]}],
         Reading(math.nan),
         "\ud800",
-        object(),
-        {1, object()},
+        pytest.param(object(), id="an object"),
+        pytest.param({1, object()}, id="a set"),
     ],
     ids=repr,
 )

@@ -1,4 +1,8 @@
-"""Tables of what ran against the Rust crate, and what did not."""
+"""Tables of what ran against the Rust crate, and what did not.
+
+A plugin of the root's conftest.py: what is printed at the end is gathered from all workers by a process that collects
+no tests itself, and so finds no conftest.py below the root's.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from support.rust import binaries
+from .rust import binaries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +22,7 @@ Cell: TypeAlias = tuple[str, str, str]
 _cells: dict[str, Cell] = {}
 """The cells of all collected tests, selected or not, by the test's id. Several tests may share one."""
 _needs_rust: set[str] = set()
+"""The selected tests that cannot run without cargo."""
 _outcomes: dict[str, str] = {}
 
 
@@ -53,6 +58,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def needs_rust() -> None:
     """Have the crate's programs, or skip: `pytest_collection_finish` sees to it."""
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Give what was collected to the process that prints: only workers collect when tests are run in several."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["interop"] = list(_cells.items()), list(_needs_rust)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Take what a worker has collected; all collect the same, one that has crashed gives nothing."""
+    cells, needing = getattr(node, "workeroutput", {}).get("interop", ((), ()))
+    _cells.update(cells)
+    _needs_rust.update(needing)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
