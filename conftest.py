@@ -8,9 +8,12 @@ from __future__ import annotations
 import importlib.util
 import os
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["support.tables"]
+
+hypothesis.settings.register_profile("many", max_examples=5_000, deadline=None)
 
 _BACKENDS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),

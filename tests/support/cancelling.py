@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable
 from itertools import count
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from typing_extensions import override
+
+from hakuban._testing.suspending import Suspending
 
 Function: TypeAlias = Callable[[], Awaitable[object]]
 Check: TypeAlias = Callable[[], Awaitable[None]]
@@ -45,35 +46,12 @@ async def cancel_at(number: int, function: Function) -> int:
             scope.cancel()
 
     with anyio.fail_after(10), anyio.CancelScope() as scope:
-        await _Watched(_call(function), suspended)
+        await Suspending(_call(function), suspended)
     return suspensions
 
 
 async def _call(function: Function) -> None:
     await function()
-
-
-class _Watched(Generator[Any, Any, None]):
-    """A coroutine to await, which tells each time when it is about to suspend."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], suspended: Callable[[], None]) -> None:
-        self._coroutine = coroutine
-        self._suspended = suspended
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self
-
-    @override
-    def send(self, value: Any, /) -> Any:
-        awaited = self._coroutine.send(value)
-        self._suspended()
-        return awaited
-
-    @override
-    def throw(self, *error: Any) -> Any:
-        awaited = self._coroutine.throw(*error)
-        self._suspended()
-        return awaited
 
 
 async def cancel_after_each_turn(function: Function, check: Check) -> int:

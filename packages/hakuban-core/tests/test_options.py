@@ -256,7 +256,10 @@ def test_a_timeout_that_no_keep_alive_can_meet_is_warned_of_once(
     with caplog.at_level(logging.WARNING, logger="hakuban"):
         options_of("timeout=2").transport_options()
         options_of("timeout=3").transport_options()
-    assert [record.getMessage()[:11] for record in caplog.records] == ["timeout 2 s"]
+        options_of("keep-alive=6").transport_options()
+        options_of("keep-alive=5").transport_options()
+    warnings = [record.getMessage()[:29] for record in caplog.records]
+    assert warnings == ["timeout 2 s is not above keep", "timeout 6 s is not above keep"]
 
 
 # ---- host and port --------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -218,14 +217,3 @@ async def test_the_connecting_side_watches_too() -> None:
     async with raw_listener(talk) as url, WebSocketTransport().connect(url, options) as stream:
         with anyio.fail_after(2):
             assert isinstance(await until_it_ends(stream), LinkTimeout)
-
-
-async def test_a_timeout_not_longer_than_keep_alive_is_warned_of_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.WARNING, "hakuban.ws")
-    silence = 1.0 + time.monotonic() % 0.1  # not warned of yet in this process
-    for _ in range(2):
-        async with linked(timeout=silence, keep_alive=2.0):
-            pass
-    assert len([record for record in caplog.records if "timeout" in record.message]) == 1

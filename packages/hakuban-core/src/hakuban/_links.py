@@ -13,6 +13,7 @@ from typing_extensions import override
 from ._core.events import LinkUp
 from ._endings import BROKEN, closed_by_peer, farewell, lost
 from ._exceptions import LinkError, LinkTimeout, NodeBrokenError, PeerViolation
+from ._liveness import OTHER_TIMEOUT, OUR_TIMEOUT
 from ._remotes import RemoteNode
 from ._turn import Turn
 from ._waking import Bell, Canceller
@@ -35,8 +36,6 @@ HEARD_AT_ONCE: Final = 32  # events told the machine in one step; fewer if they 
 PATIENCE: Final = 0.5  # seconds before a violator that may come back at once is told to go
 CLOSING: Final = 1.0  # seconds that a close may take
 CLOSING_CANCELLED: Final = 0.5
-OUR_TIMEOUT: Final = 6.0  # seconds of silence
-OTHER_TIMEOUT: Final = 20.0
 
 logger = logging.getLogger("hakuban")
 

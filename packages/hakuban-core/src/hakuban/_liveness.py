@@ -6,12 +6,16 @@ import heapq
 import math
 import time
 import weakref
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-__all__ = ["Liveness", "Watched", "default_max_connections"]
+__all__ = ["OTHER_TIMEOUT", "OUR_TIMEOUT", "Liveness", "Watched", "default_max_connections"]
+
+# Seconds of silence that end a link whose timeout nobody has said: peers of this project give signs of life.
+OUR_TIMEOUT: Final = 6.0
+OTHER_TIMEOUT: Final = 20.0
 
 _MAX_CONNECTIONS = 10_000
 _SPARE_DESCRIPTORS = 64

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from typing_extensions import Unpack
 
 from ._exceptions import InvalidURLError
+from ._liveness import OUR_TIMEOUT
 from .transport import ConnectionRequest, Identity, TransportOptions
 
 if TYPE_CHECKING:
@@ -91,10 +92,11 @@ class LinkOptions:
             **{key: value for key, value in said.items() if value is not None}
         )
         _check_range(options)
-        if options.timeout is not None and options.timeout <= options.keep_alive:
+        timeout = OUR_TIMEOUT if options.timeout is None else options.timeout
+        if timeout <= options.keep_alive:
             logger.warning(
                 "timeout %g s is not above keep-alive %g s: a link will end before its first sign of life",
-                options.timeout,
+                timeout,
                 options.keep_alive,
             )
         return options

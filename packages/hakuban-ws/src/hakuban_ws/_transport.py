@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +13,6 @@ from hakuban.transport import InvalidURLError, Liveness
 from ._connector import open_stream
 from ._listener import Listener
 from ._sockets import bind_sockets
-from ._stream import TIMEOUT_OURS
 from ._urls import parse_url
 
 if TYPE_CHECKING:
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
     from hakuban.transport import MessageStream, TransportOptions
 
     from ._stream import WebSocketStream
-
-logger = logging.getLogger("hakuban.ws")
 
 
 class WebSocketTransport:
@@ -46,7 +41,6 @@ class WebSocketTransport:
         :raises Refused: the other side said no, its certificate does not verify, or it is no WebSocket server.
         """
         endpoint = parse_url(url)
-        _warn_of_timeout(options.keep_alive, options.timeout)
         liveness = Liveness()
         with anyio.fail_after(options.handshake_timeout):
             stream = await open_stream(endpoint, options, liveness)
@@ -83,18 +77,7 @@ class WebSocketTransport:
             raise InvalidURLError(
                 url, "listening on wss needs a TLS context: ssl=..., or --tls-cert and --tls-key"
             )
-        _warn_of_timeout(options.keep_alive, options.timeout)
         sockets = await bind_sockets(endpoint.host, endpoint.port)
         bound = replace(endpoint, port=sockets[0].getsockname()[1])
         task_status.started(str(bound))
         await Listener(bound, options, handler).run(sockets)
-
-
-@functools.cache  # once, and not at each reconnect
-def _warn_of_timeout(keep_alive: float, timeout: float | None) -> None:
-    if (timeout or TIMEOUT_OURS) <= keep_alive:
-        logger.warning(
-            "timeout (%g s) is not longer than keep-alive (%g s): links end before they are asked for a sign of life",
-            timeout or TIMEOUT_OURS,
-            keep_alive,
-        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import os
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -29,7 +27,6 @@ from ._frames import Window
 from ._hub import STOP_SECONDS, socket_options
 from ._listener import Listener
 from ._names import check_reachable, take_name
-from ._stream import TIMEOUT
 from ._urls import parse_url
 
 if TYPE_CHECKING:
@@ -44,8 +41,6 @@ if TYPE_CHECKING:
     from ._curve import ListenerKeys
     from ._stream import ZeroMQStream
     from ._urls import Endpoint
-
-logger = logging.getLogger("hakuban.zmq")
 
 WINDOW: Final = 256 * 1024
 HIGH_WATER_MARK: Final = 512
@@ -92,7 +87,6 @@ class ZeroMQTransport:
         :raises Refused: the other side said no, does not know our key, or is none of ours.
         """
         endpoint = parse_url(url)
-        _warn_of_timeout(options.keep_alive, options.timeout)
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             connector: Connector | None = None
@@ -167,7 +161,6 @@ class ZeroMQTransport:
         :raises OSError: an address cannot be bound.
         """
         endpoint = parse_url(url, bind=True)
-        _warn_of_timeout(options.keep_alive, options.timeout)
         addresses = await endpoint.resolve()
         keys = self._listener_keys(url, addresses)
         # Within a context there is one who answers for all keys; so a listener with keys has its own.
@@ -221,13 +214,3 @@ def _given(argument: str | PathLike[str] | None, variable: str) -> str | None:
     if argument is not None:
         return os.fspath(argument)
     return os.environ.get(variable) or None
-
-
-@functools.cache  # once, and not at each reconnect
-def _warn_of_timeout(keep_alive: float, timeout: float | None) -> None:
-    if (timeout or TIMEOUT) <= keep_alive:
-        logger.warning(
-            "timeout (%g s) is not longer than keep-alive (%g s): links end before they are asked for a sign of life",
-            timeout or TIMEOUT,
-            keep_alive,
-        )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
-from typing_extensions import override
 
 from ..transport import LinkError
 from .environment import CLOSE_SECONDS, PATIENCE, PAUSE, Finding, Rule, error_of, within
 from .leaks import Census
+from .suspending import Suspending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -92,7 +91,7 @@ class _Attempt:
         async def run() -> None:
             nonlocal error
             with self._scope:
-                error = await error_of(lambda: _Watched(self._keep_result(), self._suspended))
+                error = await error_of(lambda: Suspending(self._keep_result(), self._suspended))
             ended.set()
 
         async with anyio.create_task_group() as group:
@@ -114,29 +113,6 @@ class _Attempt:
         self.suspensions += 1
         if self.suspensions == self._number:
             self._scope.cancel()
-
-
-class _Watched(Generator[Any, Any, None]):
-    """A coroutine to await, which tells each time that it is about to suspend."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], suspended: Callable[[], None]) -> None:
-        self._coroutine = coroutine
-        self._suspended = suspended
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self
-
-    @override
-    def send(self, value: Any, /) -> Any:
-        awaited = self._coroutine.send(value)
-        self._suspended()
-        return awaited
-
-    @override
-    def throw(self, *error: Any) -> Any:
-        awaited = self._coroutine.throw(*error)
-        self._suspended()
-        return awaited
 
 
 async def _connect(env: Environment, url: str, listener: _Listener, number: int) -> bool:
