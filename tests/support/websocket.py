@@ -275,7 +275,7 @@ class Certificates:
         context = ssl.create_default_context()
         self._authority.configure_trust(context)
         if name is not None:
-            self._authority.issue_cert(common_name=name).configure_cert(context)
+            self._authority.issue_cert(name, common_name=name).configure_cert(context)
         return context
 
 
