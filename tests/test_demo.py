@@ -13,6 +13,7 @@ import psutil
 import pytest
 from typing_extensions import override
 
+from support.ports import free_port
 from support.processes import Program, RouterProcess
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ class Demo(Program):
     def __init__(self, *options: str) -> None:
         self.rows: dict[str, Row] = {}
         self.pids: list[tuple[str, int]] = []
-        self.url = ""
-        super().__init__([sys.executable, str(DEMO), "--plain", *options])
+        self.url = f"ws://127.0.0.1:{free_port()}"  # where its router will listen again
+        super().__init__([sys.executable, str(DEMO), "--plain", "--url", self.url, *options])
 
     @override
     def __exit__(self, *exc_info: object) -> None:
@@ -61,7 +62,7 @@ class Demo(Program):
         started = STARTED.match(line)
         if started:
             self.pids.append((started[1], int(started[2])))
-            self.url = started[3]
+            assert started[3] == self.url
         elif not line.startswith("#"):
             name, value, age, producer = line.split("\t")
             self.rows[name] = Row(value, float(age) if age != "-" else float("inf"), producer)

@@ -19,8 +19,8 @@ import pytest
 
 from hakuban import ObjectDescriptor
 from support.ours import OurNode
+from support.ports import free_port
 from support.processes import Program, RouterProcess
-from support.rust import free_port
 from support.watching import until
 
 if TYPE_CHECKING:

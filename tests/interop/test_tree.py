@@ -15,8 +15,9 @@ import pytest
 
 from hakuban import ObjectDescriptor, TagDescriptor
 from support.ours import OurNode
+from support.ports import free_port
 from support.processes import RouterProcess
-from support.rust import RustPeer, RustRouter, free_port
+from support.rust import RustPeer, RustRouter
 from support.watching import holds, until
 
 if TYPE_CHECKING:

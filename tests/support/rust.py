@@ -22,6 +22,7 @@ from typing_extensions import override
 from hakuban import ObjectDescriptor, TagDescriptor
 
 from .parties import Descriptor, Party, State
+from .ports import free_port
 from .processes import Program
 from .watching import until
 
@@ -74,14 +75,6 @@ def _programs() -> Binaries:
     found = binaries()
     assert found is not None, "tests that need the crate are skipped without cargo"
     return found
-
-
-def free_port() -> int:
-    """Give a port of this machine that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class RustRouter(Program):

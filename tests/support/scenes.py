@@ -18,6 +18,8 @@ import hakuban
 import hakuban.sync
 from hakuban import LocalNode, NotAssignedError, ObjectState
 
+from .ports import free_port
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Story: TypeAlias = Coroutine[Any, Any, Any]
@@ -160,7 +162,7 @@ class Scene(ABC):
         self, node: LocalNode, url: str | None = None, **options: Any
     ) -> Block[hakuban.Listener]:
         """Enter `listen`, by default at an address that is free, and leave it at the end of the story or before."""
-        where = url or ANYWHERE[self.transport]
+        where = url or ANYWHERE[self.transport].replace(":0", f":{free_port()}")
         return self._keep(
             await self._enter(
                 lambda: node.listen(where, **options),

@@ -17,6 +17,7 @@ import hakuban
 import hakuban.sync
 from hakuban_router import __main__
 from hakuban_router._cli import UsageError
+from support.ports import free_port
 from support.processes import Program, RouterProcess
 
 if TYPE_CHECKING:
@@ -275,8 +276,7 @@ def test_client_certificates_let_in_who_has_one(
 
 
 def test_the_crates_tests_can_start_it_use_it_and_end_it(start: Start) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     bind = f"ws://127.0.0.1:{port}#,name=router-name-xxx"
     router = start("hakuban_router", "-b", bind, "--monitor-tag=monitor")
     router.err.wait(re.compile("listening on"))
@@ -362,8 +362,7 @@ def test_an_address_of_another_machine_is_one_line_and_code_1(start: Start) -> N
 
 
 def test_a_bind_that_fails_leaves_no_other_listening(start: Start) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        first = f"ws://127.0.0.1:{free.getsockname()[1]}"
+    first = f"ws://127.0.0.1:{free_port()}"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         second = f"ws://127.0.0.1:{taken.getsockname()[1]}"
         router = start("hakuban_router", "-b", first, "-b", second)

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from hakuban_ws._sockets import address_text, bind_sockets, open_socket, set_options
+from support.ports import free_port
 
 
 def close(sockets: list[socket.socket]) -> None:
@@ -84,8 +85,8 @@ async def test_an_address_that_this_machine_lacks_is_left_out(
 async def test_a_port_in_use_on_one_address_is_an_error_and_leaves_nothing_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with socket.create_server(("127.0.0.2", 0)) as other:
-        port = other.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.2", port)):
         resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
         with pytest.raises(OSError, match=f"127.0.0.2:{port}"):
             await bind_sockets("both", port)
@@ -95,8 +96,9 @@ async def test_a_port_in_use_on_one_address_is_an_error_and_leaves_nothing_bound
 
 @needs_ipv6
 async def test_the_ipv6_wildcard_leaves_ipv4_to_others() -> None:
-    first = await bind_sockets("::", 0)
-    second = await bind_sockets("0.0.0.0", first[0].getsockname()[1])
+    port = free_port()
+    first = await bind_sockets("::", port)
+    second = await bind_sockets("0.0.0.0", port)
     close(first + second)
 
 
@@ -116,8 +118,8 @@ async def test_an_address_of_another_machine_is_an_error() -> None:
 
 
 async def test_a_port_can_be_bound_again_right_after_its_connections_ended() -> None:
-    listening = await bind_sockets("127.0.0.1", 0)
-    port = listening[0].getsockname()[1]
+    port = free_port()
+    listening = await bind_sockets("127.0.0.1", port)
     with await open_socket("127.0.0.1", port):
         await anyio.wait_readable(listening[0])
         listening[0].accept()[0].close()  # the side that closes first keeps the port in TIME_WAIT
@@ -126,9 +128,7 @@ async def test_a_port_can_be_bound_again_right_after_its_connections_ended() -> 
 
 
 async def test_nobody_listening_is_an_error_that_names_the_address() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = free_port()
     with pytest.raises(ConnectionRefusedError, match=f"127.0.0.1:{port}"):
         await open_socket("127.0.0.1", port)
 
@@ -136,8 +136,8 @@ async def test_nobody_listening_is_an_error_that_names_the_address() -> None:
 async def test_the_address_of_a_name_that_answers_is_taken_and_all_are_named_when_none_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    listening = await bind_sockets("127.0.0.1", 0)
-    port = listening[0].getsockname()[1]
+    port = free_port()
+    listening = await bind_sockets("127.0.0.1", port)
     resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
     with await open_socket("both", port) as connected:
         assert connected.getpeername()[0] == "127.0.0.1"
@@ -156,8 +156,8 @@ async def test_an_unknown_name_is_an_oserror() -> None:
 async def test_an_address_that_does_not_answer_delays_the_next_by_a_quarter_second_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    listening = await bind_sockets("127.0.0.1", 0)
-    port = listening[0].getsockname()[1]
+    port = free_port()
+    listening = await bind_sockets("127.0.0.1", port)
     silent = socket.create_server(("127.0.0.2", port), backlog=0)
     filling = []
     for _ in range(4):  # its queue is full from here on: connecting hangs
