@@ -146,12 +146,17 @@ async def test_the_same_identity_from_a_new_connection_is_a_new_link() -> None:
             old = await accepted.receive()
             session = client.other
         assert isinstance(await end_of(old), anyio.BrokenResourceError)
-        with raw_client(url, routing_id=b"the same") as client:
-            client.other = session
-            client.say_frame(PING)
-            assert await client.frame() == frame(RESET, session)
-            await client.enter(A)
-            new = await accepted.receive()
+        answer = b""
+        while not answer:  # libzmq ignores a connection while it takes leave of its namesake
+            with raw_client(url, routing_id=b"the same") as client:
+                client.other = session
+                client.say_frame(PING)
+                with anyio.move_on_after(0.5):
+                    answer = await client.frame()
+                if answer:
+                    assert answer == frame(RESET, session)
+                    await client.enter(A)
+                    new = await accepted.receive()
         assert isinstance(await end_of(new), anyio.BrokenResourceError)
 
 
