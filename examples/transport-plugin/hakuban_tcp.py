@@ -3,7 +3,7 @@ from socket import SO_SNDBUF, SOL_SOCKET
 
 import anyio.streams.buffered
 
-from hakuban.transport import PeerViolation, hookimpl, host_and_port
+from hakuban.transport import PeerViolationError, hookimpl, host_and_port
 
 
 class TcpStream:  # each message follows its length in four bytes
@@ -17,7 +17,7 @@ class TcpStream:  # each message follows its length in four bytes
     async def receive(self):
         with suppress(anyio.IncompleteRead):
             if (size := int.from_bytes(await self.io.receive_exactly(4), "big")) > self.limit:
-                raise PeerViolation(f"a message of {size} bytes", code=1009)
+                raise PeerViolationError(f"a message of {size} bytes", code=1009)
             return [await self.io.receive_exactly(size)]
         raise anyio.EndOfStream
 

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
 import hakuban
-from hakuban import JSON, LocalNode, ObjectDescriptor, Refused
+from hakuban import JSON, LocalNode, ObjectDescriptor, RefusedError
 from hakuban._upstream import Backoff
 from hakuban.testing import MemoryTransport, cut_links, linked_nodes
 from hakuban.transport import Identity, TransportOptions
@@ -133,8 +133,8 @@ async def test_what_cannot_work_is_raised_at_once(url: str, error: type[Exceptio
 @pytest.mark.parametrize(
     "error",
     [
-        Refused("wrong path", retry=False),
-        hakuban.ProtocolMismatch("another protocol"),
+        RefusedError("wrong path", retry=False),
+        hakuban.ProtocolMismatchError("another protocol"),
         hakuban.InvalidURLError("memory://x", "no port"),
         ZeroDivisionError("a plugin's bug"),
     ],
@@ -155,7 +155,7 @@ async def test_a_final_refusal_of_the_first_attempt_is_raised(error: Exception) 
 
 @pytest.mark.parametrize(
     "error",
-    [OSError("unreachable"), TimeoutError("slow"), Refused("busy", retry=True)],
+    [OSError("unreachable"), TimeoutError("slow"), RefusedError("busy", retry=True)],
     ids=lambda error: type(error).__name__,
 )
 async def test_what_may_pass_is_tried_again_with_one_warning(
@@ -205,7 +205,7 @@ async def test_connecting_can_wait_for_a_listener_and_be_cancelled_at_any_time()
 
 
 async def test_not_waiting_enters_at_once_and_retries_everything() -> None:
-    error = Refused("wrong path", retry=False)
+    error = RefusedError("wrong path", retry=False)
     async with (
         LocalNode().listen("memory://") as listener,
         LocalNode().connect(
@@ -248,11 +248,11 @@ async def test_an_exception_of_the_body_comes_out_as_it_is() -> None:
         {"load_limit": [(0.0, 1)] * 1_001},
         {"timeout": -1.0},
     ],
-    ids=str,
+    ids=lambda arguments: next(iter(arguments)),
 )
 async def test_arguments_out_of_range_are_refused(arguments: dict[str, Any]) -> None:
     node = LocalNode()
-    with pytest.raises(ValueError, match=r"name|load limit|timeout"):
+    with pytest.raises(ValueError, match=r"name|load_limit|timeout"):
         async with node.connect("memory://x", **arguments):
             pass
     with pytest.raises(ValueError, match="name"):
@@ -506,11 +506,11 @@ async def test_closing_a_listener_closes_its_links_at_once() -> None:
 async def test_an_authorising_function_decides_who_comes_in() -> None:
     def authorize(request: ConnectionRequest) -> Identity | None:
         if request.headers.get("token") != "open sesame":
-            raise Refused("no", retry=False)
+            raise RefusedError("no", retry=False)
         return Identity("ali", {"role": "baba"})
 
     async with LocalNode().listen("memory://", authorize=authorize) as listener:
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             async with LocalNode().connect(listener.url):
                 pass
         async with LocalNode("a").connect(listener.url, headers={"Token": "open sesame"}):

@@ -451,14 +451,14 @@ def test_a_version_that_peers_would_refuse_is_refused(version: list[int]) -> Non
     node = LocalNode()
     with (
         node.object(WEATHER).expose() as contract,
-        pytest.raises(ValueError, match=r"64 bits|integers"),
+        pytest.raises(ValueError, match=r"integer"),
     ):
         contract.set_object_state(version, 1)
 
 
 def test_a_version_is_made_of_integers() -> None:
     node = LocalNode()
-    with node.object(WEATHER).expose() as contract, pytest.raises(TypeError, match="integers"):
+    with node.object(WEATHER).expose() as contract, pytest.raises(TypeError, match="integer"):
         contract.set_object_state([1.5], 1)  # type: ignore[list-item]  # that is the point
 
 

@@ -184,7 +184,7 @@ async def test_a_listener_that_speaks_nonsense_is_given_up_at_the_first_connecti
     async with anyio.create_task_group() as group:
         transport = MemoryTransport()
         url = await group.start(transport.serve, "memory://", TransportOptions(), nonsense)
-        with pytest.raises(hakuban.PeerViolation), anyio.fail_after(5):
+        with pytest.raises(hakuban.PeerViolationError), anyio.fail_after(5):
             async with LocalNode().connect(url):
                 pass
         group.cancel_scope.cancel()

@@ -14,7 +14,7 @@ from hakuban import _plugins
 from hakuban._exceptions import (
     AmbiguousSchemeError,
     PluginError,
-    Refused,
+    RefusedError,
     UnknownSchemeError,
 )
 from hakuban._plugins import authorizer, find_transport
@@ -365,7 +365,7 @@ class Guard:
 
 
 def refuse(request: ConnectionRequest) -> Identity | None:
-    raise Refused(f"no {request.headers['authorization']}", retry=False)
+    raise RefusedError(f"no {request.headers['authorization']}", retry=False)
 
 
 def fail(_request: ConnectionRequest) -> Identity | None:
@@ -392,14 +392,14 @@ def test_the_first_plugin_with_an_opinion_says_who_a_peer_is() -> None:
 
 def test_a_peer_that_no_plugin_knows_is_refused() -> None:
     register_plugin(Guard(lambda _: None))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         ask()
     assert not caught.value.retry
 
 
 def test_a_refusal_reaches_the_listener_as_it_is() -> None:
     register_plugin(Guard(refuse))
-    with pytest.raises(Refused, match="no let me in"):
+    with pytest.raises(RefusedError, match="no let me in"):
         ask()
 
 
@@ -413,7 +413,7 @@ def test_a_failing_plugin_lets_nobody_in_and_is_logged_once(
     assert authorize is not None
     with caplog.at_level(logging.ERROR, logger="hakuban"):
         for _ in range(2):
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RefusedError) as caught:
                 authorize(REQUEST)
             assert caught.value.retry
     assert len(caplog.records) == 1
@@ -425,7 +425,7 @@ def test_a_listener_whose_only_guard_was_unregistered_lets_nobody_in() -> None:
     authorize = authorizer()
     unregister_plugin(guard)
     assert authorize is not None
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         authorize(REQUEST)
 
 

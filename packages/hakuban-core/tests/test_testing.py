@@ -15,8 +15,8 @@ from hakuban.transport import (
     ConnectionRequest,
     Identity,
     MessageStream,
-    PeerViolation,
-    Refused,
+    PeerViolationError,
+    RefusedError,
     Transport,
     TransportOptions,
 )
@@ -105,10 +105,10 @@ async def test_a_url_of_another_form_is_invalid(url: str) -> None:
 
 
 async def test_another_event_loop_is_refused_for_good_with_advice() -> None:
-    caught: list[Refused] = []
+    caught: list[RefusedError] = []
 
     async def visit(url: str) -> None:
-        with pytest.raises(Refused, match=r"ws://127\.0\.0\.1:0") as refusal:
+        with pytest.raises(RefusedError, match=r"ws://127\.0\.0\.1:0") as refusal:
             async with TRANSPORT.connect(url, OPTIONS):
                 pass
         caught.append(refusal.value)
@@ -263,7 +263,9 @@ async def test_a_message_over_the_limit_is_a_violation_whatever_came_before() ->
         await connected.send([b"short", bytes(11)])
         assert await accepted.receive() == [b"short"]
         for _ in range(2):
-            with pytest.raises(PeerViolation, match="11 bytes is over max_message=10") as caught:
+            with pytest.raises(
+                PeerViolationError, match="11 bytes is over max_message=10"
+            ) as caught:
                 await accepted.receive()
             assert caught.value.code == 1009
 
@@ -314,14 +316,14 @@ async def test_a_listener_asks_who_a_peer_is() -> None:
 
 async def test_a_peer_that_is_turned_away_gets_the_refusal_and_no_handler_runs() -> None:
     def authorize(_request: ConnectionRequest) -> Identity:
-        raise Refused("not you", retry=False)
+        raise RefusedError("not you", retry=False)
 
     async def handler(stream: MessageStream) -> None:
         await stream.aclose()
         raise AssertionError("a peer was let in")
 
     async with serving(handler, authorize=authorize) as url:
-        with pytest.raises(Refused, match="not you"):
+        with pytest.raises(RefusedError, match="not you"):
             async with TRANSPORT.connect(url, OPTIONS):
                 pass
         await anyio.wait_all_tasks_blocked()

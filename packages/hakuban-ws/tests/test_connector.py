@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from hakuban.transport import InvalidURLError, MessageStream, Refused, TransportOptions
+from hakuban.transport import InvalidURLError, MessageStream, RefusedError, TransportOptions
 from hakuban_ws import WebSocketTransport
 from hakuban_ws._stream import WebSocketStream
 from support.websocket import (
@@ -95,7 +95,7 @@ async def test_what_comes_right_behind_the_response_is_not_lost() -> None:
 )
 async def test_another_answer_than_an_upgrade_is_a_refusal(response: bytes, *, retry: bool) -> None:
     async with raw_listener(answering(response)) as url:
-        with pytest.raises(Refused, match=response[9:12].decode()) as caught:
+        with pytest.raises(RefusedError, match=response[9:12].decode()) as caught:
             await fails(url)
         assert caught.value.retry is retry
         assert caught.value.code == 1008
@@ -114,7 +114,7 @@ async def test_another_answer_than_an_upgrade_is_a_refusal(response: bytes, *, r
 )
 async def test_what_is_no_websocket_server_is_not_tried_again(response: bytes) -> None:
     async with raw_listener(answering(response)) as url:
-        with anyio.fail_after(5), pytest.raises(Refused, match="no WebSocket there") as caught:
+        with anyio.fail_after(5), pytest.raises(RefusedError, match="no WebSocket there") as caught:
             await fails(url)
         assert not caught.value.retry
 
@@ -195,14 +195,14 @@ async def test_a_certificate_that_does_not_verify_is_not_tried_again(
 ) -> None:
     async with accepting("wss://127.0.0.1:0", ssl=certificates.listening()) as (url, _):
         for context in (ssl.create_default_context(), None):
-            with pytest.raises(Refused, match="certificate does not verify") as caught:
+            with pytest.raises(RefusedError, match="certificate does not verify") as caught:
                 await fails(url, ssl=context)
             assert not caught.value.retry
 
 
 async def test_a_certificate_of_another_host_does_not_verify(certificates: Certificates) -> None:
     async with accepting("wss://0.0.0.0:0", ssl=certificates.listening()) as (url, _):
-        with pytest.raises(Refused, match=r"127\.0\.0\.9"):
+        with pytest.raises(RefusedError, match=r"127\.0\.0\.9"):
             await fails(f"wss://127.0.0.9:{port_of(url)}", ssl=certificates.connecting())
 
 
@@ -225,7 +225,7 @@ async def test_a_context_of_ones_own_may_turn_verification_off(certificates: Cer
 
 async def test_tls_to_a_plain_port_is_not_tried_again(certificates: Certificates) -> None:
     async with accepting() as (url, _):
-        with anyio.fail_after(5), pytest.raises(Refused, match="TLS") as caught:
+        with anyio.fail_after(5), pytest.raises(RefusedError, match="TLS") as caught:
             await fails(url.replace("ws:", "wss:"), ssl=certificates.connecting())
         assert not caught.value.retry
 

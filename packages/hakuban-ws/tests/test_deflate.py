@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hakuban.transport import PeerViolation
+from hakuban.transport import PeerViolationError
 from hakuban_ws._deflate import Deflater, Inflater
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def test_the_limit_holds_to_the_byte(excess: int, content: Callable[[int], bytes
     if excess <= 0:
         assert inflater.inflate(data) == message
     else:
-        with pytest.raises(PeerViolation, match="over 100000 bytes") as caught:
+        with pytest.raises(PeerViolationError, match="over 100000 bytes") as caught:
             inflater.inflate(data)
         assert caught.value.code == 1009
 
@@ -49,7 +49,7 @@ def test_a_bomb_takes_no_more_memory_than_the_limit() -> None:
     assert len(bomb) < 500_000
     tracemalloc.start()
     try:
-        with pytest.raises(PeerViolation):
+        with pytest.raises(PeerViolationError):
             Inflater(reset=False, max_message=LIMIT).inflate(bomb)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -59,7 +59,7 @@ def test_a_bomb_takes_no_more_memory_than_the_limit() -> None:
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x07garbage", b"\x00\x01"])
 def test_what_does_not_decompress_is_a_violation(data: bytes) -> None:
-    with pytest.raises(PeerViolation) as caught:
+    with pytest.raises(PeerViolationError) as caught:
         Inflater(reset=False, max_message=LIMIT).inflate(data)
     assert caught.value.code == 1007
 
@@ -75,5 +75,5 @@ def test_a_sender_may_end_its_stream_with_a_message_and_begin_another() -> None:
 def test_bytes_behind_the_last_block_are_a_violation() -> None:
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     data = compressor.compress(b"x") + compressor.flush(zlib.Z_FINISH)
-    with pytest.raises(PeerViolation, match="after its last"):
+    with pytest.raises(PeerViolationError, match="after its last"):
         Inflater(reset=False, max_message=LIMIT).inflate(data + data)

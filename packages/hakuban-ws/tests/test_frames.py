@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hakuban.transport import PeerViolation
+from hakuban.transport import PeerViolationError
 from hakuban_ws._deflate import Deflater, Inflater
 from hakuban_ws._frames import (
     BATCH_BYTES,
@@ -203,7 +203,7 @@ def test_any_bytes_give_messages_or_a_violation_and_never_another_answer_in_othe
             for piece in pieces:
                 source.feed(piece)
                 got += drain(source)
-        except PeerViolation as violation:
+        except PeerViolationError as violation:
             return got, f"{violation.code} {violation.reason}", source.close
         return got, "", source.close
 
@@ -245,16 +245,16 @@ def test_any_bytes_give_messages_or_a_violation_and_never_another_answer_in_othe
 def test_frames_against_the_standard_are_violations(data: bytes, code: int, reason: str) -> None:
     source = reader(max_message=MAX * 1000)
     source.feed(data)
-    with pytest.raises(PeerViolation, match=reason) as caught:
+    with pytest.raises(PeerViolationError, match=reason) as caught:
         drain(source)
     assert caught.value.code == code
     source.feed(frame(FIN | BINARY, b"fine", masked=False))
-    with pytest.raises(PeerViolation, match=reason):
+    with pytest.raises(PeerViolationError, match=reason):
         source.messages()
 
 
 def test_an_unmasked_frame_of_a_client_is_a_violation() -> None:
-    with pytest.raises(PeerViolation, match="not masked"):
+    with pytest.raises(PeerViolationError, match="not masked"):
         read(frame(FIN | BINARY, b"x", masked=False), masked=True)
 
 
@@ -262,7 +262,7 @@ def test_messages_before_a_violation_are_given_first() -> None:
     source = reader()
     source.feed(frame(FIN | BINARY, b"good", masked=False) + b"\xff\xff")
     assert source.messages() == [b"good"]
-    with pytest.raises(PeerViolation):
+    with pytest.raises(PeerViolationError):
         source.messages()
 
 
@@ -279,7 +279,7 @@ def test_the_limit_holds_to_the_byte_for_whole_messages_and_for_fragments(excess
         if excess <= 0:
             assert read(data, max_message=MAX) == [message]
         else:
-            with pytest.raises(PeerViolation, match=f"over {MAX} bytes") as caught:
+            with pytest.raises(PeerViolationError, match=f"over {MAX} bytes") as caught:
                 read(data, max_message=MAX)
             assert caught.value.code == 1009
 
@@ -288,7 +288,7 @@ def test_a_length_over_the_limit_is_refused_at_the_header() -> None:
     header = b"\x82\x7f" + struct.pack("!Q", MAX + 70_000)
     source = reader(max_message=MAX)
     source.feed(header)
-    with pytest.raises(PeerViolation, match="over"):
+    with pytest.raises(PeerViolationError, match="over"):
         source.messages()
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hakuban.transport import Refused, TransportOptions
+from hakuban.transport import RefusedError, TransportOptions
 from hakuban_ws._handshake import (
     MAX_HEAD,
     REQUEST,
@@ -207,7 +207,7 @@ def test_a_wrong_version_is_told_the_right_one_and_other_methods_the_one_served(
 def test_a_refusal_carries_status_and_reason_and_whether_to_try_again(
     response: bytes, reason: str, *, retry: bool
 ) -> None:
-    with pytest.raises(Refused, match=reason) as caught:
+    with pytest.raises(RefusedError, match=reason) as caught:
         client().finish(response, b"sorry,\x07 no\x1b\nsecond line")
     assert caught.value.retry is retry
     assert caught.value.code == 1008
@@ -220,7 +220,7 @@ def test_a_listener_that_accepts_what_was_not_offered_is_refused(extension: byte
     connecting = client()
     _, response = ServerHandshake(connecting.request).accept(NOW, compression=False)
     response = response[:-2] + b"Sec-WebSocket-Extensions: " + extension + b"\r\n\r\n"
-    with pytest.raises(Refused, match="extension"):
+    with pytest.raises(RefusedError, match="extension"):
         connecting.finish(response, b"")
 
 
@@ -228,7 +228,7 @@ def test_a_listener_that_answers_an_offer_with_nonsense_is_refused() -> None:
     connecting = client(compression=True)
     _, response = ServerHandshake(connecting.request).accept(NOW, compression=False)
     nonsense = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=x\r\n\r\n"
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         connecting.finish(response[:-2] + nonsense, b"")
 
 
@@ -348,5 +348,5 @@ def test_any_response_gives_an_agreement_or_a_refusal(data: bytes) -> None:
             assert whole is not None
             client(compression=True).finish(whole, data)
             connecting.finish(whole, data)
-        except (HTTPAnswer, Refused):
+        except (HTTPAnswer, RefusedError):
             pass

@@ -18,7 +18,7 @@ from hakuban.transport import (
     Identity,
     InvalidURLError,
     MessageStream,
-    Refused,
+    RefusedError,
     TransportOptions,
 )
 from hakuban_ws import WebSocketTransport
@@ -167,10 +167,10 @@ async def test_whom_a_plugin_has_no_opinion_about_comes_in_nameless() -> None:
 
 async def test_whom_a_plugin_refuses_is_told_why() -> None:
     def authorize(_: ConnectionRequest) -> Identity:
-        raise Refused("not on a Sunday", retry=False)
+        raise RefusedError("not on a Sunday", retry=False)
 
     async with serving(fail, authorize=authorize) as url:
-        with pytest.raises(Refused, match="HTTP 403: not on a Sunday") as caught:
+        with pytest.raises(RefusedError, match="HTTP 403: not on a Sunday") as caught:
             await connect_once(url)
         assert not caught.value.retry
 
@@ -180,7 +180,7 @@ async def test_a_plugin_that_fails_lets_nobody_in(caplog: pytest.LogCaptureFixtu
         raise ZeroDivisionError
 
     async with serving(fail, authorize=authorize) as url:
-        with pytest.raises(Refused, match="HTTP 500") as caught:
+        with pytest.raises(RefusedError, match="HTTP 500") as caught:
             await connect_once(url)
         assert caught.value.retry
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
@@ -219,7 +219,7 @@ async def test_a_client_without_the_certificate_that_is_asked_for_is_refused(
 ) -> None:
     context = certificates.listening(demand=True)
     async with serving(fail, "wss://127.0.0.1:0", ssl=context) as url:
-        with pytest.raises(Refused, match=r"TLS: .*CERTIFICATE_REQUIRED") as caught:
+        with pytest.raises(RefusedError, match=r"TLS: .*CERTIFICATE_REQUIRED") as caught:
             await connect_once(url, ssl=certificates.connecting())
         assert not caught.value.retry
 
@@ -249,7 +249,7 @@ async def test_one_too_many_is_told_to_come_back_and_can_when_another_has_left()
     async with accepting(max_connections=2) as (url, accepted):
         peers = [await raw_connection(url) for _ in range(2)]
         assert b"\r\nRetry-After: " in await answer(url, b"")
-        with pytest.raises((Refused, OSError)) as caught:
+        with pytest.raises((RefusedError, OSError)) as caught:
             await connect_once(url)
         assert getattr(caught.value, "retry", True)
         await peers[0].reset()

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from hakuban.transport import LinkTimeout, TransportOptions
+from hakuban.transport import LinkTimeoutError, TransportOptions
 from hakuban_ws import WebSocketTransport
 from hakuban_ws._stream import TIMEOUT_OTHERS, TIMEOUT_OURS
 from support.websocket import (
@@ -117,10 +117,10 @@ async def test_silence_ends_a_link_after_the_timeout_and_not_100_ms_later(limit:
         started = time.monotonic()
         error = await until_it_ends(stream)
         seconds = time.monotonic() - started
-        assert isinstance(error, LinkTimeout)
+        assert isinstance(error, LinkTimeoutError)
         assert error.timeout == limit
         assert limit - 0.05 < seconds < limit + 0.15
-        assert isinstance(await until_it_ends(stream), LinkTimeout)
+        assert isinstance(await until_it_ends(stream), LinkTimeoutError)
         with pytest.raises(anyio.BrokenResourceError):
             await stream.send([b"x"])
 
@@ -129,12 +129,12 @@ async def test_silence_ends_a_send_that_waits() -> None:
     async with raw_client(keep_alive=10, timeout=0.3) as (stream, _):
         with anyio.fail_after(2), pytest.raises(anyio.BrokenResourceError):
             await stream.send([bytes(50_000_000)])
-        assert isinstance(await until_it_ends(stream), LinkTimeout)
+        assert isinstance(await until_it_ends(stream), LinkTimeoutError)
 
 
 async def test_a_silent_peer_is_not_waited_for_when_closing() -> None:
     async with raw_client(keep_alive=10, timeout=0.2) as (stream, peer):
-        assert isinstance(await until_it_ends(stream), LinkTimeout)
+        assert isinstance(await until_it_ends(stream), LinkTimeoutError)
         with anyio.fail_after(0.3):
             await stream.aclose(1001, "silent")
         assert (await peer.read_frame())[1] == b"\x03\xe9silent"
@@ -171,7 +171,7 @@ async def test_what_waits_unread_is_life_while_the_user_does_not_read() -> None:
         await peer.frame(FIN | BINARY, b"early")
         await anyio.sleep(0.6)
         assert list(await stream.receive()) == [b"early"]
-        assert isinstance(await until_it_ends(stream), LinkTimeout)
+        assert isinstance(await until_it_ends(stream), LinkTimeoutError)
 
 
 async def test_two_of_ours_keep_an_idle_link_up_by_themselves() -> None:
@@ -216,4 +216,4 @@ async def test_the_connecting_side_watches_too() -> None:
     options = TransportOptions(keep_alive=0.1, timeout=0.4)
     async with raw_listener(talk) as url, WebSocketTransport().connect(url, options) as stream:
         with anyio.fail_after(2):
-            assert isinstance(await until_it_ends(stream), LinkTimeout)
+            assert isinstance(await until_it_ends(stream), LinkTimeoutError)

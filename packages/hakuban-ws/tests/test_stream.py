@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from hakuban.transport import MessageStream, PeerViolation
+from hakuban.transport import MessageStream, PeerViolationError
 from support.websocket import (
     BINARY,
     CLOSE,
@@ -412,7 +412,7 @@ async def test_violations_are_raised_for_ever_and_their_reason_reaches_the_offen
         await peer.frame(FIN | BINARY, b"never seen")
         assert list(await stream.receive()) == [b"good"]
         for _ in range(3):
-            with pytest.raises(PeerViolation, match="over 1000 bytes") as caught:
+            with pytest.raises(PeerViolationError, match="over 1000 bytes") as caught:
                 await stream.receive()
         assert caught.value.code == 1009
         async with anyio.create_task_group() as group:
@@ -439,7 +439,7 @@ async def test_bytes_that_are_no_frames_end_the_link_with_1002(data: bytes) -> N
     async with raw_client() as (stream, peer):
         await peer.send(data)
         error = await end_of(stream)
-        assert isinstance(error, PeerViolation)
+        assert isinstance(error, PeerViolationError)
         assert error.code == 1002
 
 
@@ -459,7 +459,7 @@ async def test_the_limit_on_messages_holds_to_the_byte(excess: int, *, compressi
                 assert list(await receiver.receive()) == [message]
             else:
                 error = await end_of(receiver)
-                assert isinstance(error, PeerViolation)
+                assert isinstance(error, PeerViolationError)
                 assert error.code == 1009
 
 

@@ -11,7 +11,7 @@ import anyio
 import anyio.abc
 import pytest
 
-from hakuban.transport import InvalidURLError, Refused, TransportOptions
+from hakuban.transport import InvalidURLError, RefusedError, TransportOptions
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._urls import parse_url
 from support.zeromq import accepting, linked, serve_alone
@@ -158,7 +158,7 @@ async def test_a_server_of_something_else_is_no_listener() -> None:
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, talk)
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        with pytest.raises((OSError, Refused)):
+        with pytest.raises((OSError, RefusedError)):
             async with ZeroMQTransport().connect(
                 f"zmq+tcp://127.0.0.1:{port}", TransportOptions(handshake_timeout=1)
             ):

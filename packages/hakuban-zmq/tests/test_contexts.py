@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from hakuban.transport import Refused, TransportOptions
+from hakuban.transport import RefusedError, TransportOptions
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._contexts import shared
 from support.waiting import until
@@ -171,6 +171,6 @@ assert ready.wait(10)
 async def test_a_link_refused_leaves_the_listener_as_it_was() -> None:
     async with accepting(max_connections=0) as (url, _):
         for _ in range(3):
-            with pytest.raises(Refused):
+            with pytest.raises(RefusedError):
                 async with ZeroMQTransport().connect(url, TransportOptions()):
                     pass

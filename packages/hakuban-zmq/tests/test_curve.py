@@ -17,7 +17,7 @@ from hakuban.transport import (
     ConnectionRequest,
     Identity,
     InvalidURLError,
-    Refused,
+    RefusedError,
     TransportOptions,
 )
 from hakuban_zmq import InsecureListenerError, KeyFileError, ZeroMQTransport, write_keys
@@ -100,7 +100,7 @@ async def test_who_is_not_on_the_list_is_refused_at_once(keys: Keys) -> None:
     async with accepting(transport=keys.listening()) as (url, accepted):
         with (
             anyio.fail_after(2),
-            pytest.raises(Refused, match="does not let this key in") as caught,
+            pytest.raises(RefusedError, match="does not let this key in") as caught,
         ):
             await attempt(keys.connecting(keys.stranger_secret), url)
         assert caught.value.retry is False
@@ -112,12 +112,12 @@ async def test_who_is_not_on_the_list_is_refused_at_once(keys: Keys) -> None:
 async def test_the_list_is_looked_at_for_each_connection(keys: Keys) -> None:
     stranger = keys.connecting(keys.stranger_secret)
     async with accepting(transport=keys.listening()) as (url, _):
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             await attempt(stranger, url)
         (keys.allowed / "new.key").write_bytes(keys.stranger_public.read_bytes())
         await attempt(stranger, url)
         (keys.allowed / "new.key").unlink()
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             await attempt(stranger, url)
         (keys.allowed / "known.key").write_bytes(keys.stranger_public.read_bytes())
         await attempt(stranger, url)
@@ -138,7 +138,7 @@ async def test_a_list_that_went_away_lets_nobody_in(
     caplog.set_level(logging.ERROR)
     async with accepting(transport=keys.listening()) as (url, _):
         keys.allowed.rename(keys.folder / "elsewhere")
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             await attempt(keys.connecting(keys.known_secret), url)
     assert "nobody is let in" in caplog.text
 
@@ -152,7 +152,7 @@ async def test_another_key_of_the_listener_than_expected_is_no_link(keys: Keys) 
 
 async def test_who_does_not_encrypt_gets_no_link_with_a_listener_that_does(keys: Keys) -> None:
     async with accepting(transport=keys.listening()) as (url, accepted):
-        with anyio.fail_after(3), pytest.raises((OSError, Refused)):
+        with anyio.fail_after(3), pytest.raises((OSError, RefusedError)):
             await attempt(ZeroMQTransport(), url, handshake_timeout=1.0)
         with raw_client(url) as client:
             with pytest.raises(TimeoutError), anyio.fail_after(0.5):
@@ -163,7 +163,7 @@ async def test_who_does_not_encrypt_gets_no_link_with_a_listener_that_does(keys:
 
 async def test_who_encrypts_gets_no_link_with_a_listener_that_does_not(keys: Keys) -> None:
     async with accepting() as (url, _):
-        with anyio.fail_after(3), pytest.raises((OSError, Refused)):
+        with anyio.fail_after(3), pytest.raises((OSError, RefusedError)):
             await attempt(keys.connecting(keys.known_secret), url, handshake_timeout=1.0)
 
 
@@ -184,7 +184,7 @@ async def test_two_listeners_have_lists_of_their_own(keys: Keys, tmp_path: Path)
             await attempt(known, one)
             await attempt(stranger, two)
             for transport, url in ((stranger, one), (known, two)):
-                with pytest.raises(Refused):
+                with pytest.raises(RefusedError):
                     await attempt(transport, url)
 
 
@@ -193,7 +193,7 @@ async def test_the_environment_names_the_keys(keys: Keys, monkeypatch: pytest.Mo
     monkeypatch.setenv("HAKUBAN_ZMQ_CLIENT_KEYS", str(keys.allowed))
     async with accepting() as (url, _):
         monkeypatch.setenv("HAKUBAN_ZMQ_SECRET_KEY_FILE", str(keys.known_secret))
-        with pytest.raises((OSError, Refused)):
+        with pytest.raises((OSError, RefusedError)):
             await attempt(ZeroMQTransport(), url, handshake_timeout=1.0)
         monkeypatch.setenv("HAKUBAN_ZMQ_SERVER_KEY_FILE", str(keys.listener_public))
         await attempt(ZeroMQTransport(), url)
@@ -293,10 +293,10 @@ def test_public_names() -> None:
 async def test_whom_the_plugin_refuses_is_told_why() -> None:
     def authorize(request: ConnectionRequest) -> Identity:
         assert request.headers == {}
-        raise Refused("come back tomorrow", retry=True, code=4003)
+        raise RefusedError("come back tomorrow", retry=True, code=4003)
 
     async with accepting(authorize=authorize) as (url, accepted):
-        with pytest.raises(Refused, match="come back tomorrow") as caught:
+        with pytest.raises(RefusedError, match="come back tomorrow") as caught:
             await attempt(ZeroMQTransport(), url)
         assert (caught.value.retry, caught.value.code) == (True, 4003)
         with pytest.raises(anyio.WouldBlock):
@@ -310,7 +310,7 @@ async def test_a_plugin_that_fails_lets_nobody_in_and_says_nothing_of_why(
         raise OSError("the directory at 10.0.0.1 is down")
 
     async with accepting(authorize=authorize) as (url, _):
-        with pytest.raises(Refused, match=r"^internal error$"):
+        with pytest.raises(RefusedError, match=r"^internal error$"):
             await attempt(ZeroMQTransport(), url)
     assert "10.0.0.1" in caplog.text
 
@@ -319,7 +319,7 @@ async def test_no_more_links_than_allowed() -> None:
     async with accepting(max_connections=1) as (url, accepted):
         async with ZeroMQTransport().connect(url, TransportOptions()):
             await accepted.receive()
-            with pytest.raises(Refused, match="too many connections") as caught:
+            with pytest.raises(RefusedError, match="too many connections") as caught:
                 await attempt(ZeroMQTransport(), url)
             assert caught.value.retry is True
 
@@ -336,7 +336,7 @@ async def test_a_link_that_has_ended_makes_room(caplog: pytest.LogCaptureFixture
                 try:
                     await attempt(ZeroMQTransport(), url)
                     break
-                except Refused:
+                except RefusedError:
                     assert time.monotonic() - started < 5
     assert not caplog.records
 

@@ -1,4 +1,4 @@
-"""Frames: what goes in comes out, and whatever else comes in is a PeerViolation or a message."""
+"""Frames: what goes in comes out, and whatever else comes in is a PeerViolationError or a message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hakuban.transport import PeerViolation
+from hakuban.transport import PeerViolationError
 from hakuban_zmq._frames import (
     CHUNK,
     DATA,
@@ -54,7 +54,7 @@ def test_messages_come_out_as_they_went_in(lengths: list[int]) -> None:
 def test_a_message_one_byte_over_the_limit_is_a_violation(length: int) -> None:
     reassembly = Reassembly(length - 1)
     frames = chunks([bytes(length)], TO)
-    with pytest.raises(PeerViolation) as caught:
+    with pytest.raises(PeerViolationError) as caught:
         list(chain.from_iterable(map(reassembly.messages, frames)))
     assert caught.value.code == 1009
 
@@ -65,7 +65,7 @@ def test_no_chunk_does_more_than_be_a_violation(bodies: list[bytes]) -> None:
     try:
         for body in bodies:
             assert all(len(one) <= 100 for one in reassembly.messages(frame(DATA, TO, body)))
-    except PeerViolation:
+    except PeerViolationError:
         pass
 
 
@@ -111,9 +111,9 @@ def test_whatever_is_read_is_read_or_a_violation(data: bytes) -> None:
     for read in (read_hello, read_grant, read_bye):
         try:
             read(data)
-        except PeerViolation:
+        except PeerViolationError:
             pass
     try:
         read_answer(data, data[1:HEADER])
-    except PeerViolation:
+    except PeerViolationError:
         pass

@@ -18,7 +18,7 @@ import pytest
 import zmq.auth
 from anyio.lowlevel import checkpoint
 
-from hakuban.transport import ConnectionRequest, Identity, Refused, TransportOptions
+from hakuban.transport import ConnectionRequest, Identity, RefusedError, TransportOptions
 from hakuban_zmq import KeyFileError, ZeroMQTransport, write_keys
 from hakuban_zmq._frames import (
     CHUNK,
@@ -151,7 +151,7 @@ async def test_a_flood_of_junk_does_not_keep_a_listener_from_ending() -> None:
     with ExitStack() as stack:
         async with serving(nobody, max_connections=0) as url:
             over = stack.enter_context(flood(url))
-            with pytest.raises(Refused, match="too many"):
+            with pytest.raises(RefusedError, match="too many"):
                 await attempt(ZeroMQTransport(), url)
             patience = threading.Timer(3, over.set)
             stack.callback(patience.cancel)
@@ -362,7 +362,7 @@ async def test_the_list_is_the_files_as_they_are_now_and_not_as_their_time_says(
         for key, welcome, other in ((old_key, old, new), (new_key, new, old)):
             _allow(allowed / "who.key", key)
             await attempt(welcome, url)
-            with pytest.raises(Refused):
+            with pytest.raises(RefusedError):
                 await attempt(other, url)
 
 

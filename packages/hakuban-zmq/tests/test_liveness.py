@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from hakuban.transport import LinkTimeout, TransportOptions
+from hakuban.transport import LinkTimeoutError, TransportOptions
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._frames import PING, PONG, chunks, frame
 from hakuban_zmq._stream import TIMEOUT
@@ -29,7 +29,7 @@ async def test_a_frozen_listener_is_noticed_after_the_timeout() -> None:
             assert list(await stream.receive()) == [b"x"]
             listener.process.send_signal(signal.SIGSTOP)
             started = time.monotonic()
-            assert isinstance(await end_of(stream), LinkTimeout)
+            assert isinstance(await end_of(stream), LinkTimeoutError)
             assert 0.3 < time.monotonic() - started < 1.5
             with pytest.raises(anyio.BrokenResourceError):
                 await stream.send([b"x"])
@@ -40,7 +40,7 @@ async def test_a_frozen_client_is_noticed_after_the_timeout() -> None:
         async with peer_process("connect", url) as client:
             stream = await accepted.receive()
             client.process.send_signal(signal.SIGSTOP)
-            assert isinstance(await end_of(stream), LinkTimeout)
+            assert isinstance(await end_of(stream), LinkTimeoutError)
             started = time.monotonic()
             await stream.aclose(1001, "silent")
             assert time.monotonic() - started < 0.5
@@ -97,7 +97,7 @@ async def test_any_frame_is_life() -> None:
                         client.say_frame(PONG)
 
                 group.start_soon(talk)
-                assert isinstance(await end_of(stream), LinkTimeout)
+                assert isinstance(await end_of(stream), LinkTimeoutError)
             assert time.monotonic() - started > 1.1
 
 
@@ -121,7 +121,7 @@ async def test_what_waits_unread_does_not_hide_silence() -> None:
                 client.say(data)
             await anyio.sleep(0.6)
             assert list(await stream.receive()) == [b"early"]
-            assert isinstance(await end_of(stream), LinkTimeout)
+            assert isinstance(await end_of(stream), LinkTimeoutError)
 
 
 async def test_two_idle_ends_keep_their_link_up() -> None:

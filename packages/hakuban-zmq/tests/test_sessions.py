@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from hakuban import LocalNode
-from hakuban.transport import MessageStream, Refused, TransportOptions
+from hakuban.transport import MessageStream, RefusedError, TransportOptions
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._frames import (
     BYE,
@@ -81,7 +81,7 @@ async def test_each_attempt_has_a_session_of_its_own() -> None:
                             listener.say(name, Refusal("no", retry=True).encode(data[1:HEADER]))
 
                 group.start_soon(welcome)
-                with pytest.raises(Refused):
+                with pytest.raises(RefusedError):
                     async with ZeroMQTransport().connect(listener.url, TransportOptions()):
                         pass
                 group.cancel_scope.cancel()
@@ -210,7 +210,7 @@ async def test_who_is_no_listener_of_ours_is_given_up() -> None:
                 listener.say(name, frame(PONG, data[1:HEADER]))
 
             group.start_soon(babble)
-            with pytest.raises(Refused, match="no hakuban there") as caught:
+            with pytest.raises(RefusedError, match="no hakuban there") as caught:
                 async with ZeroMQTransport().connect(listener.url, TransportOptions()):
                     pass
             assert caught.value.retry is False
@@ -327,7 +327,7 @@ async def test_a_listener_that_is_cancelled_says_so(url: str) -> None:
             scope.cancel()
             assert isinstance(await end_of(stream), anyio.EndOfStream)
             assert (stream.close_code, stream.close_reason) == (1001, "the listener is closed")
-            with pytest.raises((Refused, OSError)):
+            with pytest.raises((RefusedError, OSError)):
                 async with ZeroMQTransport().connect(bound, TransportOptions()):
                     pass
     with pytest.raises(ConnectionRefusedError):

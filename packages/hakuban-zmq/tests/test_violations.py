@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from hakuban.transport import PeerViolation, TransportOptions
+from hakuban.transport import PeerViolationError, TransportOptions
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._frames import BYE, BYE_HEARD, CHUNK, DATA, GRANT, HELLO, WELCOME, chunks, read_bye
 from support.waiting import until
@@ -70,7 +70,7 @@ async def test_a_malformed_frame_is_a_violation(fault: str) -> None:
         client.say_frame(*MALFORMED[fault])
         assert list(await stream.receive()) == [b"before"]
         error = await end_of(stream)
-        assert isinstance(error, PeerViolation)
+        assert isinstance(error, PeerViolationError)
         assert error.code == 1002
         async with anyio.create_task_group() as group:
             group.start_soon(stream.aclose, error.code, error.reason)
@@ -99,13 +99,13 @@ async def test_garbage_of_a_stranger_is_no_link(garbage: bytes) -> None:
 async def test_what_is_no_frame_at_all_is_a_violation_too(parts: list[bytes]) -> None:
     async with beside_a_good_link() as (client, stream):
         client.say(*parts)
-        assert isinstance(await end_of(stream), PeerViolation)
+        assert isinstance(await end_of(stream), PeerViolationError)
 
 
 async def test_a_frame_of_several_parts_is_a_violation() -> None:
     async with beside_a_good_link() as (client, stream):
         client.say(*chunks([b"one"], client.other), b"two")
-        assert isinstance(await end_of(stream), PeerViolation)
+        assert isinstance(await end_of(stream), PeerViolationError)
 
 
 async def test_bytes_over_what_was_granted_are_a_violation() -> None:
@@ -115,7 +115,7 @@ async def test_bytes_over_what_was_granted_are_a_violation() -> None:
             client.say_frame(DATA, full)
         await until(lambda: stream._ended)  # before anything was taken, and so granted
         error = await end_of(stream)
-        assert isinstance(error, PeerViolation)
+        assert isinstance(error, PeerViolationError)
         assert "granted" in error.reason
 
 
@@ -125,7 +125,7 @@ async def test_chunks_over_what_was_granted_are_a_violation() -> None:
             client.say_frame(DATA, record(1, b"x"))
         await until(lambda: stream._ended)  # before anything was taken, and so granted
         error = await end_of(stream)
-        assert isinstance(error, PeerViolation)
+        assert isinstance(error, PeerViolationError)
         assert "granted" in error.reason
 
 
@@ -135,7 +135,7 @@ async def test_a_message_over_the_limit_is_a_violation_that_says_so() -> None:
         client.say_frame(DATA, piece)
         client.say_frame(DATA, piece)
         error = await end_of(stream)
-        assert isinstance(error, PeerViolation)
+        assert isinstance(error, PeerViolationError)
         assert error.code == 1009
 
 
@@ -152,7 +152,7 @@ async def test_a_huge_frame_within_the_process_is_a_violation() -> None:
             stream = await accepted.receive()
             connected._send(bytes([DATA]) + connected.remote_session + bytes(CHUNK + 1))
             error = await end_of(stream)
-            assert isinstance(error, PeerViolation)
+            assert isinstance(error, PeerViolationError)
             assert "64 KiB" in error.reason
 
 
@@ -170,6 +170,6 @@ async def test_who_talks_on_after_a_violation_is_not_listened_to() -> None:
         client.say_frame(99)
         for data in chunks([b"more"] * 3, client.other):
             client.say(data)
-        assert isinstance(await end_of(stream), PeerViolation)
+        assert isinstance(await end_of(stream), PeerViolationError)
         await client.until_silent(0.05)
         assert not stream._unread

@@ -1,9 +1,14 @@
-"""What users give as arguments, checked before anything happens."""
+"""What users give as arguments: checked before anything happens, and turned into plain values.
+
+A value that looks right and is not (a str that formats itself, a numpy integer, a list that is changed later) must not
+get behind the lock of a node or onto the wire.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+import operator
+from typing import TYPE_CHECKING, Any, Final
 
 from ._wire import Limits
 
@@ -15,13 +20,71 @@ if TYPE_CHECKING:
 __all__ = [
     "checked_age",
     "checked_capacity",
+    "checked_flag",
+    "checked_integer",
     "checked_load_limit",
     "checked_name",
+    "checked_number",
+    "checked_rebalance",
     "checked_version",
+    "plain_text",
 ]
 
 PEERS: Final = Limits()  # what peers accept
 MOST: Final = 2**32 - 1  # capacity or load
+
+
+def plain_text(what: str, value: object) -> str:
+    """Take a text; of a subclass its value.
+
+    :raises TypeError: it is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a str, not {_kind(value)}")
+    return str.__str__(value)
+
+
+def checked_integer(what: str, value: Any, least: int, most: int) -> int:
+    """Take an integer: whatever has `__index__`, numpy's among them.
+
+    :raises TypeError: it is none.
+    :raises ValueError: it is out of range.
+    """
+    try:
+        number = int.__index__(operator.index(value))
+    except TypeError:
+        raise TypeError(f"{what} is an integer, not {_kind(value)}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{what} is an integer from {least} to {most}, not {_digits(number)}")
+    return number
+
+
+def checked_number(what: str, value: Any) -> float:
+    """Take a number: whatever has `__float__` or `__index__`, but no text and no complex number. May be NaN or infinite.
+
+    :raises TypeError: it is none.
+    :raises ValueError: it does not fit into a float.
+    """
+    if isinstance(value, (str, bytes, bytearray)):
+        raise TypeError(f"{what} is a number, not {_kind(value)}")
+    try:
+        return float.__float__(float(value))
+    except TypeError:
+        raise TypeError(f"{what} is a number, not {_kind(value)}") from None
+    except OverflowError:
+        raise ValueError(f"{what} is too large a number") from None
+
+
+def checked_flag(what: str, value: Any) -> bool:
+    """Take True or False, numpy's too.
+
+    :raises TypeError: it is something else, though it may count as true.
+    """
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        value = value.item()
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} is True or False, not {value!r:.100}")
+    return value
 
 
 def checked_version(version: Iterable[int]) -> Version:
@@ -30,25 +93,26 @@ def checked_version(version: Iterable[int]) -> Version:
     :raises TypeError: it is not made of integers.
     :raises ValueError: an integer does not fit into 64 bits, or there are too many.
     """
-    items = tuple(version)
-    if len(items) > PEERS.max_version:
-        raise ValueError(f"a version has at most {PEERS.max_version} integers")
-    for item in items:
-        if not isinstance(item, int):
-            raise TypeError(f"a version is made of integers, not {type(item).__name__}")
-        if not -(2**63) <= item < 2**63:
-            raise ValueError(f"{item} in a version does not fit into 64 bits")
-    return items
+    items = _items("a version", version, "an iterable of integers", PEERS.max_version, "integers")
+    return tuple(
+        checked_integer("each item of a version", item, -(2**63), 2**63 - 1) for item in items
+    )
 
 
 def checked_age(age: float | None) -> float | None:
     """Take an age.
 
+    :raises TypeError: it is no number.
     :raises ValueError: it is negative, or not a number of seconds.
     """
-    if age is not None and not (math.isfinite(age) and age >= 0):
-        raise ValueError(f"an age is a number of seconds from 0 on, or None for current; not {age}")
-    return age
+    if age is None:
+        return None
+    seconds = checked_number("an age", age)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(
+            f"an age is a number of seconds from 0 on, or None for current; not {seconds}"
+        )
+    return seconds
 
 
 def checked_capacity(capacity: int) -> int:
@@ -57,35 +121,93 @@ def checked_capacity(capacity: int) -> int:
     :raises TypeError: it is no integer.
     :raises ValueError: it is out of range.
     """
-    if not isinstance(capacity, int):
-        raise TypeError(f"a capacity is an integer, not {type(capacity).__name__}")
-    if not 0 <= capacity <= MOST:
-        raise ValueError(f"a capacity is from 0 to {MOST}, not {capacity}")
-    return capacity
+    return checked_integer("a capacity", capacity, 0, MOST)
+
+
+def checked_rebalance(rebalance: float | None) -> float | None:
+    """Take the difference of load that moves an object.
+
+    :raises TypeError: it is no number.
+    :raises ValueError: it is negative, or not finite.
+    """
+    if rebalance is None:
+        return None
+    load = checked_number("rebalance", rebalance)
+    if not (math.isfinite(load) and load >= 0):
+        raise ValueError(f"rebalance is a load from 0 on, or None to move no object; not {load}")
+    return load
 
 
 def checked_name(name: str | None) -> str | None:
     """Take the name of a node.
 
-    :raises ValueError: it is longer than peers accept.
+    :raises TypeError: it is no text.
+    :raises ValueError: it is longer than peers accept, or no Unicode text.
     """
-    if name is not None and len(name.encode()) > PEERS.max_name:
-        raise ValueError(f"a name has {PEERS.max_name} bytes at most")
-    return name
+    if name is None:
+        return None
+    text = plain_text("the name of a node", name)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(
+            "the name of a node has a lone surrogate, which is no Unicode text"
+        ) from None
+    if size > PEERS.max_name:
+        raise ValueError(
+            f"the name of a node has {PEERS.max_name} bytes at most, not {size}: shorten it"
+        )
+    return text
 
 
-def checked_load_limit(points: Iterable[tuple[float, int]]) -> tuple[tuple[float, int], ...]:
-    """Take the points of a load limit, and sort them by time.
+def checked_load_limit(points: Any) -> tuple[tuple[float, int], ...]:
+    """Take the points of a load limit, or one load for always, and sort them by time.
 
+    :raises TypeError: it is not made of pairs of numbers.
     :raises ValueError: a point is out of range, or there are too many.
     """
-    ordered = tuple(sorted(points))
-    if len(ordered) > PEERS.max_load_points:
-        raise ValueError(f"a load limit has at most {PEERS.max_load_points} points")
-    for seconds, load in ordered:
-        if not (0 <= seconds <= PEERS.max_load_seconds and 0 <= load <= MOST):
-            raise ValueError(
-                f"({seconds}, {load}) is no point of a load limit: that is seconds from 0 to {PEERS.max_load_seconds:g},"
-                f" and a load from 0 to {MOST}"
-            )
-    return ordered
+    if hasattr(points, "__index__"):
+        points = [(0, points)]
+    shape = "a load, or an iterable of (seconds, load)"
+    items = _items("load_limit", points, shape, PEERS.max_load_points, "points")
+    return tuple(sorted(map(_checked_point, items)))
+
+
+def _checked_point(point: Any) -> tuple[float, int]:
+    if isinstance(point, (str, bytes)):
+        raise TypeError(f"a point of load_limit is (seconds, load), not {point!r:.100}")
+    try:
+        after, load = point
+    except (TypeError, ValueError):
+        raise TypeError(f"a point of load_limit is (seconds, load), not {point!r:.100}") from None
+    seconds = checked_number("the time of a point of load_limit", after)
+    if not 0 <= seconds <= PEERS.max_load_seconds:
+        raise ValueError(
+            f"the time of a point of load_limit is from 0 to {PEERS.max_load_seconds:g} s, not {seconds}"
+        )
+    return seconds, checked_integer("the load of a point of load_limit", load, 0, MOST)
+
+
+def _items(what: str, values: Any, shape: str, most: int, items: str) -> list[Any]:
+    """Take what can be iterated, and no more of it than is allowed."""
+    if isinstance(values, (str, bytes, bytearray)):
+        raise TypeError(f"{what} is {shape}, not {_kind(values)}")
+    try:
+        iterator = iter(values)
+    except TypeError:
+        raise TypeError(f"{what} is {shape}, not {_kind(values)}") from None
+    found: list[Any] = []
+    for value in iterator:
+        if len(found) == most:
+            raise ValueError(f"{what} has at most {most:,} {items}: peers refuse more")
+        found.append(value)
+    return found
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else type(value).__name__
+
+
+def _digits(number: int) -> str:
+    """Write a number that may be longer than Python writes, or anybody reads."""
+    return str(number) if number.bit_length() < 200 else f"one of {number.bit_length()} bits"

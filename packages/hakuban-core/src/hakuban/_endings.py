@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 
-from ._exceptions import LinkError, LinkTimeout, PeerViolation
+from ._exceptions import LinkError, LinkTimeoutError, PeerViolationError
 
 if TYPE_CHECKING:
     from .transport import MessageStream
@@ -37,9 +37,9 @@ def closed_by_peer(stream: MessageStream) -> LinkError:
 
 def farewell(reason: Exception | None, goodbye: Farewell) -> Farewell:
     """Give what to close a stream with, for a reason that it ends; `goodbye` if nobody is to blame."""
-    if isinstance(reason, PeerViolation):
+    if isinstance(reason, PeerViolationError):
         return reason.code, reason.reason
-    if isinstance(reason, LinkTimeout):
+    if isinstance(reason, LinkTimeoutError):
         return 1001, str(reason)
     if type(reason) is LinkError and reason.code == 1000:
         return 1000, reason.reason  # the peer has left by a word of the protocol

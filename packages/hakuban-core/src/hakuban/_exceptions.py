@@ -3,6 +3,7 @@
     HakubanError
     ├── InvalidDescriptorError (ValueError)     a tag or object that cannot be named in JSON
     ├── InvalidURLError (ValueError)            a URL or one of its options
+    │   └── InsecureListenerError               a listener that anybody on other machines could use
     ├── UnknownSchemeError                      no installed transport serves this scheme
     ├── AmbiguousSchemeError                    two installed transports serve it
     ├── PluginError                             a plugin does not import, or breaks the rules of its hooks
@@ -12,22 +13,32 @@
     ├── SerializationError (ValueError)         a value that the serializer cannot encode
     ├── DeserializationError (ValueError)       a state that the serializer cannot decode
     │   └── WrongFormatError                    its outermost format is another one
+    ├── ClosedError (anyio.ClosedResourceError) a contract, connection or node that was closed
+    ├── WaitTimeoutError (TimeoutError)         what was waited for did not come in time
     ├── NodeBrokenError                         an exception escaped the node's core
     ├── NodeForkedError                         the node belongs to the parent process
     └── LinkError                               a link could not be made, or ended
-        ├── Refused                             the other side said no
-        ├── PeerViolation                       the other side broke the protocol
-        │   ├── ProtocolMismatch                ... by speaking another version of it
+        ├── RefusedError                        the other side said no
+        ├── PeerViolationError                  the other side broke the protocol
+        │   ├── ProtocolMismatchError           ... by speaking another version of it
         │   └── WireError                       ... with bytes that do not decode
         │       └── DiffError                   ... in a patch
-        └── LinkTimeout                         the other side was silent for too long
+        └── LinkTimeoutError                    the other side was silent for too long
 
-Errors carry fields; the text is made of them and ends with the next step.
+Errors carry fields; the text is made of them, ends with the next step, and has no control characters of a peer's.
+They survive pickle and copy with fields and text.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from typing_extensions import override
+
+from ._pickling import picklable
+from ._text import printable, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,23 +46,26 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyConnectedError",
     "AmbiguousSchemeError",
+    "ClosedError",
     "DeserializationError",
     "DiffError",
     "HakubanError",
+    "InsecureListenerError",
     "InvalidDescriptorError",
     "InvalidURLError",
     "LinkError",
-    "LinkTimeout",
+    "LinkTimeoutError",
     "NodeBrokenError",
     "NodeForkedError",
     "NotAssignedError",
-    "PeerViolation",
+    "PeerViolationError",
     "PluginError",
-    "ProtocolMismatch",
-    "Refused",
+    "ProtocolMismatchError",
+    "RefusedError",
     "SerializationError",
     "StateTooLargeError",
     "UnknownSchemeError",
+    "WaitTimeoutError",
     "WireError",
     "WrongFormatError",
 ]
@@ -59,6 +73,30 @@ __all__ = [
 
 class HakubanError(Exception):
     """Base of all errors of this project."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        # without __init__, whose parameters the text was made of; fields of other people's classes may not travel
+        fields = {name: picklable(value) for name, value in self.__dict__.items()}
+        return _restored, (type(self), self.args, fields)
+
+    def __copy__(self) -> HakubanError:
+        return _restored(type(self), self.args, self.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> HakubanError:
+        return _restored(type(self), self.args, copy.deepcopy(self.__dict__, memo))
+
+
+def _restored(
+    kind: type[HakubanError], args: tuple[Any, ...], fields: dict[str, Any]
+) -> HakubanError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class InvalidDescriptorError(HakubanError, ValueError):
@@ -75,14 +113,22 @@ class InvalidDescriptorError(HakubanError, ValueError):
 class InvalidURLError(HakubanError, ValueError):
     """A URL, or an option in its fragment, cannot be used.
 
-    :ivar url: the URL as given.
+    :ivar url: the URL as given, but without user, password, query and fragment, which may be secrets.
     :ivar reason: what is wrong with it.
     """
 
     def __init__(self, url: str, reason: str) -> None:
-        self.url = url
+        self.url: str = redacted(url)
         self.reason = reason
-        super().__init__(f"{url!r}: {reason}")
+        super().__init__(f"{self.url!r}: {reason}")
+
+
+class InsecureListenerError(InvalidURLError):
+    """A listener could be reached from other machines, and would let everybody in, or would not encrypt.
+
+    :ivar url: the URL, as in `InvalidURLError`.
+    :ivar reason: what is missing, and what to do.
+    """
 
 
 class UnknownSchemeError(HakubanError):
@@ -195,7 +241,7 @@ class SerializationError(HakubanError, ValueError):
     """
 
     def __init__(self, value_type: type, reason: str) -> None:
-        self.value_type = value_type
+        self.value_type: type = value_type
         self.reason = reason
         super().__init__(f"cannot encode {value_type.__name__}: {reason}")
 
@@ -223,6 +269,40 @@ class WrongFormatError(DeserializationError):
         super().__init__(
             format, f"the last format is not {expected!r}; observe with the exposer's serializer"
         )
+
+
+class ClosedError(HakubanError, anyio.ClosedResourceError):
+    """What was used is closed: a contract, a connection, or the whole node.
+
+    :ivar subject: what is closed: a descriptor, a URL, or the name of a node.
+    """
+
+    def __init__(self, subject: object, kind: str, step: str) -> None:
+        """Say it.
+
+        :param kind: what `subject` is, for people.
+        :param step: what to do.
+        """
+        self.subject = subject
+        super().__init__(f"{kind} {subject} is closed; {step}")
+
+
+class WaitTimeoutError(HakubanError, TimeoutError):
+    """What was waited for did not come in time.
+
+    :ivar subject: what was waited on: a descriptor, or a URL.
+    :ivar timeout: seconds that were allowed.
+    """
+
+    def __init__(self, subject: object, timeout: float, missing: str, step: str) -> None:
+        """Say it.
+
+        :param missing: what did not come.
+        :param step: what to do.
+        """
+        self.subject = subject
+        self.timeout = timeout
+        super().__init__(f"{subject}: {missing} within {timeout:g} s; {step}")
 
 
 class NodeBrokenError(HakubanError):
@@ -254,13 +334,13 @@ class LinkError(HakubanError):
     code: int = 1006
 
     def __init__(self, reason: str, *, code: int | None = None) -> None:
-        self.reason = reason
+        self.reason: str = printable(reason) or "no reason was given"
         if code is not None:
             self.code = code
-        super().__init__(reason)
+        super().__init__(self.reason)
 
 
-class Refused(LinkError):
+class RefusedError(LinkError):
     """The other side refused the link.
 
     :ivar retry: whether trying again can help (a server error does, a wrong path does not).
@@ -273,7 +353,7 @@ class Refused(LinkError):
         super().__init__(reason, code=code)
 
 
-class PeerViolation(LinkError):
+class PeerViolationError(LinkError):
     """The other side broke the protocol; its link is ended, and nothing else.
 
     :ivar descriptor: the object or tag concerned, or None.
@@ -288,7 +368,7 @@ class PeerViolation(LinkError):
         super().__init__(reason, code=code)
 
 
-class ProtocolMismatch(PeerViolation):
+class ProtocolMismatchError(PeerViolationError):
     """The other side speaks a version of the protocol that this one does not; trying again cannot help.
 
     :ivar retry: always False.
@@ -297,7 +377,7 @@ class ProtocolMismatch(PeerViolation):
     retry = False
 
 
-class WireError(PeerViolation):
+class WireError(PeerViolationError):
     """Bytes from the other side do not decode."""
 
     code = 1007
@@ -307,7 +387,7 @@ class DiffError(WireError):
     """A patch from the other side is truncated, out of range, or over the size limit."""
 
 
-class LinkTimeout(LinkError):
+class LinkTimeoutError(LinkError):
     """Nothing was received from the other side for `timeout` seconds.
 
     :ivar timeout: seconds of silence that were allowed.

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from ._core.events import LinkUp
 from ._endings import BROKEN, closed_by_peer, farewell, lost
-from ._exceptions import LinkError, LinkTimeout, NodeBrokenError, PeerViolation
+from ._exceptions import LinkError, LinkTimeoutError, NodeBrokenError, PeerViolationError
 from ._liveness import OTHER_TIMEOUT, OUR_TIMEOUT
 from ._remotes import RemoteNode
 from ._turn import Turn
@@ -220,7 +220,7 @@ class Link:
                 for message in messages:
                     await self._take(message, turn)
                 turn.end()
-        except PeerViolation as error:
+        except PeerViolationError as error:
             self._end(error)
             descriptor = "" if error.descriptor is None else f" ({error.descriptor})"
             logger.warning(
@@ -357,7 +357,7 @@ class Link:
         while True:
             now = monotonic()
             if now >= self._heard + timeout:
-                self._end(LinkTimeout(timeout))
+                self._end(LinkTimeoutError(timeout))
                 self._scope.cancel()
                 return
             due = max(asked, min(self._heard, self._said)) + keep_alive

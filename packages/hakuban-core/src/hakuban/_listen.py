@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ._blocks import LinkBlock
 from ._checks import checked_name
 from ._links import Link
-from ._options import split_url
-from ._plugins import authorizer, find_transport
+from ._plugins import authorizer, find_target
 from ._remotes import Listener, Traffic
 from ._timer import ticking
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ._engine import Engine
     from ._options import TransportArguments
+    from ._plugins import LinkTarget
     from ._remotes import RemoteNode
     from .transport import MessageStream, Transport, TransportOptions
 
@@ -61,8 +62,7 @@ class _Acceptor:
         return [remote for remote in remotes if remote is not None]
 
 
-@asynccontextmanager
-async def listen(
+def listen(
     engine: Engine,
     url: str,
     *,
@@ -70,21 +70,29 @@ async def listen(
     default_name: str,
     transport: Transport | None,
     arguments: TransportArguments,
-) -> AsyncIterator[Listener]:
+) -> LinkBlock[Listener]:
     """See `LocalNode.listen`."""
-    scheme, bare, said = split_url(url)
-    if arguments.get("authorize") is None:
-        arguments = {**arguments, "authorize": authorizer()}
-    options = replace(said.transport_options(**arguments), clock=engine.wall)
-    transport = transport or find_transport(scheme)
+    target = find_target(url, transport, arguments, listening=True)
+    authorize = target.options.authorize or authorizer()
+    options = replace(target.options, authorize=authorize, clock=engine.wall)
+    acceptor = _Acceptor(engine, options, checked_name(name) or target.said.name or default_name)
+    return LinkBlock(
+        lambda: _listening(engine, target, options, acceptor),
+        "async with node.listen(...) as listener",
+    )
+
+
+@asynccontextmanager
+async def _listening(
+    engine: Engine, target: LinkTarget, options: TransportOptions, acceptor: _Acceptor
+) -> AsyncIterator[Listener]:
     engine.expect_open()
-    acceptor = _Acceptor(engine, options, checked_name(name) or said.name or default_name)
     # An exception of the body, or that nobody can listen there, would leave the task groups as an ExceptionGroup: so
     # it goes around them. One of `serve` once it listens is a fault of the transport, and cancels the body.
     failure: BaseException | None = None
     async with ticking(engine), anyio.create_task_group() as group:
         try:
-            bound = await group.start(transport.serve, bare, options, acceptor.accept)
+            bound = await group.start(target.transport.serve, target.url, options, acceptor.accept)
             yield Listener(bound, acceptor.remotes)
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
             failure = error

@@ -14,7 +14,7 @@ from ._engine import Engine
 from ._serializers import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -112,7 +112,7 @@ class LocalNode:
         transport: Transport | None = None,
         wait: bool = True,
         name: str | None = None,
-        load_limit: Sequence[tuple[float, int]] | None = None,
+        load_limit: Iterable[tuple[float, int]] | int | str | None = None,
         **options: Unpack[TransportArguments],
     ) -> AbstractAsyncContextManager[Connection]:
         """Connect to the node above, and stay connected until the block is left.
@@ -129,16 +129,18 @@ class LocalNode:
         :param wait: False enters at once; nothing but a bad URL is raised then, and the rest is retried.
         :param name: what the other node calls this one; None for the URL's `name`, or the node's.
         :param load_limit: points of (seconds from now, load) between which the load that the other node may assign to
-            this one changes evenly; None for the URL's `load-limit`, or no limit.
+            this one changes evenly; or one load for always; None for the URL's `load-limit`, or no limit.
         :param options: `keep_alive`, `timeout`, `max_message`, `headers`, `ssl` and others: the fields of
-            `hakuban.transport.TransportOptions`; they go before the URL's.
-        :raises InvalidURLError: the URL, or an option in it, cannot be used.
-        :raises UnknownSchemeError: no installed transport serves its scheme.
+            `hakuban.transport.TransportOptions`; they go before the URL's, and may be written as there: `timeout="3s"`.
+        :raises TypeError: an argument is of another type.
+        :raises ValueError: an argument is out of range.
+        :raises InvalidURLError: the URL, or an option in it, can never work. This and those before are raised by the
+            call; what follows, where the block is entered.
+        :raises UnknownSchemeError: no installed transport serves its scheme (by the call, too).
         :raises AlreadyConnectedError: the node is inside another block of this kind.
         :raises anyio.ClosedResourceError: the node is closed.
-        :raises ValueError: an argument is out of range.
-        :raises Refused: the other side said no for good.
-        :raises PeerViolation: the other side speaks another protocol.
+        :raises RefusedError: the other side said no for good.
+        :raises PeerViolationError: the other side speaks another protocol.
         :raises NodeBrokenError: an earlier exception broke the node.
         """
         from ._upstream import connect
@@ -172,14 +174,17 @@ class LocalNode:
         :param url: where; port 0 takes a free one. Options may follow a `#`.
         :param transport: the transport; None for the installed one that serves the URL's scheme.
         :param name: what other nodes call this one; None for the URL's `name`, or the node's.
-        :param options: `ssl`, `allow_origins`, `max_connections` and others: the fields of
+        :param options: `ssl`, `allow_origins`, `max_connections`, `insecure` and others: the fields of
             `hakuban.transport.TransportOptions`; they go before the URL's.
-        :raises OSError: nobody can listen there.
-        :raises InvalidURLError: the URL, or an option in it, cannot be used.
-        :raises UnknownSchemeError: no installed transport serves its scheme.
-        :raises PluginError: a plugin that might authorise peers is broken.
-        :raises anyio.ClosedResourceError: the node is closed.
+        :raises TypeError: an argument is of another type.
         :raises ValueError: an argument is out of range.
+        :raises InvalidURLError: the URL, or an option in it, can never work. This and those before are raised by the
+            call; what follows, where the block is entered.
+        :raises UnknownSchemeError: no installed transport serves its scheme (by the call, too).
+        :raises PluginError: a plugin that might authorise peers is broken (by the call, too).
+        :raises InsecureListenerError: other machines could connect, and nothing would keep strangers out.
+        :raises OSError: nobody can listen there.
+        :raises anyio.ClosedResourceError: the node is closed.
         :raises NodeBrokenError: an earlier exception broke the node.
         """
         from ._listen import listen

@@ -10,31 +10,37 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 from urllib.parse import unquote
 
-from typing_extensions import Unpack
-
+from ._checks import (
+    checked_flag,
+    checked_integer,
+    checked_load_limit,
+    checked_name,
+    checked_number,
+    plain_text,
+)
 from ._exceptions import InvalidURLError
 from ._liveness import OUR_TIMEOUT
 from .transport import ConnectionRequest, Identity, TransportOptions
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["LinkOptions", "TransportArguments", "redacted", "split_url"]
+__all__ = ["LinkOptions", "TransportArguments", "load_limit_argument", "split_url"]
 
 logger = logging.getLogger("hakuban")
 
 MOST_SECONDS: Final = 1e9
 MOST_LOAD_POINTS: Final = 1_000
-MOST_NAME_BYTES: Final = 1_024
 MOST_LOAD: Final = 2**32 - 1
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^:]*)(?::[0-9]*)?")
 _KEY = re.compile(r"[a-z-]+")
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -43,18 +49,22 @@ _DURATIONS = re.compile(rf"(?:{_DURATION.pattern})+")
 
 
 class TransportArguments(TypedDict, total=False):
-    """What a program may say about a transport; the words of `TransportOptions`, None for "not said"."""
+    """What a program may say about a transport; the words of `TransportOptions`, None for "not said".
 
-    keep_alive: float | None
-    timeout: float | None
-    max_message: int | None
-    handshake_timeout: float | None
-    nodelay: bool | None
-    compression: bool | None
+    What may stand in a URL may also be given as it is written there: `timeout="3s"`.
+    """
+
+    keep_alive: float | str | None
+    timeout: float | str | None
+    max_message: int | str | None
+    handshake_timeout: float | str | None
+    nodelay: bool | str | None
+    compression: bool | str | None
     headers: Mapping[str, str] | None
     ssl: ssl.SSLContext | None
     allow_origins: Sequence[str] | None
     max_connections: int | None
+    insecure: bool | str | None
     authorize: Callable[[ConnectionRequest], Identity | None] | None
 
 
@@ -74,11 +84,14 @@ class LinkOptions:
     max_message: int | None = None
     nodelay: bool | None = None
     compression: bool | None = None
+    insecure: bool | None = None
 
-    def transport_options(self, **arguments: Unpack[TransportArguments]) -> TransportOptions:
+    def transport_options(self, arguments: Mapping[str, object]) -> TransportOptions:
         """Merge: an argument goes before the fragment, the fragment before the default.
 
-        :raises ValueError: an argument is out of range.
+        :param arguments: those of `TransportArguments`, not yet checked.
+        :raises TypeError: there is no such option, or its value is of another type.
+        :raises ValueError: a value is out of range.
         """
         said: dict[str, Any] = {
             "keep_alive": self.keep_alive,
@@ -86,12 +99,18 @@ class LinkOptions:
             "max_message": self.max_message,
             "nodelay": self.nodelay,
             "compression": self.compression,
+            "insecure": self.insecure,
         }
-        said.update((key, value) for key, value in arguments.items() if value is not None)
+        for name, value in arguments.items():
+            if name not in _ARGUMENTS:
+                raise TypeError(
+                    f"there is no option {name!r}; there are {', '.join(sorted(_ARGUMENTS))}"
+                )
+            if value is not None:
+                said[name] = _ARGUMENTS[name](name, value)
         options = TransportOptions(
             **{key: value for key, value in said.items() if value is not None}
         )
-        _check_range(options)
         timeout = OUR_TIMEOUT if options.timeout is None else options.timeout
         if timeout <= options.keep_alive:
             logger.warning(
@@ -105,35 +124,34 @@ class LinkOptions:
 def split_url(url: str) -> tuple[str, str, LinkOptions]:
     """Take a URL apart into its scheme in lower case, itself without the fragment, and the fragment's options.
 
-    :raises InvalidURLError: no scheme, a blank or control character, an unknown option, or a bad value.
+    :raises TypeError: it is no text.
+    :raises InvalidURLError: no scheme, a blank or control character, an unknown option, a bad value, or an option in the
+        query.
     """
+    url = plain_text("a URL", url)
     bare, _, fragment = url.partition("#")
     match = _SCHEME.match(bare)
     if match is None:
-        raise InvalidURLError(
-            redacted(url), "there is no scheme; write ws://host:port, for example"
-        )
+        raise InvalidURLError(url, "there is no scheme; write ws://host:port, for example")
     if any(character <= " " or character == "\x7f" for character in bare):
-        raise InvalidURLError(redacted(url), "there is a blank or control character in it")
+        raise InvalidURLError(url, "there is a blank or control character in it")
     try:
         options = _parse_fragment(fragment)
     except ValueError as error:
-        raise InvalidURLError(redacted(url), str(error)) from None
+        raise InvalidURLError(url, str(error)) from None
+    _expect_no_option_in_query(url, bare.partition("?")[2])
     return match[1].lower(), bare, options
 
 
-def redacted(url: str) -> str:
-    """Hide user and password of a URL, for logs and messages; works for whatever text was meant to be a URL."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        scheme, rest = "", url
-    authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    if "@" not in authority:
-        # "user:pass/word@host": an unescaped password ends the authority early, and what looks like a port is none.
-        if "@" not in rest or _HOST_AND_PORT.fullmatch(authority):
-            return url
-        authority = rest
-    return f"{scheme}{separator}...@{rest[authority.rindex('@') + 1 :]}"
+def _expect_no_option_in_query(url: str, query: str) -> None:
+    for item in query.split("&"):
+        key = item.partition("=")[0]
+        if key in _OPTIONS:
+            known = re.fullmatch("[0-9a-z.:-]*", item.partition("=")[2])  # else it may be anything
+            example = item if known else f"{key}=..."
+            raise InvalidURLError(
+                url, f"{key!r} is an option of the link: write #{example} instead of ?{example}"
+            )
 
 
 # ---- the fragment ---------------------------------------------------------------------------------------------------
@@ -161,10 +179,7 @@ def _parse_fragment(fragment: str) -> LinkOptions:
 
 
 def _name(text: str) -> str:
-    name = unquote(text, errors="strict")
-    if len(name.encode()) > MOST_NAME_BYTES:
-        raise ValueError(f"a name has {MOST_NAME_BYTES} bytes at most")
-    return name
+    return checked_name(unquote(text, errors="strict")) or ""
 
 
 def _flag(text: str) -> bool:
@@ -199,11 +214,11 @@ def _integer(text: str, most: int) -> int:
     return int(text)
 
 
-def _message_size(text: str) -> int:
-    size = _integer(text, 2**63 - 1)
-    if size == 0:
+def _positive_integer(text: str) -> int:
+    number = _integer(text, 2**63 - 1)
+    if number == 0:
         raise ValueError("has to be above 0")
-    return size
+    return number
 
 
 def _load_limit(text: str) -> tuple[tuple[float, int], ...]:
@@ -220,22 +235,100 @@ def _load_point(text: str) -> tuple[float, int]:
 
 _OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
     "compression": ("compression", _flag),
+    "insecure": ("insecure", _flag),
     "keep-alive": ("keep_alive", _positive_duration),
     "load-limit": ("load_limit", _load_limit),
-    "max-message": ("max_message", _message_size),
+    "max-message": ("max_message", _positive_integer),
     "name": ("name", _name),
     "nodelay": ("nodelay", _flag),
     "timeout": ("timeout", _positive_duration),
 }
 
 
-def _check_range(options: TransportOptions) -> None:
-    for name in ("keep_alive", "timeout", "handshake_timeout"):
-        seconds = getattr(options, name)
-        # "not above" also catches NaN.
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"{name}={seconds!r}: seconds have to be above 0")
-    for name in ("max_message", "max_connections"):
-        number = getattr(options, name)
-        if number is not None and number < 1:
-            raise ValueError(f"{name}={number!r} has to be at least 1")
+# ---- arguments ------------------------------------------------------------------------------------------------------
+
+
+def _as_in_a_url(name: str, value: str, parse: Callable[[str], object]) -> Any:
+    try:
+        return parse(str.__str__(value))
+    except ValueError as error:
+        raise ValueError(f"{name}={value!r:.100}: {error}") from None
+
+
+def _seconds_argument(name: str, value: object) -> float:
+    if isinstance(value, str):
+        value = _as_in_a_url(name, value, _positive_duration)
+    seconds = checked_number(name, value)
+    if not seconds > 0:  # "not above" also catches NaN
+        raise ValueError(f"{name}={seconds!r}: seconds have to be above 0")
+    return seconds
+
+
+def _count_argument(name: str, value: object) -> int:
+    if isinstance(value, str):
+        value = _as_in_a_url(name, value, _positive_integer)
+    return checked_integer(name, value, 1, 2**63 - 1)
+
+
+def _flag_argument(name: str, value: object) -> bool:
+    if isinstance(value, str):
+        value = _as_in_a_url(name, value, _flag)
+    return checked_flag(name, value)
+
+
+def _headers_argument(name: str, value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is a mapping of names to values, not {type(value).__name__}")
+    return {
+        plain_text("the name of a header", key): plain_text("the value of a header", text)
+        for key, text in value.items()
+    }
+
+
+def load_limit_argument(value: object) -> tuple[tuple[float, int], ...]:
+    """Take the points of a load limit, one load, or what could stand in a URL.
+
+    :raises TypeError: it is none of these.
+    :raises ValueError: it is out of range.
+    """
+    if isinstance(value, str):
+        value = _as_in_a_url("load_limit", value, _load_limit)
+    return checked_load_limit(value)
+
+
+def _ssl_argument(name: str, value: object) -> ssl.SSLContext:
+    module = sys.modules.get("ssl")  # who has a context has imported it
+    if module is None or not isinstance(value, module.SSLContext):
+        raise TypeError(
+            f"{name} is an ssl.SSLContext, not {value!r:.100}: ssl.create_default_context() makes one"
+        )
+    context: ssl.SSLContext = value
+    return context
+
+
+def _origins_argument(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} is a list of origins: write [{value!r:.100}]")
+    return tuple(plain_text("an origin", origin) for origin in value)
+
+
+def _authorize_argument(name: str, value: object) -> Callable[..., Any]:
+    if not callable(value):
+        raise TypeError(f"{name} is a function of a ConnectionRequest, not {type(value).__name__}")
+    return value
+
+
+_ARGUMENTS: Final[dict[str, Callable[[str, Any], object]]] = {
+    "allow_origins": _origins_argument,
+    "authorize": _authorize_argument,
+    "compression": _flag_argument,
+    "handshake_timeout": _seconds_argument,
+    "headers": _headers_argument,
+    "insecure": _flag_argument,
+    "keep_alive": _seconds_argument,
+    "max_connections": _count_argument,
+    "max_message": _count_argument,
+    "nodelay": _flag_argument,
+    "ssl": _ssl_argument,
+    "timeout": _seconds_argument,
+}

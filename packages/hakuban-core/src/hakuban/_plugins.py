@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -19,19 +20,29 @@ import pluggy
 from ._exceptions import (
     AmbiguousSchemeError,
     HakubanError,
+    InvalidURLError,
     PluginError,
-    Refused,
+    RefusedError,
     UnknownSchemeError,
 )
+from ._options import split_url
 from .transport import Hooks, Identity, InstalledTransport, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from importlib.metadata import EntryPoint, EntryPoints
 
-    from .transport import ConnectionRequest
+    from ._options import LinkOptions
+    from .transport import ConnectionRequest, TransportOptions
 
-__all__ = ["authorizer", "find_transport", "installed_transports", "plugins"]
+__all__ = [
+    "LinkTarget",
+    "authorizer",
+    "find_target",
+    "find_transport",
+    "installed_transports",
+    "plugins",
+]
 
 logger = logging.getLogger("hakuban")
 
@@ -47,6 +58,49 @@ def _entry_points(group: str) -> EntryPoints:
 def _scan(group: str, path: tuple[str, ...]) -> EntryPoints:  # noqa: ARG001  # what it depends on
     """Read what is installed: once for each search path, since it takes 5 ms, and links are made again and again."""
     return entry_points(group=group)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTarget:
+    """Where a link leads, or where to listen, as far as it can be known before anything is tried.
+
+    :ivar url: without its fragment.
+    :ivar said: what the fragment says.
+    """
+
+    transport: Transport
+    url: str
+    options: TransportOptions
+    said: LinkOptions
+
+
+def find_target(
+    url: str, transport: Transport | None, arguments: Mapping[str, object], *, listening: bool
+) -> LinkTarget:
+    """Check all that a program says about a link, and find its transport. Thread-safe.
+
+    :raises TypeError: an argument is of another type.
+    :raises ValueError: an argument is out of range.
+    :raises InvalidURLError: the URL can never work.
+    :raises UnknownSchemeError: and others, as `find_transport`.
+    """
+    scheme, bare, said = split_url(url)
+    options = said.transport_options(arguments)
+    if transport is None:
+        transport = find_transport(scheme)
+    elif not _is_transport(transport):
+        raise TypeError(f"transport is an object with connect and serve, not {transport!r:.100}")
+    check = getattr(transport, "check", None)
+    if check is not None:
+        try:
+            check(bare, options, listening=listening)
+        except InvalidURLError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"the transport of {scheme}://", f"its check raised {_words(error)}"
+            ) from error
+    return LinkTarget(transport, bare, options, said)
 
 
 def find_transport(scheme: str) -> Transport:
@@ -149,10 +203,11 @@ class _Plugins:
             raise PluginError(description, reason) from error
         if transport is None:
             return None
-        if isinstance(transport, type) or not isinstance(transport, Transport):
+        if not _is_transport(transport):
             reason = f"asked for scheme {scheme!r}, it returned {transport!r}, no object with connect and serve"
             raise PluginError(description, reason)
-        return transport
+        found: Transport = transport
+        return found
 
     def authorizer(self) -> _Authorizer | None:
         """Give the authorising hook if any plugin implements it."""
@@ -178,23 +233,27 @@ class _Authorizer:
             identity = self._hook(request=request)
             if not isinstance(identity, Identity | None):
                 raise TypeError(f"hakuban_authorize returned {identity!r}, which is no Identity")
-        except Refused:
+        except RefusedError:
             raise
         except Exception as error:
             # A broken plugin lets nobody in and stops nobody else; peers that try for ever do not fill the log.
             if not self._warned:
                 self._warned = True
                 logger.exception("hakuban_authorize failed; peers are refused while it does")
-            raise Refused(
+            raise RefusedError(
                 "the listener cannot authorise anybody at the moment", retry=True
             ) from error
         if identity is None:
-            raise Refused("not authorised", retry=False)
+            raise RefusedError("not authorised", retry=False)
         return identity
 
 
 plugins = _Plugins()
 """Made once, by the import lock, when a program first needs a plugin."""
+
+
+def _is_transport(transport: object) -> bool:
+    return not isinstance(transport, type) and isinstance(transport, Transport)
 
 
 def _entry_point(scheme: str) -> EntryPoint:

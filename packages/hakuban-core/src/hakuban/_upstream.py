@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from ._checks import checked_load_limit, checked_name
+from ._blocks import LinkBlock
+from ._checks import checked_flag, checked_name
 from ._endings import BROKEN
 from ._exceptions import (
     AlreadyConnectedError,
     InvalidURLError,
     LinkError,
-    PeerViolation,
+    PeerViolationError,
     PluginError,
-    Refused,
+    RefusedError,
 )
 from ._links import Link
-from ._options import redacted, split_url
-from ._plugins import find_transport
+from ._options import load_limit_argument
+from ._plugins import find_target
 from ._polling import PENDING, Pending
 from ._remotes import Connection, ConnectionState
+from ._text import redacted
 from ._timer import ticking
 from ._waiting import wait_for
 
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
 
     from ._engine import Engine
     from ._options import TransportArguments
+    from ._plugins import LinkTarget
     from ._remotes import RemoteNode
-    from .transport import MessageStream, Transport, TransportOptions
+    from .transport import MessageStream, Transport
 
 __all__ = ["Backoff", "connect"]
 
@@ -89,8 +92,7 @@ class Backoff:
         self._began = None
 
 
-@asynccontextmanager
-async def connect(
+def connect(
     engine: Engine,
     url: str,
     *,
@@ -98,27 +100,41 @@ async def connect(
     default_name: str,
     transport: Transport | None,
     wait: bool,
-    load_limit: Sequence[tuple[float, int]] | None,
+    load_limit: object,
     arguments: TransportArguments,
-) -> AsyncIterator[Connection]:
+) -> LinkBlock[Connection]:
     """See `LocalNode.connect`."""
-    scheme, bare, said = split_url(url)
-    options = said.transport_options(**arguments)
-    transport = transport or find_transport(scheme)
-    name = checked_name(name) or said.name or default_name
+    target = find_target(url, transport, arguments, listening=False)
+    name = checked_name(name) or target.said.name or default_name
+    points = target.said.load_limit if load_limit is None else load_limit_argument(load_limit)
+    patient = not checked_flag("wait", wait)
+    return LinkBlock(
+        lambda: _connected(engine, target, name, points, patient=patient),
+        "async with node.connect(...) as connection",
+    )
+
+
+@asynccontextmanager
+async def _connected(
+    engine: Engine,
+    target: LinkTarget,
+    name: str,
+    load_limit: Sequence[tuple[float, int]],
+    *,
+    patient: bool,
+) -> AsyncIterator[Connection]:
     engine.expect_open()
-    points = checked_load_limit(said.load_limit if load_limit is None else load_limit)
-    state = ConnectionState(engine, redacted(bare))
+    state = ConnectionState(engine, redacted(target.url))
     _claim(engine, state.url)
     # An exception of the body would leave the task groups as an ExceptionGroup, although no other task of theirs
     # raises any: so it goes around them.
     failure: BaseException | None = None
     try:
         async with ticking(engine), anyio.create_task_group() as group:
-            connector = _Connector(state, transport, bare, options, name, points, patient=not wait)
+            connector = _Connector(state, target, name, load_limit, patient=patient)
             group.start_soon(connector.run)
             try:
-                if wait:
+                if not patient:
                     await connector.wait_first()
                 yield Connection(state)
             except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
@@ -150,9 +166,7 @@ class _Connector:
     def __init__(
         self,
         state: ConnectionState,
-        transport: Transport,
-        url: str,
-        options: TransportOptions,
+        target: LinkTarget,
         name: str,
         load_limit: Sequence[tuple[float, int]],
         *,
@@ -160,9 +174,9 @@ class _Connector:
     ) -> None:
         self._state = state
         self._engine = state.engine
-        self._transport = transport
-        self._url = url
-        self._options = options
+        self._transport = target.transport
+        self._url = target.url
+        self._options = target.options
         self._name = name
         self._load_limit = load_limit
         self._patient = patient  # nothing is fatal: nobody waits for the first link
@@ -216,7 +230,7 @@ class _Connector:
                 await anyio.sleep(
                     self._backoff.next(
                         monotonic(),
-                        hopeful=not (isinstance(error, Refused) and not error.retry),
+                        hopeful=not (isinstance(error, RefusedError) and not error.retry),
                         answered=made or not _is_nobody(error),
                     )
                 )
@@ -301,9 +315,9 @@ def _is_nobody(error: Exception) -> bool:
 
 def _is_final(error: Exception) -> bool:
     """Say whether trying again cannot help."""
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         return not error.retry
-    if isinstance(error, PeerViolation):
+    if isinstance(error, PeerViolationError):
         return True  # a peer that was never understood speaks another protocol
     return not isinstance(error, (LinkError, *BROKEN))
 

@@ -14,15 +14,16 @@ from __future__ import annotations
 import atexit
 import os
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from anyio.from_thread import BlockingPortalProvider
 from typing_extensions import Unpack, override
 
+from ._blocks import Entered, LinkBlock
 from ._waking import in_event_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -55,7 +56,7 @@ def connect(
     transport: Transport | None = None,
     wait: bool = True,
     name: str | None = None,
-    load_limit: Sequence[tuple[float, int]] | None = None,
+    load_limit: Iterable[tuple[float, int]] | int | str | None = None,
     **options: Unpack[TransportArguments],
 ) -> AbstractContextManager[Connection]:
     """Do what `LocalNode.connect` does, as a plain `with` block; see there for parameters and errors.
@@ -66,7 +67,7 @@ def connect(
         node.connect(
             url, transport=transport, wait=wait, name=name, load_limit=load_limit, **options
         ),
-        "async with node.connect(...)",
+        "connect(...)",
     )
 
 
@@ -82,9 +83,7 @@ def listen(
 
     :raises RuntimeError: an event loop runs in this thread.
     """
-    return _Block(
-        node.listen(url, transport=transport, name=name, **options), "async with node.listen(...)"
-    )
+    return _Block(node.listen(url, transport=transport, name=name, **options), "listen(...)")
 
 
 class _Block(AbstractContextManager[_T]):
@@ -92,15 +91,21 @@ class _Block(AbstractContextManager[_T]):
 
     def __init__(self, block: AbstractAsyncContextManager[_T], spelling: str) -> None:
         self._block = block
+        assert isinstance(block, LinkBlock)
+        block.entered.hand_over()
         self._spelling = spelling
+        self._entered = Entered(f"with hakuban.sync.{spelling}")
         self._stack = ExitStack()
+        self._process = os.getpid()
 
     @override
     def __enter__(self) -> _T:
         if in_event_loop():
+            self._entered.hand_over()
             raise RuntimeError(
-                f"this would block the event loop of this thread; write `{self._spelling}`"
+                f"this would block the event loop of this thread; write `async with node.{self._spelling}`"
             )
+        self._entered.once()
         with ExitStack() as stack:
             portal = stack.enter_context(_loop_thread)
             entered = stack.enter_context(portal.wrap_async_context_manager(self._block))
@@ -115,8 +120,22 @@ class _Block(AbstractContextManager[_T]):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._process != os.getpid():
+            return  # the child of a fork has neither the thread nor the link, and waits for neither
         _open.discard(self)
         self._stack.__exit__(exc_type, exc_value, traceback)
+
+    async def __aenter__(self) -> NoReturn:
+        self._entered.refuse("hakuban.sync is for threads without an event loop")
+
+    async def __aexit__(self, *_: object) -> None:
+        """Is there for the sake of `__aenter__`."""
+
+    def __await__(self) -> NoReturn:
+        self._entered.refuse("hakuban.sync is for threads without an event loop")
+
+    def __del__(self) -> None:
+        self._entered.collected(self)
 
 
 _open: set[_Block[Any]] = set()

@@ -19,12 +19,20 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pluggy
 
-from ._exceptions import InvalidURLError, LinkError, LinkTimeout, PeerViolation, Refused
+from ._exceptions import (
+    InsecureListenerError,
+    InvalidURLError,
+    LinkError,
+    LinkTimeoutError,
+    PeerViolationError,
+    RefusedError,
+)
 from ._liveness import Liveness, Watched, default_max_connections
+from ._text import printable, redacted
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from anyio.abc import TaskStatus
@@ -35,23 +43,27 @@ __all__ = [
     "ConnectionRequest",
     "Hooks",
     "Identity",
+    "InsecureListenerError",
     "InstalledTransport",
     "InvalidURLError",
     "LinkError",
-    "LinkTimeout",
+    "LinkTimeoutError",
     "Liveness",
     "MessageStream",
-    "PeerViolation",
-    "Refused",
+    "PeerViolationError",
+    "RefusedError",
     "Transport",
     "TransportOptions",
     "Watched",
     "authorizer",
+    "check_exposure",
     "default_max_connections",
     "hookimpl",
     "hookspec",
     "host_and_port",
     "installed_transports",
+    "printable",
+    "redacted",
     "register_plugin",
     "unregister_plugin",
 ]
@@ -97,8 +109,8 @@ class MessageStream(Protocol):
         :raises anyio.EndOfStream: the other side closed.
         :raises anyio.ClosedResourceError: this side closed.
         :raises anyio.BrokenResourceError: the link is gone.
-        :raises LinkTimeout: nothing was received for too long.
-        :raises PeerViolation: the other side broke the transport's rules (code 1009: a message over `max_message`).
+        :raises LinkTimeoutError: nothing was received for too long.
+        :raises PeerViolationError: the other side broke the transport's rules (code 1009: a message over `max_message`).
         """
         ...
 
@@ -109,7 +121,12 @@ class MessageStream(Protocol):
 
 @runtime_checkable
 class Transport(Protocol):
-    """Makes and accepts links for the URL schemes of a plugin."""
+    """Makes and accepts links for the URL schemes of a plugin.
+
+    An optional method, `check(url, options, /, *, listening)`, is called by `LocalNode.connect` and `listen` before
+    anything is entered: it raises InvalidURLError for a URL that can never work, and does no I/O. A transport that
+    other machines can reach asks `check_exposure` once it has bound.
+    """
 
     def connect(
         self, url: str, options: TransportOptions, /
@@ -117,7 +134,7 @@ class Transport(Protocol):
         """Connect; the context manager owns the stream and whatever tasks it needs.
 
         Entering it raises OSError or TimeoutError when nobody answers (the core tries again),
-        `Refused(reason, retry=...)` when somebody answered no.
+        `RefusedError(reason, retry=...)` when somebody answered no.
 
         :param url: the URL without its fragment, which the core has parsed into options.
         """
@@ -156,9 +173,11 @@ class TransportOptions:
     :ivar ssl: the TLS context; None for the transport's default.
     :ivar allow_origins: values of the HTTP Origin header that a listener lets in.
     :ivar max_connections: links that a listener accepts at the same time; None leaves the transport's default.
+    :ivar insecure: whether a listener may be reached from other machines although anybody may connect to it; see
+        `check_exposure`.
     :ivar clock: gives what a listener states as its time, Unix nanoseconds: the clock of the tree's root.
     :ivar authorize: asked by a listener, with what it knows of a peer, before the link is up. Returns the identity
-        of the peer, or None when no plugin has an opinion; raises Refused to turn it away.
+        of the peer, or None when no plugin has an opinion; raises RefusedError to turn it away.
     """
 
     keep_alive: float = 2.0
@@ -171,6 +190,7 @@ class TransportOptions:
     ssl: ssl.SSLContext | None = None
     allow_origins: Sequence[str] = ()
     max_connections: int | None = None
+    insecure: bool = False
     clock: Callable[[], int] = time_ns
     authorize: Callable[[ConnectionRequest], Identity | None] | None = None
 
@@ -230,29 +250,75 @@ class Hooks:
 
     @hookspec(firstresult=True)
     def hakuban_authorize(self, request: ConnectionRequest) -> Identity | None:
-        """Decide about a peer before its link is up: return its identity, raise Refused, or None for no opinion."""
+        """Decide about a peer before its link is up: return its identity, raise RefusedError, or None for no opinion."""
 
 
-def host_and_port(url: str) -> tuple[str, int]:
+def host_and_port(url: str, *, listening: bool = True) -> tuple[str, int]:
     """Take the host, without brackets, and the port out of a URL like tcp://127.0.0.1:3001, for transports with sockets.
 
+    :param listening: whether port 0, a free one, makes sense.
     :raises InvalidURLError: one of them is missing, or is none.
     """
     from urllib.parse import urlsplit
 
-    from ._options import redacted  # options know this module
-
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InvalidURLError(redacted(url), str(error)) from None
+        host = parts.hostname
+    except ValueError:
+        raise InvalidURLError(url, "the host is none; IPv6 addresses stand in brackets") from None
+    try:
+        port = parts.port
+    except ValueError:  # whose text quotes what may be a password
+        raise InvalidURLError(url, "the port is no number from 1 to 65535") from None
     if not host or port is None:
         example = f"{parts.scheme or 'tcp'}://127.0.0.1:3001"
-        raise InvalidURLError(
-            redacted(url), f"host or port is missing; write {example}, for example"
-        )
+        raise InvalidURLError(url, f"host or port is missing; write {example}, for example")
+    if port == 0 and not listening:
+        raise InvalidURLError(url, "port 0 is for listening only; name the port to connect to")
     return host, port
+
+
+def check_exposure(
+    url: str,
+    addresses: Iterable[str],
+    options: TransportOptions,
+    *,
+    protected: bool = False,
+    remedy: str = "",
+) -> None:
+    """Refuse to listen where other machines get in and nothing keeps strangers out.
+
+    To be called by `Transport.serve` with what it has bound, before `task_status.started`. Fine is: this machine alone,
+    an authorising plugin (`options.authorize`), a transport that knows its peers, or `options.insecure`.
+
+    :param addresses: the IP addresses that are bound, without port, for example "0.0.0.0" or "::1"; a text that is none
+        counts as reachable from everywhere.
+    :param protected: whether the transport itself lets in only whom it knows, as TLS with client certificates does.
+    :param remedy: how it would, for the error: "use wss:// with client certificates".
+    :raises InsecureListenerError: says which address, and what to do.
+    """
+    if protected or options.insecure or options.authorize is not None:
+        return
+    for address in addresses:
+        if not _on_this_machine(address):
+            steps = [remedy, "install an authorising plugin", "listen on 127.0.0.1"]
+            raise InsecureListenerError(
+                url,
+                f"other machines can reach {printable(address)}, and anybody may connect:"
+                f" {', '.join(filter(None, steps))}, or say insecure=True (#insecure=true)",
+            )
+
+
+def _on_this_machine(address: str) -> bool:
+    from ipaddress import IPv6Address, ip_address
+
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped.is_loopback
+    return ip.is_loopback
 
 
 def installed_transports() -> tuple[InstalledTransport, ...]:

@@ -8,7 +8,7 @@ import pytest
 
 from hakuban._core import Machine
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._exceptions import PeerViolation
+from hakuban._exceptions import PeerViolationError
 from hakuban._messages import (
     ChannelClosed,
     ChannelKind,
@@ -35,7 +35,7 @@ TARGETS = pytest.mark.parametrize("target", [THING, TAG], ids=["object", "tag"])
 def is_expelled(peer: Peer) -> bool:
     """Whether the node has ended the link for a violation, and keeps no fact of it."""
     links = peer.node.machine.world.links
-    return isinstance(peer.fault, PeerViolation) and peer.link not in links
+    return isinstance(peer.fault, PeerViolationError) and peer.link not in links
 
 
 @TARGETS

@@ -31,7 +31,13 @@ from hakuban.testing import (
     check_transport,
     cut_links,
 )
-from hakuban.transport import LinkTimeout, MessageStream, PeerViolation, Transport, TransportOptions
+from hakuban.transport import (
+    LinkTimeoutError,
+    MessageStream,
+    PeerViolationError,
+    Transport,
+    TransportOptions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -145,7 +151,7 @@ class LimitIsOffByOne(Wrapped):
     async def receive(self, /) -> Sequence[bytes]:
         messages = await super().receive()
         if any(len(message) >= self.options.max_message for message in messages):
-            raise PeerViolation("too big", code=1009)
+            raise PeerViolationError("too big", code=1009)
         return messages
 
 
@@ -154,8 +160,8 @@ class WrongCode(Wrapped):
     async def receive(self, /) -> Sequence[bytes]:
         try:
             return await super().receive()
-        except PeerViolation as error:
-            raise PeerViolation(error.reason, code=1002) from None
+        except PeerViolationError as error:
+            raise PeerViolationError(error.reason, code=1002) from None
 
 
 class IgnoresLimit(Wrapping):
@@ -731,7 +737,7 @@ class NoSignOfLife(Wrapped):
         timeout = self.options.timeout or 6.0
         with anyio.move_on_after(timeout + self.delay):
             return await super().receive()
-        raise LinkTimeout(timeout)
+        raise LinkTimeoutError(timeout)
 
 
 class NoticesAnEnd(Wrapped):
@@ -754,7 +760,7 @@ class GivesSignsOfLife(Wrapped):
             return await super().receive()
         if self.options.keep_alive < timeout:
             return [b""]
-        raise LinkTimeout(timeout)
+        raise LinkTimeoutError(timeout)
 
 
 class NoticesLate(NoSignOfLife):
@@ -777,7 +783,7 @@ CASES: list[tuple[Callable[[], Any], str, str]] = [
     (partial(Wrapping, DropsEmpty), "an empty message", "0 arrived"),
     (partial(Wrapping, Joins), "as one message", "(0 bytes) when sent"),
     (partial(Wrapping, Truncates), "1 MiB and 5 MiB", "5 MiB"),
-    (partial(Wrapping, LimitIsOffByOne), "max_message bytes", "PeerViolation"),
+    (partial(Wrapping, LimitIsOffByOne), "max_message bytes", "PeerViolationError"),
     (partial(Wrapping, WrongCode), "max_message bytes", "1001 bytes made it raise"),
     (IgnoresLimit, "max_message bytes", "receive raises"),
     (partial(Wrapping, GivesNothing), "1 to 1,000", "0 messages at once"),
@@ -805,11 +811,11 @@ CASES: list[tuple[Callable[[], Any], str, str]] = [
     (partial(Wrapping, ShieldsSend), "a cancelled send", "goes on"),
     (partial(Wrapping, FlushesForever), "a cancelled send", "aclose returns"),
     (LeavesOpen, "leaving the context", "sees the end"),
-    (partial(Wrapping, NeverNotices), "raises LinkTimeout after", "receive raises"),
-    (partial(Wrapping, NoticesLate), "raises LinkTimeout after", "2.00 s"),
-    (partial(Wrapping, NoticesAnEnd), "raises LinkTimeout after", "EndOfStream"),
+    (partial(Wrapping, NeverNotices), "raises LinkTimeoutError after", "receive raises"),
+    (partial(Wrapping, NoticesLate), "raises LinkTimeoutError after", "2.00 s"),
+    (partial(Wrapping, NoticesAnEnd), "raises LinkTimeoutError after", "EndOfStream"),
     (partial(Wrapping, GivesSignsOfLife), "keeps an idle link up", "nothing was sent"),
-    (partial(Wrapping, NoSignOfLife), "keeps an idle link up", "LinkTimeout"),
+    (partial(Wrapping, NoSignOfLife), "keeps an idle link up", "LinkTimeoutError"),
     (partial(Wrapping, CountsInSixteenBits), "100,000 small", "6 bytes are missing"),
     (partial(Wrapping, SwapsTwo), "100,000 small", "message 49000 was"),
     (LeaksADescriptor, "200 links", "200 descriptors more"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hakuban._exceptions import DiffError, LinkError, PeerViolation, WireError
+from hakuban._exceptions import DiffError, LinkError, PeerViolationError, WireError
 from hakuban._messages import (
     ChannelKind,
     CloseChannel,
@@ -70,7 +70,7 @@ def expected(case: dict[str, Any]) -> type[LinkError] | None:
         return WireError
     if name.startswith("patch: "):
         return DiffError
-    return LinkError if name == "close control channel D 1" else PeerViolation
+    return LinkError if name == "close control channel D 1" else PeerViolationError
 
 
 def sent(case: dict[str, Any]) -> list[bytes]:
@@ -173,14 +173,14 @@ STATE = "00 0102 01 01 0158 03 616263 00"  # version [1], format ["X"], data abc
 
 TO_A_CONNECTOR: dict[str, tuple[list[bytes], type[LinkError] | None]] = {
     "router closes its control channel U1": ([bytes.fromhex("020001")], LinkError),
-    "SetLoadLimit on DownstreamControl": ([bytes.fromhex("01000102010001 00")], PeerViolation),
-    "UpstreamControl actions on U1": ([bytes.fromhex("0100010101 00000178")], PeerViolation),
-    "open D id from the listening side": ([bytes.fromhex("000105")], PeerViolation),
-    "message on unknown channel": ([states(9)], PeerViolation),
+    "SetLoadLimit on DownstreamControl": ([bytes.fromhex("01000102010001 00")], PeerViolationError),
+    "UpstreamControl actions on U1": ([bytes.fromhex("0100010101 00000178")], PeerViolationError),
+    "open D id from the listening side": ([bytes.fromhex("000105")], PeerViolationError),
+    "message on unknown channel": ([states(9)], PeerViolationError),
     "message on D1 (client's control channel)": ([bytes.fromhex("0101010100")], None),
     "Initialize UpstreamControl from listening side": (
         [bytes.fromhex("000002"), bytes.fromhex("01000200010000")],
-        PeerViolation,
+        PeerViolationError,
     ),
     "bad JSON descriptor in Initialize": (
         data_channel(ChannelTag.OBJECT_STREAM_FROM_UPSTREAM, 2, "{"),
@@ -192,7 +192,10 @@ TO_A_CONNECTOR: dict[str, tuple[list[bytes], type[LinkError] | None]] = {
         DiffError,
     ),
     "patch truncated": ([*STREAM, states(2, "00 0102 01 01 0158 03 6162ff 00")], DiffError),
-    "first patch without format": ([*STREAM, states(2, "00 0102 00 03 616263 00")], PeerViolation),
+    "first patch without format": (
+        [*STREAM, states(2, "00 0102 00 03 616263 00")],
+        PeerViolationError,
+    ),
     "stale version after newer": (
         [*STREAM, states(2, STATE), states(2, "00 0101 00 01 78 00")],
         None,
@@ -207,7 +210,7 @@ TO_A_CONNECTOR: dict[str, tuple[list[bytes], type[LinkError] | None]] = {
         [*SINK, *data_channel(ChannelTag.OBJECT_SINK_TO_UPSTREAM, 3)],
         None,
     ),
-    "state sent on a sink channel": ([*SINK, states(2, STATE)], PeerViolation),
+    "state sent on a sink channel": ([*SINK, states(2, STATE)], PeerViolationError),
     "SetSynchronized before any state": ([*STREAM, states(2, "0100")], None),
 }
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hakuban._exceptions import PeerViolation, WireError
+from hakuban._exceptions import PeerViolationError, WireError
 from hakuban._wire import encoding
 from hakuban._wire.limits import Limits
 from hakuban._wire.reader import Reader
@@ -132,7 +132,7 @@ def test_what_is_said_is_limited_and_more_is_too_much(
     read: Callable[[Reader], object], make: Callable[[int], bytes]
 ) -> None:
     assert read(reader(make(2), SMALL))
-    with pytest.raises(PeerViolation, match="limit 2") as refused:
+    with pytest.raises(PeerViolationError, match="limit 2") as refused:
         read(reader(make(3), SMALL))
     assert refused.value.code == 1009
 

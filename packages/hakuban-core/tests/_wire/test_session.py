@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._exceptions import LinkError, PeerViolation, ProtocolMismatch, WireError
+from hakuban._exceptions import LinkError, PeerViolationError, ProtocolMismatchError, WireError
 from hakuban._messages import (
     ChannelClosed,
     ChannelKind,
@@ -74,7 +74,7 @@ def test_a_keep_alive_says_nothing() -> None:
 @pytest.mark.parametrize("listening", [True, False])
 def test_a_peer_of_0_8_0_is_told_apart_and_not_tried_again(side: str, *, listening: bool) -> None:
     session = Session(listening=listening, name="")
-    with pytest.raises(ProtocolMismatch, match=r"0\.8\.0") as raised:
+    with pytest.raises(ProtocolMismatchError, match=r"0\.8\.0") as raised:
         deliver([bytes.fromhex(f"00000000{side}0000000100000000000000")], session)
     assert not raised.value.retry
 
@@ -105,7 +105,7 @@ def test_a_name_may_be_said_again_and_on_a_second_control_channel() -> None:
 )
 def test_a_load_limit_without_a_meaning_is_a_violation(points: list[tuple[float, int]]) -> None:
     listening, _ = linked()
-    with pytest.raises(PeerViolation, match="load limit"):
+    with pytest.raises(PeerViolationError, match="load limit"):
         deliver([control(encoding.set_load_limit(points))], listening)
 
 
@@ -222,7 +222,7 @@ def test_a_listening_peer_has_no_load_limit() -> None:
     message = encoding.message(
         Side.UPSTREAM, 1, MessageTag.DOWNSTREAM_CONTROL, [encoding.set_load_limit([])]
     )
-    with pytest.raises(PeerViolation, match="load limit"):
+    with pytest.raises(PeerViolationError, match="load limit"):
         deliver([message], connecting)
 
 
@@ -280,7 +280,7 @@ def test_a_channel_whose_descriptor_is_over_a_limit_is_ignored_with_all_that_is_
     assert isinstance(ignored, ItemIgnored)
     state = bytes.fromhex("010002030100010201010158036162630001")
     assert deliver([state, CLOSE_U2], connecting) == []
-    with pytest.raises(PeerViolation, match="channel 2, which is not open"):
+    with pytest.raises(PeerViolationError, match="channel 2, which is not open"):
         deliver([state], connecting)
 
 
@@ -289,7 +289,7 @@ def test_a_channel_begins_with_one_action(count: int) -> None:
     _, connecting = linked()
     actions = [encoding.initialize_control(ChannelTag.DOWNSTREAM_CONTROL)] * count
     message = encoding.message(Side.UPSTREAM, 2, MessageTag.UNINITIALIZED, actions)
-    with pytest.raises(PeerViolation, match=f"begins with {count} actions"):
+    with pytest.raises(PeerViolationError, match=f"begins with {count} actions"):
         deliver([OPEN_U2, message], connecting)
 
 
@@ -334,7 +334,7 @@ def test_a_peer_that_breaks_a_rule_of_channels_is_told_which(
     *, listening: bool, messages: list[str], reason: str
 ) -> None:
     session = linked()[0 if listening else 1]
-    with pytest.raises(PeerViolation, match=reason) as raised:
+    with pytest.raises(PeerViolationError, match=reason) as raised:
         deliver(map(bytes.fromhex, messages), session)
     assert raised.value.code == 1002
 
@@ -348,7 +348,7 @@ def test_messages_to_our_own_control_channel_are_ignored() -> None:
 @pytest.mark.parametrize("kind", ChannelKind)
 def test_the_receiver_of_states_says_nothing_on_their_channel(kind: ChannelKind) -> None:
     sender, _ = with_channel(kind)
-    with pytest.raises(PeerViolation, match="which states leave on"):
+    with pytest.raises(PeerViolationError, match="which states leave on"):
         deliver([bytes.fromhex("01000203010100")], sender)
 
 
@@ -357,7 +357,7 @@ def test_a_listening_peer_may_open_so_many_channels_and_no_more() -> None:
     _, connecting = linked(limits)
     deliver([encoding.open_channel(Side.UPSTREAM, n) for n in (2, 3)], connecting)
     deliver([CLOSE_U2, OPEN_U2], connecting)
-    with pytest.raises(PeerViolation, match="more than 3 channels") as raised:
+    with pytest.raises(PeerViolationError, match="more than 3 channels") as raised:
         deliver([encoding.open_channel(Side.UPSTREAM, 4)], connecting)
     assert raised.value.code == 1008
 
@@ -365,7 +365,7 @@ def test_a_listening_peer_may_open_so_many_channels_and_no_more() -> None:
 def test_a_connecting_peer_may_open_so_many_channels_and_no_more() -> None:
     listening, _ = linked(Limits(max_control_channels=2))
     deliver([OPEN_D2], listening)
-    with pytest.raises(PeerViolation, match="more than 2 channels"):
+    with pytest.raises(PeerViolationError, match="more than 2 channels"):
         deliver([encoding.open_channel(Side.DOWNSTREAM, 3)], listening)
 
 
@@ -401,7 +401,7 @@ def test_a_message_over_the_limit_is_refused_unread() -> None:
     name = control(encoding.set_name("x" * (64 - 8)))
     assert len(name) == 64
     assert len(deliver([name], listening)) == 1
-    with pytest.raises(PeerViolation, match="65 bytes") as raised:
+    with pytest.raises(PeerViolationError, match="65 bytes") as raised:
         deliver([name + b"\0"], listening)
     assert raised.value.code == 1009
 

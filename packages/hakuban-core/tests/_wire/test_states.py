@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hakuban._exceptions import DiffError, PeerViolation
+from hakuban._exceptions import DiffError, PeerViolationError
 from hakuban._messages import (
     ChannelKind,
     CloseChannel,
@@ -167,7 +167,7 @@ def test_one_message_may_hold_many_states() -> None:
 
 def test_a_first_patch_without_format_is_a_violation() -> None:
     _, receiver = with_channel(ChannelKind.STREAM)
-    with pytest.raises(PeerViolation, match="has no format"):
+    with pytest.raises(PeerViolationError, match="has no format"):
         deliver([patch(encoding.patch_body((1,), None, b"a"))], receiver)
 
 

@@ -6,7 +6,7 @@ import functools
 import ssl
 from typing import TYPE_CHECKING
 
-from hakuban.transport import Refused
+from hakuban.transport import RefusedError
 
 from ._channel import Channel, TLSChannel
 from ._handshake import RESPONSE, ClientHandshake, Head, HTTPAnswer
@@ -26,7 +26,7 @@ async def open_stream(
     """Connect, over TLS for wss, and upgrade.
 
     :raises OSError: nobody answers, or not to the end.
-    :raises Refused: the other side said no, its certificate does not verify, or it is no WebSocket server.
+    :raises RefusedError: the other side said no, its certificate does not verify, or it is no WebSocket server.
     """
     handshake = ClientHandshake(endpoint, options)
     channel = await _connect(endpoint, options)
@@ -39,7 +39,7 @@ async def open_stream(
         channel.close()
         if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             raise ConnectionResetError("the connection ended during the TLS handshake") from error
-        raise Refused(f"TLS: {_reason(error)}", retry=False) from error
+        raise RefusedError(f"TLS: {_reason(error)}", retry=False) from error
     except BaseException:
         channel.close()
         raise
@@ -81,6 +81,6 @@ async def _upgrade(channel: Channel, handshake: ClientHandshake) -> tuple[Agreem
         try:
             response = head.feed(data)
         except HTTPAnswer as fault:
-            raise Refused(f"no WebSocket there: {fault.body}", retry=False) from None
+            raise RefusedError(f"no WebSocket there: {fault.body}", retry=False) from None
         if response is not None:
             return handshake.finish(response, head.rest), head.rest

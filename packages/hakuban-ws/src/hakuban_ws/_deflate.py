@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-from hakuban.transport import PeerViolation
+from hakuban.transport import PeerViolationError
 
 if TYPE_CHECKING:
     from zlib import _Compress, _Decompress
@@ -63,7 +63,7 @@ class Inflater:
     def inflate(self, data: bytes) -> bytes:
         """The message whose frames carried data.
 
-        :raises PeerViolation: code 1009 when it is longer than `max_message`, 1007 when it does not decompress.
+        :raises PeerViolationError: code 1009 when it is longer than `max_message`, 1007 when it does not decompress.
         """
         # The largest window reads what was compressed with any.
         decompressor = self._decompressor or zlib.decompressobj(-zlib.MAX_WBITS)
@@ -72,10 +72,10 @@ class Inflater:
             # all input was used up, so that nothing waits in `unconsumed_tail`.
             message = decompressor.decompress(data + _TAIL, self._max_message + 1)
         except zlib.error as error:
-            raise PeerViolation(f"message does not decompress: {error}", code=1007) from None
+            raise PeerViolationError(f"message does not decompress: {error}", code=1007) from None
         if len(message) > self._max_message:
-            raise PeerViolation(f"message over {self._max_message} bytes", code=1009)
+            raise PeerViolationError(f"message over {self._max_message} bytes", code=1009)
         if decompressor.eof and decompressor.unused_data not in _AFTER_FINAL:
-            raise PeerViolation("message goes on after its last deflate block", code=1007)
+            raise PeerViolationError("message goes on after its last deflate block", code=1007)
         self._decompressor = None if self._reset or decompressor.eof else decompressor
         return message

@@ -9,7 +9,7 @@ import os
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from hakuban.transport import PeerViolation
+from hakuban.transport import PeerViolationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -174,7 +174,7 @@ class FrameReader:
         self._compressed = False
         self._fragments: bytearray | None = None
         self._held: bytes | None = None  # a message that did not fit into the last batch
-        self._violation: PeerViolation | None = None
+        self._violation: PeerViolationError | None = None
         self.starved = True
         self.ping: bytes | None = None
         self.close: tuple[int, str] | None = None
@@ -201,14 +201,14 @@ class FrameReader:
 
         Look at `starved`, `ping` and `close` after each call.
 
-        :raises PeerViolation: now and ever after, once the messages before the fault were given.
+        :raises PeerViolationError: now and ever after, once the messages before the fault were given.
         """
         batch: list[bytes] = []
         if self._violation is not None:
             raise self._violation.with_traceback(None)
         try:
             self._parse(batch)
-        except PeerViolation as violation:
+        except PeerViolationError as violation:
             self._violation = violation
             self._data = b""
             self._fragments = None
@@ -281,7 +281,7 @@ class FrameReader:
     def _length_size(self, length: int) -> int:
         if length > _IN_64:
             wanted = "masked" if self._mask_bit else "unmasked"
-            raise PeerViolation(f"frame is not {wanted}", code=CODE_PROTOCOL)
+            raise PeerViolationError(f"frame is not {wanted}", code=CODE_PROTOCOL)
         return 2 if length == _IN_16 else 8
 
     def _long_length(self, field: bytes) -> int:
@@ -292,7 +292,7 @@ class FrameReader:
             (length,) = _UNSIGNED_64.unpack(field)
             least = _MAX_16 + 1
         if length < least or length >> 63:
-            raise PeerViolation("frame length is not minimal, or negative", code=CODE_PROTOCOL)
+            raise PeerViolationError("frame length is not minimal, or negative", code=CODE_PROTOCOL)
         return int(length)
 
     def _check(self, first: int, length: int) -> None:
@@ -302,22 +302,24 @@ class FrameReader:
         if reserved and not (
             reserved == COMPRESSED and opcode in {TEXT, BINARY} and self._inflater is not None
         ):
-            raise PeerViolation("reserved bits are set in a frame", code=CODE_PROTOCOL)
+            raise PeerViolationError("reserved bits are set in a frame", code=CODE_PROTOCOL)
         if opcode >= CLOSE:
             if opcode > PONG:
-                raise PeerViolation(f"unknown opcode {opcode}", code=CODE_PROTOCOL)
+                raise PeerViolationError(f"unknown opcode {opcode}", code=CODE_PROTOCOL)
             if not first & FIN or length > _SHORT:
-                raise PeerViolation("control frame in fragments or too long", code=CODE_PROTOCOL)
+                raise PeerViolationError(
+                    "control frame in fragments or too long", code=CODE_PROTOCOL
+                )
             return
         if opcode > BINARY:
-            raise PeerViolation(f"unknown opcode {opcode}", code=CODE_PROTOCOL)
+            raise PeerViolationError(f"unknown opcode {opcode}", code=CODE_PROTOCOL)
         if (opcode == CONTINUATION) != (self._fragments is not None):
-            raise PeerViolation("fragments out of order", code=CODE_PROTOCOL)
+            raise PeerViolationError("fragments out of order", code=CODE_PROTOCOL)
         if length + len(self._fragments or b"") > self._max_message:
             raise self._too_big()
 
-    def _too_big(self) -> PeerViolation:
-        return PeerViolation(f"message over {self._max_message} bytes", code=CODE_TOO_BIG)
+    def _too_big(self) -> PeerViolationError:
+        return PeerViolationError(f"message over {self._max_message} bytes", code=CODE_TOO_BIG)
 
     def _take(self, first: int, payload: bytes) -> bytes | None:
         """Handle any other frame than a whole, uncompressed binary message; returns the message it completes."""
@@ -356,11 +358,11 @@ def _read_close(payload: bytes) -> tuple[int, str]:
     if not payload:
         return CODE_NO_STATUS, ""
     if len(payload) == 1:
-        raise PeerViolation("close frame with half a code", code=CODE_PROTOCOL)
+        raise PeerViolationError("close frame with half a code", code=CODE_PROTOCOL)
     (code,) = _UNSIGNED_16.unpack_from(payload)
     if code not in _MAY_BE_SENT:
-        raise PeerViolation(f"close code {code} must not be sent", code=CODE_PROTOCOL)
+        raise PeerViolationError(f"close code {code} must not be sent", code=CODE_PROTOCOL)
     try:
         return code, payload[2:].decode()
     except UnicodeDecodeError:
-        raise PeerViolation("close reason is not UTF-8", code=CODE_UNDECODABLE) from None
+        raise PeerViolationError("close reason is not UTF-8", code=CODE_UNDECODABLE) from None

@@ -13,7 +13,7 @@ from wsproto.extensions import PerMessageDeflate
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from hakuban.transport import Refused
+from hakuban.transport import RefusedError
 
 from ._deflate import Deflater, Inflater
 from ._frames import FrameReader, FrameWriter
@@ -220,17 +220,17 @@ class ClientHandshake:
         """Read the response.
 
         :param rest: what came behind its head; a refusal has its reason there.
-        :raises Refused: the answer is no, or no answer at all.
+        :raises RefusedError: the answer is no, or no answer at all.
         """
         try:
             self._http.receive_data(head)
             event = next(self._http.events(), None)
         except (RemoteProtocolError, LocalProtocolError, ValueError) as error:
-            raise Refused(f"no WebSocket there: {error}", retry=False) from None
+            raise RefusedError(f"no WebSocket there: {error}", retry=False) from None
         if isinstance(event, RejectConnection):
             raise _refusal(event.status_code, rest)
         if not isinstance(event, AcceptConnection):
-            raise Refused("no WebSocket there: no response", retry=False)
+            raise RefusedError("no WebSocket there: no response", retry=False)
         deflate = event.extensions[0] if event.extensions else None
         assert deflate is None or isinstance(deflate, PerMessageDeflate)
         return Agreement(event.subprotocol == SUBPROTOCOL, deflate, _clock(event))
@@ -262,11 +262,11 @@ def _raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
-def _refusal(status: int, body: bytes) -> Refused:
+def _refusal(status: int, body: bytes) -> RefusedError:
     line = body[:200].partition(b"\n")[0].decode("ascii", "replace").strip()
     reason = "".join(character for character in line if character.isprintable())
     # A redirect or a page of another server will not become a WebSocket by trying again; a server's error may pass.
-    return Refused(
+    return RefusedError(
         f"HTTP {status}" + (f": {reason}" if reason else ""),
         retry=status >= HTTPStatus.INTERNAL_SERVER_ERROR,
     )

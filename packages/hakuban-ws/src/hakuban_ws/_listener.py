@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from hakuban.transport import ConnectionRequest, Liveness, Refused, default_max_connections
+from hakuban.transport import ConnectionRequest, Liveness, RefusedError, default_max_connections
 
 from ._channel import Channel, TLSChannel
 from ._handshake import REQUEST, Head, HTTPAnswer, ServerHandshake
@@ -215,7 +215,7 @@ class Listener:
                     tls_subject=channel.tls_subject,
                 )
             )
-        except Refused as refusal:
+        except RefusedError as refusal:
             raise HTTPAnswer(403, refusal.reason) from None
         except Exception:  # a plugin that fails lets nobody in, and stops nobody else
             logger.exception("hakuban_authorize failed for %s", peer)

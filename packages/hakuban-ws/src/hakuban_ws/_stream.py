@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hakuban.transport import LinkTimeout, PeerViolation
+from hakuban.transport import LinkTimeoutError, PeerViolationError
 
 from ._frames import CLOSE, PING, PONG, close_payload
 
@@ -203,7 +203,7 @@ class WebSocketStream:
         silent_until = channel.last_received + self._timeout
         if now >= silent_until:
             if not channel.has_unread():
-                self._finish(LinkTimeout(self._timeout))
+                self._finish(LinkTimeoutError(self._timeout))
                 channel.interrupt()
                 return None
             # The other side lives; it is our user who does not read.
@@ -223,7 +223,7 @@ class WebSocketStream:
         reader = self._reader
         try:
             messages = reader.messages()
-        except PeerViolation as violation:
+        except PeerViolationError as violation:
             self._finish(violation)
             return []
         if reader.ping is not None:
@@ -320,7 +320,7 @@ class WebSocketStream:
         if not self._close_sent:
             self._close_sent = True
             channel.write(self._writer.control(CLOSE, close_payload(code, reason)))
-        if isinstance(self._end, LinkTimeout):
+        if isinstance(self._end, LinkTimeoutError):
             channel.flush_nowait()  # should it come back to life; there is no waiting for that
             return
         with anyio.move_on_after(_FLUSH_SECONDS) as flushing:

@@ -38,7 +38,7 @@ class WebSocketTransport:
         :raises ValueError: a header cannot be sent.
         :raises OSError: nobody answers, or not to the end.
         :raises TimeoutError: not within `handshake_timeout`.
-        :raises Refused: the other side said no, its certificate does not verify, or it is no WebSocket server.
+        :raises RefusedError: the other side said no, its certificate does not verify, or it is no WebSocket server.
         """
         endpoint = parse_url(url)
         liveness = Liveness()

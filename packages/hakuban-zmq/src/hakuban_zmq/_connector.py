@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import zmq
 
-from hakuban.transport import PeerViolation, Refused
+from hakuban.transport import PeerViolationError, RefusedError
 
 from ._contexts import shared
 from ._frames import RESET, SESSION, VERSION, Hello, Refusal, Welcome, read_answer
@@ -79,7 +79,7 @@ class Connector(Hub):
         """Wait for the listener's answer.
 
         :raises OSError: nobody listens there, or the connection has ended.
-        :raises Refused: the other side said no, or is not one of ours.
+        :raises RefusedError: the other side said no, or is not one of ours.
         """
         await self._answered.wait()
         if self._failure is not None:
@@ -121,11 +121,11 @@ class Connector(Hub):
     def _hear_answer(self, data: bytes) -> None:
         try:
             answer = read_answer(data, self._session)
-        except PeerViolation as violation:
-            self._fail(Refused(f"no hakuban there: {violation.reason}", retry=False))
+        except PeerViolationError as violation:
+            self._fail(RefusedError(f"no hakuban there: {violation.reason}", retry=False))
             return
         if isinstance(answer, Refusal):
-            self._fail(Refused(answer.reason, retry=answer.retry, code=answer.code))
+            self._fail(RefusedError(answer.reason, retry=answer.retry, code=answer.code))
         elif isinstance(answer, Welcome):
             self._stream = self._make_stream(answer)
             self._answered.set()
@@ -157,13 +157,13 @@ class Connector(Hub):
             )
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             reason = f"{where} does not let this key in (ZAP status {value})"
-            self._fail(Refused(reason, retry=value == _TEMPORARY))
+            self._fail(RefusedError(reason, retry=value == _TEMPORARY))
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             reason = (
                 f"no handshake with {where}: it is no ZeroMQ, or one side uses CURVE and the other"
                 " does not (HAKUBAN_ZMQ_SERVER_KEY_FILE here, HAKUBAN_ZMQ_SECRET_KEY_FILE there)"
             )
-            self._fail(Refused(reason, retry=False))
+            self._fail(RefusedError(reason, retry=False))
         else:
             self._take_last_words()
             # it says no more than that when it cannot read what we say

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hakuban.transport import PeerViolation
+from hakuban.transport import PeerViolationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -120,21 +120,21 @@ def session_of(data: bytes) -> bytes:
 def read_hello(data: bytes) -> Hello:
     """Read the frame of a newcomer.
 
-    :raises PeerViolation: it is no HELLO.
+    :raises PeerViolationError: it is no HELLO.
     """
     # what a later version says behind this is its own affair: it will hear which version we speak
     if len(data) < HEADER + _HELLO.size or data[0] != HELLO:
-        raise PeerViolation("no hello of hakuban")
+        raise PeerViolationError("no hello of hakuban")
     magic, version, size, chunks = _HELLO.unpack_from(data, HEADER)
     if magic != _MAGIC:
-        raise PeerViolation("no hello of hakuban")
+        raise PeerViolationError("no hello of hakuban")
     return Hello(session_of(data), version, Window(size, chunks))
 
 
 def read_answer(data: bytes, session: bytes) -> Welcome | Refusal | None:
     """Read what a listener answers to the HELLO of a session; None when it was meant for another one.
 
-    :raises PeerViolation: it is no answer.
+    :raises PeerViolationError: it is no answer.
     """
     if len(data) < HEADER or session_of(data) != session:
         return None
@@ -147,7 +147,7 @@ def read_answer(data: bytes, session: bytes) -> Welcome | Refusal | None:
             return Refusal(_read_text(data, HEADER + _REFUSED.size), retry, code)
     except struct.error:
         pass
-    raise PeerViolation("no answer of hakuban")
+    raise PeerViolationError("no answer of hakuban")
 
 
 def encode_grant(to: bytes, grant: Window) -> bytes:
@@ -158,10 +158,10 @@ def encode_grant(to: bytes, grant: Window) -> bytes:
 def read_grant(data: bytes) -> Window:
     """Read a GRANT.
 
-    :raises PeerViolation: it is malformed.
+    :raises PeerViolationError: it is malformed.
     """
     if len(data) != HEADER + _GRANT.size:
-        raise PeerViolation("malformed grant")
+        raise PeerViolationError("malformed grant")
     return Window(*_GRANT.unpack_from(data, HEADER))
 
 
@@ -173,10 +173,10 @@ def encode_bye(to: bytes, code: int, reason: str) -> bytes:
 def read_bye(data: bytes) -> tuple[int, str]:
     """Read code and reason of a BYE.
 
-    :raises PeerViolation: it is malformed.
+    :raises PeerViolationError: it is malformed.
     """
     if len(data) < HEADER + _BYE.size:
-        raise PeerViolation("malformed goodbye")
+        raise PeerViolationError("malformed goodbye")
     return _BYE.unpack_from(data, HEADER)[0], _read_text(data, HEADER + _BYE.size)
 
 
@@ -229,21 +229,21 @@ class Reassembly:
     def messages(self, data: bytes) -> Iterator[bytes]:
         """Give the messages that a frame completes.
 
-        :raises PeerViolation: it is malformed, or a message is too large (code 1009).
+        :raises PeerViolationError: it is malformed, or a message is too large (code 1009).
         """
         offset, end = HEADER, len(data)
         while True:
             if end - offset < _LENGTH.size:
-                raise PeerViolation("malformed chunk")
+                raise PeerViolationError("malformed chunk")
             (length,) = _LENGTH.unpack_from(data, offset)
             more = length & _MORE
             length &= ~_MORE
             offset += _LENGTH.size
             # a message could have empty pieces without end
             if length > end - offset or (more and not length):
-                raise PeerViolation("malformed chunk")
+                raise PeerViolationError("malformed chunk")
             if len(self._part) + length > self._max_message:
-                raise PeerViolation(
+                raise PeerViolationError(
                     f"a message is over max_message={self._max_message}", code=_TOO_BIG
                 )
             piece = data[offset : offset + length]

@@ -15,8 +15,8 @@ from anyio.lowlevel import checkpoint
 from hakuban.transport import (
     ConnectionRequest,
     Liveness,
-    PeerViolation,
-    Refused,
+    PeerViolationError,
+    RefusedError,
     default_max_connections,
 )
 
@@ -264,7 +264,7 @@ class Listener(Hub):
         """Take a frame of a session that is not known here."""
         try:
             hello = read_hello(data)
-        except PeerViolation:
+        except PeerViolationError:
             # Whoever talks to an earlier life of this listener is told; goodbyes need no answer.
             if len(data) >= HEADER and data[0] not in (BYE, BYE_HEARD, RESET):
                 self.send(name, frame(RESET, session_of(data)))
@@ -285,7 +285,7 @@ class Listener(Hub):
         address = _address(first, self.url)
         try:
             identity = self._admit(hello, address, first)
-        except Refused as refusal:
+        except RefusedError as refusal:
             logger.info("%s: refused: %s", address, refusal.reason)
             answer = Refusal(refusal.reason, refusal.retry, refusal.code)
             self.send(name, answer.encode(hello.session))
@@ -316,15 +316,15 @@ class Listener(Hub):
     def _admit(self, hello: Hello, address: str, first: zmq.Frame) -> Identity | None:
         """Turn away other versions, too many, and whom the authorising plugin does not like.
 
-        :raises Refused: with what to tell the peer.
+        :raises RefusedError: with what to tell the peer.
         """
         if hello.version != VERSION:
             reason = f"version {VERSION} of the protocol is spoken here, and not {hello.version}"
-            raise Refused(reason, retry=False)
+            raise RefusedError(reason, retry=False)
         if self._closed:
-            raise Refused("the listener is closed", retry=True, code=1001)
+            raise RefusedError("the listener is closed", retry=True, code=1001)
         if self._connections >= self._limit:
-            raise Refused("too many connections", retry=True, code=1013)
+            raise RefusedError("too many connections", retry=True, code=1013)
         if self._options.authorize is None:
             return None
         # without CURVE, a peer sets it as it likes
@@ -336,11 +336,11 @@ class Listener(Hub):
         )
         try:
             return self._options.authorize(request)
-        except Refused:
+        except RefusedError:
             raise
         except Exception:  # a plugin that fails lets nobody in, and stops nobody else
             logger.exception("hakuban_authorize failed for %s", address)
-            raise Refused("internal error", retry=True, code=1011) from None
+            raise RefusedError("internal error", retry=True, code=1011) from None
 
     def _note(self, event: int, value: int) -> None:
         if event == zmq.EVENT_CLOSED:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hakuban.transport import LinkTimeout, PeerViolation
+from hakuban.transport import LinkTimeoutError, PeerViolationError
 
 from ._frames import (
     BYE,
@@ -241,11 +241,11 @@ class ZeroMQStream:
         try:
             with anyio.CancelScope(shield=True):
                 await checkpoint()
-                if self._end is None or isinstance(self._end, PeerViolation):
+                if self._end is None or isinstance(self._end, PeerViolationError):
                     if self._send(encode_bye(self.remote_session, code, reason)):
                         with anyio.move_on_after(_FLUSH_SECONDS):
                             await self._let_go.wait()
-                elif isinstance(self._end, LinkTimeout):
+                elif isinstance(self._end, LinkTimeoutError):
                     # should it come back to life; there is no waiting for that
                     self._send(encode_bye(self.remote_session, code, reason))
         finally:
@@ -269,7 +269,7 @@ class ZeroMQStream:
             data = self._unread.popleft()
             try:
                 whole.extend(self._reassembly.messages(data))
-            except PeerViolation as violation:
+            except PeerViolationError as violation:
                 self._unread.clear()
                 self._end = violation
                 self._wake()
@@ -297,7 +297,7 @@ class ZeroMQStream:
     def hear(self, data: bytes) -> bool:
         """Take what has come from the other side; False when it was meant for another session."""
         if len(data) < HEADER:
-            self._finish(PeerViolation("malformed frame"))
+            self._finish(PeerViolationError("malformed frame"))
             return True
         if session_of(data) != self._session:
             return False
@@ -315,8 +315,8 @@ class ZeroMQStream:
             elif kind == BYE_HEARD:
                 self._let_go.set()
             elif kind != PONG:
-                raise PeerViolation(f"frame of kind {kind}")
-        except PeerViolation as violation:
+                raise PeerViolationError(f"frame of kind {kind}")
+        except PeerViolationError as violation:
             self._finish(violation)
         return True
 
@@ -324,9 +324,9 @@ class ZeroMQStream:
         if self._closed or self._ended:
             return
         if len(data) > MAX_FRAME:
-            raise PeerViolation("chunk over 64 KiB")
+            raise PeerViolationError("chunk over 64 KiB")
         if self._room <= 0 or self._room_chunks <= 0:
-            raise PeerViolation("it sent more than it was granted")
+            raise PeerViolationError("it sent more than it was granted")
         self._room -= len(data)
         self._room_chunks -= 1
         self._unread.append(data)
@@ -360,7 +360,7 @@ class ZeroMQStream:
             if self._pipe.look():
                 return now + _RETRY_SECONDS
             if now >= self._last_received + self._timeout:
-                self._finish(LinkTimeout(self._timeout))
+                self._finish(LinkTimeoutError(self._timeout))
                 return None
         idle_since = min(self._last_received, self._last_sent)
         ping_at = max(self._pinged, idle_since) + self._keep_alive

@@ -84,7 +84,7 @@ class ZeroMQTransport:
         :raises KeyFileError: a certificate cannot be used.
         :raises OSError: nobody answers.
         :raises TimeoutError: not within `handshake_timeout`.
-        :raises Refused: the other side said no, does not know our key, or is none of ours.
+        :raises RefusedError: the other side said no, does not know our key, or is none of ours.
         """
         endpoint = parse_url(url)
         failure: Exception | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from .._descriptors import ObjectDescriptor, TagDescriptor
-from .._exceptions import PeerViolation
+from .._exceptions import PeerViolationError
 from .._messages import (
     ChannelClosed,
     ChannelKind,
@@ -60,7 +60,7 @@ class Peers:
             case ChannelClosed() if isinstance(link, Uplink):
                 self._closed(link, event, now)
             case _:  # the session of a link lets nothing else through
-                self._world.refuse(link, PeerViolation(f"unexpected {type(event).__name__}"))
+                self._world.refuse(link, PeerViolationError(f"unexpected {type(event).__name__}"))
 
     def _state(self, inlet: Inlet, event: StateReceived | SynchronizedReceived, now: float) -> None:
         since = now - event.age / 1e6 if event.age else None
@@ -156,7 +156,7 @@ class Peers:
         self._world.touch_all(wish.tag)
 
     def _violation(self, link: Downlink, what: str, action: ContractAction) -> None:
-        reason = PeerViolation(f"{what} of {action.descriptor}", descriptor=action.descriptor)
+        reason = PeerViolationError(f"{what} of {action.descriptor}", descriptor=action.descriptor)
         self._world.refuse(link, reason)
 
     def _ignore(self, link: Downlink | Uplink, reason: str) -> None:

@@ -12,7 +12,7 @@ from weakref import WeakSet
 import anyio
 from anyio.lowlevel import checkpoint, current_token
 
-from .._exceptions import InvalidURLError, PeerViolation, Refused
+from .._exceptions import InvalidURLError, PeerViolationError, RefusedError
 from ..transport import MIB, ConnectionRequest
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class MemoryStream:
         :raises anyio.EndOfStream: the peer has closed, and all that it sent was received.
         :raises anyio.ClosedResourceError: after `aclose`.
         :raises anyio.BrokenResourceError: the link was cut.
-        :raises PeerViolation: a message is over `max_message`.
+        :raises PeerViolationError: a message is over `max_message`.
         """
         with self._receiving:
             await checkpoint()
@@ -156,7 +156,7 @@ class MemoryStream:
             # It stays where it is: the next call says the same.
             size = len(pipe.messages[0])
             reason = f"a message of {size} bytes is over max_message={self._max_message}"
-            raise PeerViolation(reason, code=1009)
+            raise PeerViolationError(reason, code=1009)
         if pipe.farewell is not None:
             self.close_code, self.close_reason = pipe.farewell
             raise anyio.EndOfStream
@@ -204,7 +204,7 @@ class _Listener:
                 f"{self.url} listens in another event loop; between loops or threads use a transport with sockets,"
                 " such as ws://127.0.0.1:0"
             )
-            raise Refused(reason, retry=False)
+            raise RefusedError(reason, retry=False)
         address = f"memory client {next(_clients)}"
         identity = self._authorize(address, options)
         there, back = _Pipe(), _Pipe()
@@ -248,12 +248,20 @@ class MemoryTransport:
     free name, which `serve` reports. Of the options, `max_message`, `headers`, `clock` and `authorize` matter.
     """
 
+    def check(self, url: str, _options: TransportOptions, /, *, listening: bool) -> None:
+        """Refuse what can never be reached.
+
+        :raises InvalidURLError: there is no name to connect to.
+        """
+        if not _name(url) and not listening:
+            raise InvalidURLError(url, "a name is missing, as in memory://lab")
+
     @asynccontextmanager
     async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MemoryStream]:
         """Connect to a listener of this event loop; the context manager closes the stream.
 
         :raises ConnectionRefusedError: nobody listens under this name.
-        :raises Refused: the listener's `authorize` said no, or the listener belongs to another event loop.
+        :raises RefusedError: the listener's `authorize` said no, or the listener belongs to another event loop.
         """
         name = _name(url)
         await checkpoint()

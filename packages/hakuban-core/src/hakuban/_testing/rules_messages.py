@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from ..transport import MIB, PeerViolation
+from ..transport import MIB, PeerViolationError
 from .environment import (
     PATIENCE,
     Finding,
@@ -86,7 +86,7 @@ async def _check_max_message(env: Environment) -> None:
                 group.start_soon(_send_quietly, sender, bytes(limit + 1))
                 error = await end_of(receiver)
                 group.cancel_scope.cancel()
-            if not isinstance(error, PeerViolation) or error.code != TOO_BIG:
+            if not isinstance(error, PeerViolationError) or error.code != TOO_BIG:
                 raise Finding(
                     f"with max_message={limit}, {limit + 1} bytes made it raise {error!r}"
                 )
@@ -202,7 +202,7 @@ MESSAGE_RULES: Final = (
         _check_large,
     ),
     Rule(
-        "receive takes messages of max_message bytes, and raises PeerViolation(code=1009) on a larger one",
+        "receive takes messages of max_message bytes, and raises PeerViolationError(code=1009) on a larger one",
         "compare the announced length with `options.max_message` before memory is given to it",
         _check_max_message,
     ),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from ..transport import LinkTimeout, Transport
+from ..transport import LinkTimeoutError, Transport
 from .environment import (
     PATIENCE,
     Finding,
@@ -183,7 +183,7 @@ async def _check_silence_noticed(env: Environment) -> None:
             started = anyio.current_time()
             error = await end_of(stream)
             elapsed = anyio.current_time() - started
-            if not isinstance(error, LinkTimeout):
+            if not isinstance(error, LinkTimeoutError):
                 raise Finding(
                     f"with timeout={SILENCE:g} a silent link made receive raise {error!r}"
                 )
@@ -247,7 +247,7 @@ SERVING_RULES: Final = (
 
 SILENCE_RULES: Final = (
     Rule(
-        "a stream with detects_silence raises LinkTimeout after options.timeout seconds without input",
+        "a stream with detects_silence raises LinkTimeoutError after options.timeout seconds without input",
         "restart one timer at each byte received; or leave detects_silence out, and the core watches",
         _check_silence_noticed,
     ),

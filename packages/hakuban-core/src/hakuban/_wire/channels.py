@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
 
 from hakuban._diff import diff, diffing, patch, patching
-from hakuban._exceptions import PeerViolation
+from hakuban._exceptions import PeerViolationError
 from hakuban._messages import StateReceived
 from hakuban._states import Content
 
@@ -67,7 +67,7 @@ class Inlet:
         """Read a patch and apply it; its body is kept for whoever forwards it.
 
         :raises DiffError: the patch cannot be applied.
-        :raises PeerViolation: the first patch has no format.
+        :raises PeerViolationError: the first patch has no format.
         """
         received = self._read(reader)
         return self._state(received, patch(_data_of(self.last), received.difference, max_object))
@@ -83,7 +83,7 @@ class Inlet:
     def _read(self, reader: Reader) -> Patch:
         received = reader.patch()
         if received.format is None and self.last is None:
-            raise PeerViolation(f"the first patch on channel {self._channel} has no format")
+            raise PeerViolationError(f"the first patch on channel {self._channel} has no format")
         return received
 
     def _state(self, received: Patch, data: bytes) -> StateReceived:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hakuban._descriptors import MAX_DEPTH, ObjectDescriptor, TagDescriptor, depth_of
-from hakuban._exceptions import InvalidDescriptorError, PeerViolation, WireError
+from hakuban._exceptions import InvalidDescriptorError, PeerViolationError, WireError
 from hakuban._messages import ContractAction, ItemIgnored, PeerLimited, PeerNamed, Verb
 
 from . import encoding
@@ -71,7 +71,7 @@ def listener_actions(reader: Reader) -> Iterator[PeerEvent]:
         if subject != ControlTag.EXCHANGE:
             raise WireError(f"unknown action {subject} on a listener's control channel")
         if _exchange(reader) == ExchangeTag.SET_LOAD_LIMIT:
-            raise PeerViolation("a listener declares a load limit")
+            raise PeerViolationError("a listener declares a load limit")
         yield PeerNamed(reader.name())
 
 
@@ -141,6 +141,6 @@ def _load_limit(reader: Reader, max_seconds: float) -> PeerLimited:
     previous = 0.0
     for seconds, _ in points:
         if not previous <= seconds <= max_seconds:  # false for NaN, too
-            raise PeerViolation(f"a load limit has a point at {seconds} s, after {previous} s")
+            raise PeerViolationError(f"a load limit has a point at {seconds} s, after {previous} s")
         previous = seconds
     return PeerLimited(points)

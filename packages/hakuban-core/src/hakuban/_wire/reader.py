@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from hakuban._exceptions import PeerViolation, WireError
+from hakuban._exceptions import PeerViolationError, WireError
 
 from .tags import EventTag, Side
 from .varint import MARKER_16, WIDTHS, from_zigzag
@@ -43,7 +43,7 @@ class Reader:
     :param limits: limits of the link.
     :param at: where to begin.
 
-    All methods raise WireError when the bytes do not decode, and PeerViolation (1009) when they say too much.
+    All methods raise WireError when the bytes do not decode, and PeerViolationError (1009) when they say too much.
     """
 
     __slots__ = ("_at", "_data", "_limits")
@@ -97,7 +97,7 @@ class Reader:
     def _bounded(self, what: str, limit: int) -> int:
         count = self.length()
         if count > limit:
-            raise PeerViolation(f"{what} of {count} items or bytes (limit {limit})", code=1009)
+            raise PeerViolationError(f"{what} of {count} items or bytes (limit {limit})", code=1009)
         return count
 
     def blob(self) -> bytes:

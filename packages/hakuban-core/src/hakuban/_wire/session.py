@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 from weakref import ref
 
-from hakuban._exceptions import LinkError, PeerViolation, ProtocolMismatch, WireError
+from hakuban._exceptions import LinkError, PeerViolationError, ProtocolMismatchError, WireError
 from hakuban._messages import (
     ChannelClosed,
     ChannelKind,
@@ -204,8 +204,8 @@ class Session:
 
         :raises WireError: the message does not decode.
         :raises DiffError: a patch cannot be applied.
-        :raises PeerViolation: the peer broke a rule of the protocol.
-        :raises ProtocolMismatch: the peer speaks another version of the protocol.
+        :raises PeerViolationError: the peer broke a rule of the protocol.
+        :raises ProtocolMismatchError: the peer speaks another version of the protocol.
         :raises LinkError: the peer closed its control channel, and thereby the link (code 1000).
         """
         if self._ended or not message:
@@ -223,7 +223,7 @@ class Session:
     def _receive(self, message: bytes) -> Iterator[PeerEvent | None]:
         try:
             if len(message) > self._limits.max_message:
-                raise PeerViolation(f"a message of {len(message)} bytes", code=1009)
+                raise PeerViolationError(f"a message of {len(message)} bytes", code=1009)
             yield from self._events(message)
         except LinkError:
             self._ended = True
@@ -231,7 +231,7 @@ class Session:
 
     def _events(self, message: bytes) -> Iterable[PeerEvent | None]:
         if message in _OPEN_OF_0_8_0:
-            raise ProtocolMismatch(
+            raise ProtocolMismatchError(
                 "protocol mismatch: the peer speaks the encoding of hakuban 0.8.0, which later 0.8 releases changed;"
                 " upgrade it to 0.8.5"
             )
@@ -240,7 +240,7 @@ class Session:
         if event == EventTag.MESSAGE:
             return self._message(reader, side, channel)
         if side == self._own:
-            raise PeerViolation(
+            raise PeerViolationError(
                 f"the peer opens or closes channel {channel}, which is ours to open and close"
             )
         return (
@@ -250,18 +250,18 @@ class Session:
     def _opened(self, side: int, channel: int) -> Iterable[PeerEvent | None]:
         channels = self._channels[side]
         if channel in channels:
-            raise PeerViolation(f"channel {channel} is opened twice")
+            raise PeerViolationError(f"channel {channel} is opened twice")
         limits = self._limits
         limit = limits.max_control_channels if self._listening else limits.max_channels
         if len(channels) >= limit:
-            raise PeerViolation(f"more than {limit} channels are open", code=1008)
+            raise PeerViolationError(f"more than {limit} channels are open", code=1008)
         channels[channel] = Role.OPENED
         return ()
 
     def _closed(self, side: int, channel: int) -> Iterable[PeerEvent | None]:
         entry = self._forget(side, channel)
         if entry is None:
-            raise PeerViolation(f"channel {channel} is closed, and was not open")
+            raise PeerViolationError(f"channel {channel} is closed, and was not open")
         if entry is Role.CONTROL:
             raise LinkError("the peer closed its control channel", code=1000)
         return () if isinstance(entry, Role) else (ChannelClosed(channel),)
@@ -272,7 +272,9 @@ class Session:
             _expect(reader, MessageTag.STATE_STREAM, channel)
             return self._states(reader, channel, entry)
         if isinstance(entry, Outlet):
-            raise PeerViolation(f"a message arrives on channel {channel}, which states leave on")
+            raise PeerViolationError(
+                f"a message arrives on channel {channel}, which states leave on"
+            )
         if entry is Role.CONTROL:
             return self._control_actions(reader, channel)
         if entry is Role.OPENED:
@@ -280,7 +282,7 @@ class Session:
         # Unread: what is said to the control channel of ours, what was under way when we closed a channel of ours,
         # and what belongs to a descriptor that was ignored. (To decode it would take long and give no event.)
         if entry is None and (side != self._own or channel > self._last_issued):
-            raise PeerViolation(f"a message arrives on channel {channel}, which is not open")
+            raise PeerViolationError(f"a message arrives on channel {channel}, which is not open")
         return ()
 
     def _states(self, reader: Reader, channel: int, inlet: Inlet) -> Iterator[PeerEvent | None]:
@@ -307,12 +309,14 @@ class Session:
         _expect(reader, MessageTag.UNINITIALIZED, channel)
         count = reader.unsigned()
         if count != 1:
-            raise PeerViolation(f"channel {channel} begins with {count} actions instead of one")
+            raise PeerViolationError(
+                f"channel {channel} begins with {count} actions instead of one"
+            )
         action, tag = reader.u32(), reader.u32()
         if action != INITIALIZE or tag > ChannelTag.OBJECT_STREAM_FROM_UPSTREAM:
             raise WireError(f"channel {channel} begins with an unknown action ({action}, {tag})")
         if (tag == ChannelTag.UPSTREAM_CONTROL) is not self._listening:
-            raise PeerViolation(f"channel {channel} is initialized to {ChannelTag(tag).name}")
+            raise PeerViolationError(f"channel {channel} is initialized to {ChannelTag(tag).name}")
         channels = self._channels[side]
         kind = _KINDS.get(tag)
         if kind is None:
@@ -334,6 +338,6 @@ def _expect(reader: Reader, wanted: MessageTag, channel: int) -> None:
     if kind > MessageTag.STATE_STREAM:
         raise WireError(f"unknown kind {kind} of a message")
     if kind != wanted:
-        raise PeerViolation(
+        raise PeerViolationError(
             f"{MessageTag(kind).name} actions arrive on channel {channel} instead of {wanted.name}"
         )
