@@ -20,7 +20,6 @@ import pluggy
 from ._exceptions import (
     AmbiguousSchemeError,
     HakubanError,
-    InvalidURLError,
     PluginError,
     RefusedError,
     UnknownSchemeError,
@@ -94,7 +93,7 @@ def find_target(
     if check is not None:
         try:
             check(bare, options, listening=listening)
-        except InvalidURLError:
+        except ValueError:  # an InvalidURLError is one
             raise
         except Exception as error:
             raise PluginError(
