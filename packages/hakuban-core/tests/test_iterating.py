@@ -297,8 +297,8 @@ def test_a_thread_loops_over_states() -> None:
 def test_closing_ends_a_thread_that_waits() -> None:
     node = LocalNode()
     with node.object(WEATHER).observe() as watcher, node.tag("weather").observe() as watchers:
-        states = Waiting(lambda: list(watcher)).settle(node)
-        streams = Waiting(lambda: len(list(watchers))).settle(node)
+        states = Waiting(lambda: [state.version for state in watcher]).settle(node)
+        streams = Waiting(lambda: len([stream.descriptor for stream in watchers])).settle(node)
     assert states.result() == []
     assert streams.result() == 1
 
@@ -354,7 +354,7 @@ def test_no_thread_is_left_behind() -> None:
     before = threading.active_count()
     node = LocalNode()
     with node.object(WEATHER).observe() as watcher:
-        Waiting(lambda: list(watcher)).settle(node)
+        Waiting(lambda: [state.version for state in watcher]).settle(node)
         watcher.close()
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:

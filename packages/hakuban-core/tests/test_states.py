@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import pytest
 
+from hakuban import RAW, DeserializationError, ObjectDescriptor
+from hakuban._decoding import Decoder
+from hakuban._serializers import JSON
 from hakuban._states import Content, ObjectState
+
+if TYPE_CHECKING:
+    from hakuban._states import Format
+
+T = TypeVar("T")
 
 
 def state(data: bytes = b"1", age: float | None = None, *version: int) -> ObjectState[int]:
-    return ObjectState(Content(data, ("JSON",), version or (1, 2)), age, lambda it: int(it.data))
+    return ObjectState(Content(data, ("JSON",), version or (1, 2)), age, Decoder(JSON, int))
 
 
 def test_a_state_tells_what_was_published() -> None:
@@ -28,22 +38,27 @@ def test_a_stale_state_tells_its_age() -> None:
 
 
 def test_data_are_decoded_once_and_only_when_they_are_looked_at() -> None:
-    decoded: list[bytes] = []
+    class Counting:
+        decoded = 0
 
-    def decode(content: Content) -> str:
-        decoded.append(content.data)
-        return content.data.decode()
+        def serialize(self, value: Any, /) -> tuple[Format, bytes]:
+            return (), value
 
-    known = ObjectState(Content(b"x", (), (1,)), None, decode)
-    assert decoded == []
+        def deserialize(self, format: Format, data: bytes, type: type[T], /) -> T:
+            self.decoded += 1
+            return RAW.deserialize(format, data, type)
+
+    counting = Counting()
+    known = ObjectState[bytes](Content(b"x", (), (1,)), None, Decoder(counting, bytes))
+    assert counting.decoded == 0
     assert known.data is known.data
-    assert decoded == [b"x"]
+    assert counting.decoded == 1
 
 
 def test_a_state_that_does_not_decode_says_so_at_each_look() -> None:
     broken = state(b"no number")
     for _ in range(2):
-        with pytest.raises(ValueError, match="no number"):
+        with pytest.raises(DeserializationError, match="cannot decode"):
             _ = broken.data
     assert broken.raw == b"no number"
 
@@ -55,8 +70,26 @@ def test_states_are_equal_when_what_they_say_is() -> None:
     assert state() != state(age=1.0)
     assert state() != state(b"2")
     assert state() != state(b"1", None, 9)
-    assert state() != ObjectState(Content(b"1", (), (1, 2)), None, lambda it: it.data)
+    assert state() != ObjectState(Content(b"1", (), (1, 2)), None, Decoder[bytes](RAW, bytes))
     assert state() != "a state"
+
+
+def test_a_printed_state_shows_object_value_and_age() -> None:
+    weather = ObjectDescriptor(["weather"], {"city": "Poznań"})
+    content = Content(b'{"celsius":20}', ("JSON",), (1,))
+    fresh = ObjectState[object](content, None, Decoder(JSON, dict), weather)
+    assert str(fresh) == """["weather"]:{"city":"Poznań"} = {'celsius': 20}"""
+    stale = ObjectState[object](content, 1.5, Decoder(JSON, dict), weather)
+    assert str(stale).endswith("= {'celsius': 20}, stale for 1.5 s")
+    assert str(state(b'"%s"' % (b"x" * 1_000))) == "= <1002 bytes, DeserializationError>"
+    long = ObjectState[str](Content(b"x" * 1_000, (), (1,)), None, Decoder(RAW, bytes))
+    assert len(str(long)) < 250
+
+
+def test_a_printed_state_does_not_talk_to_the_terminal() -> None:
+    content = Content('"\u009b2J\u202e"'.encode(), ("JSON",), (1,))
+    shown = str(ObjectState[str](content, None, Decoder(JSON, str), ObjectDescriptor([], "\x9b2J")))
+    assert shown.isprintable()
 
 
 def test_states_and_contents_are_shown_without_their_data() -> None:

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from typing_extensions import override
 
 from ._checks import checked_capacity
+from ._decoding import Decoder
 from ._entries import ExposeEntry, ObserveEntry
 from ._expose import ObjectExpose, TagExpose
 from ._observe import ObjectObserve, TagObserve
 from ._publishing import Publisher
+from ._serializers import check_type, checked_serializer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._descriptors import ObjectDescriptor, TagDescriptor
     from ._engine import Engine
     from ._serializers import Serializer
-    from ._states import Content
 
 __all__ = ["Defaults", "ObjectContractBuilder", "TagContractBuilder"]
 
@@ -35,12 +34,16 @@ class Defaults:
         self.serializer: Serializer = serializer
         self.max_state: int = max_state
 
-    def decoder(self, type: Any, serializer: Serializer | None) -> Callable[[Content], Any]:
-        deserialize = (serializer or self.serializer).deserialize
-        return lambda content: deserialize(content.format, content.data, type)
+    def decoder(self, type: Any, serializer: Serializer | None) -> Decoder[Any]:
+        chosen = self._chosen(serializer)
+        check_type(chosen, type)
+        return Decoder(chosen, type)
 
     def publisher(self, serializer: Serializer | None) -> Publisher:
-        return Publisher(serializer or self.serializer, self.max_state)
+        return Publisher(self._chosen(serializer), self.max_state)
+
+    def _chosen(self, serializer: Serializer | None) -> Serializer:
+        return self.serializer if serializer is None else checked_serializer(serializer)
 
 
 class ObjectContractBuilder:
@@ -75,7 +78,8 @@ class ObjectContractBuilder:
 
         :param type: what to decode values to: any type that msgspec knows; `Any` for plain lists, dicts and so on.
         :param serializer: how to decode values; None for the node's serializer.
-        :raises anyio.ClosedResourceError: the node is closed.
+        :raises TypeError: no value can be decoded to the type, or the serializer is none.
+        :raises ClosedError: the node is closed.
         """
         engine, descriptor = self._defaults.engine, self._descriptor
         entry = ObserveEntry(descriptor)
@@ -90,13 +94,16 @@ class ObjectContractBuilder:
 
         :param capacity: what this exposer can produce, compared with others; see `ObjectExpose.capacity`.
         :param serializer: how to encode values; None for the node's serializer.
-        :raises anyio.ClosedResourceError: the node is closed.
+        :raises TypeError: the capacity is no integer, or the serializer is none.
+        :raises ValueError: the capacity is out of range.
+        :raises ClosedError: the node is closed.
         """
         engine, descriptor = self._defaults.engine, self._descriptor
-        entry = ExposeEntry(descriptor, checked_capacity(capacity))
+        checked = checked_capacity(capacity)
+        entry = ExposeEntry(descriptor, checked)
         contract = ObjectExpose[Any](engine, entry, self._defaults.publisher(serializer))
         engine.open_entry(
-            entry, lambda machine, now: machine.expose_object(descriptor, capacity, now)
+            entry, lambda machine, now: machine.expose_object(descriptor, checked, now)
         )
         return contract
 
@@ -133,7 +140,8 @@ class TagContractBuilder:
 
         :param type: what to decode values to: any type that msgspec knows; `Any` for plain lists, dicts and so on.
         :param serializer: how to decode values; None for the node's serializer.
-        :raises anyio.ClosedResourceError: the node is closed.
+        :raises TypeError: no value can be decoded to the type, or the serializer is none.
+        :raises ClosedError: the node is closed.
         """
         engine, descriptor = self._defaults.engine, self._descriptor
         entry = ObserveEntry(descriptor)
@@ -146,12 +154,15 @@ class TagContractBuilder:
 
         :param capacity: what this exposer can produce, compared with others; see `TagExpose.capacity`.
         :param serializer: how to encode values; None for the node's serializer.
-        :raises anyio.ClosedResourceError: the node is closed.
+        :raises TypeError: the capacity is no integer, or the serializer is none.
+        :raises ValueError: the capacity is out of range.
+        :raises ClosedError: the node is closed.
         """
         engine, descriptor = self._defaults.engine, self._descriptor
-        entry = ExposeEntry(descriptor, checked_capacity(capacity))
+        checked = checked_capacity(capacity)
+        entry = ExposeEntry(descriptor, checked)
         contract = TagExpose[Any](engine, entry, self._defaults.publisher(serializer))
-        engine.open_entry(entry, lambda machine, now: machine.expose_tag(descriptor, capacity, now))
+        engine.open_entry(entry, lambda machine, now: machine.expose_tag(descriptor, checked, now))
         return contract
 
     @override

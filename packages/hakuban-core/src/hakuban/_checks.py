@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Final
 
 from ._wire import Limits
@@ -26,12 +27,14 @@ __all__ = [
     "checked_name",
     "checked_number",
     "checked_rebalance",
+    "checked_timeout",
     "checked_version",
     "plain_text",
 ]
 
 PEERS: Final = Limits()  # what peers accept
 MOST: Final = 2**32 - 1  # capacity or load
+MOST_ITEM: Final = 2**63 - 1  # of a version
 
 
 def plain_text(what: str, value: object) -> str:
@@ -94,9 +97,14 @@ def checked_version(version: Iterable[int]) -> Version:
     :raises ValueError: an integer does not fit into 64 bits, or there are too many.
     """
     items = _items("a version", version, "an iterable of integers", PEERS.max_version, "integers")
-    return tuple(
-        checked_integer("each item of a version", item, -(2**63), 2**63 - 1) for item in items
+    checked = tuple(
+        checked_integer("each item of a version", item, -(2**63), MOST_ITEM) for item in items
     )
+    if len(checked) == PEERS.max_version and min(checked) == MOST_ITEM:
+        raise ValueError(
+            "this is the largest version there is, and none could follow: use a smaller one"
+        )
+    return checked
 
 
 def checked_age(age: float | None) -> float | None:
@@ -113,6 +121,20 @@ def checked_age(age: float | None) -> float | None:
             f"an age is a number of seconds from 0 on, or None for current; not {seconds}"
         )
     return seconds
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """Take how long to wait; below 0 is 0, and more than a thread can wait is for ever.
+
+    :raises TypeError: it is no number.
+    :raises ValueError: it is NaN.
+    """
+    if timeout is None:
+        return None
+    seconds = checked_number("timeout", timeout)
+    if math.isnan(seconds):
+        raise ValueError("timeout is a number of seconds, or None for no limit; not nan")
+    return max(0.0, seconds) if seconds < TIMEOUT_MAX else None
 
 
 def checked_capacity(capacity: int) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from typing_extensions import override
 
 from ._entries import NOT_OPEN
+from ._exceptions import ClosedError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -73,6 +74,12 @@ class Contract:
     def __repr__(self) -> str:
         closed = " closed" if self._entry.closed else ""
         return f"<{type(self).__name__} {self._descriptor}{closed}>"
+
+    def _closed_error(self) -> ClosedError:
+        step = (
+            "make a new LocalNode" if self._engine.closed else "make another one where it is needed"
+        )
+        return ClosedError(self._descriptor, f"the {type(self).__name__} of", step)
 
     @property
     def _descriptor(self) -> ObjectDescriptor | TagDescriptor:

@@ -2,182 +2,81 @@
 
 from __future__ import annotations
 
-import json
-import math
+import logging
 import re
-import warnings
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import msgspec
 from typing_extensions import override
 
+from ._canonical import canonical, encode
 from ._exceptions import InvalidDescriptorError
+from ._text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Json", "ObjectDescriptor", "TagDescriptor"]
+    from ._canonical import Json
 
-Json: TypeAlias = Any
-"""What JSON can say: None, bool, int, float, str, and lists, tuples and dicts (with str keys) of these."""
+__all__ = ["MAX_BYTES", "MAX_TAGS", "ObjectDescriptor", "TagDescriptor", "object_named"]
 
-MAX_DEPTH = 127
-"""Levels of nesting that the crate's parser takes."""
+logger = logging.getLogger("hakuban")
 
-_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+MAX_TAGS: Final = 1_000
+"""Tags of an object that peers accept."""
+
+MAX_BYTES: Final = 64 * 1024
+"""Bytes of all JSON texts of a descriptor that peers accept."""
+
+_LIST_OF_A_STRING = re.compile(r'\["(?:[^"\\]|\\.)*"\]', re.DOTALL).fullmatch
 
 
-def _number(value: float, *, warn: bool) -> str:
-    """Write a float in the form that serde_json (Ryu) gives it."""
-    if not math.isfinite(value):
-        raise InvalidDescriptorError("NaN and Infinity are not JSON")
-    if warn:
-        warnings.warn(
-            "a descriptor with a floating-point number may name another object to a Rust peer,"
-            " which reads some of them one digit off; prefer integers or strings",
-            stacklevel=4,
+def _checked(texts: Iterable[str]) -> None:
+    """Refuse a descriptor that peers would ignore for its size."""
+    size = sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+    if size > MAX_BYTES:
+        raise InvalidDescriptorError(
+            f"its JSON texts have {size:,} bytes, and peers accept {MAX_BYTES:,}: name the object more shortly,"
+            " and put the rest into its state"
         )
-    if value == 0:
-        return "0.0"
-    digits, exponent = _shortest(abs(value))
-    sign = "-" if value < 0 else ""
-    point = len(digits) + exponent  # position of the decimal point, counted from the first digit
-    if exponent >= 0 and point <= 16:
-        return f"{sign}{digits}{'0' * exponent}.0"
-    if 0 < point <= 16:
-        return f"{sign}{digits[:point]}.{digits[point:]}"
-    if -5 < point <= 0:
-        return f"{sign}0.{'0' * -point}{digits}"
-    mantissa = digits if len(digits) == 1 else f"{digits[0]}.{digits[1:]}"
-    return f"{sign}{mantissa}e{'+' if point > 0 else ''}{point - 1}"
 
 
-def _shortest(value: float) -> tuple[str, int]:
-    """Split a positive float into its shortest decimal digits and the power of ten of the last one."""
-    mantissa, _, exponent = repr(value).partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).lstrip("0")
-    power = int(exponent or 0) - len(fraction)
-    stripped = digits.rstrip("0")
-    return stripped, power + len(digits) - len(stripped)
+@lru_cache(256)
+def _note_list(text: str) -> None:
+    """Log once that a tag is probably a mistake: it is legal, and matches no tag that is the string itself."""
+    logger.warning(
+        "the tag %s is a list of one string: for the tag %s write the string alone",
+        text,
+        text[1:-1],
+    )
 
 
-def _encode(value: Json, depth: int, *, warn: bool) -> str:
-    """Write the canonical text: compact, keys sorted by code point, integers and floats kept apart."""
-    if value is None:
-        return "null"
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    if isinstance(value, str):
-        return _string(value)
-    if isinstance(value, int):
-        if _INT_MIN <= value <= _INT_MAX:
-            return int.__repr__(value)
-        try:
-            return _number(float(value), warn=warn)
-        except OverflowError:
-            raise InvalidDescriptorError("an integer is too large for JSON numbers") from None
-    if isinstance(value, float):
-        return _number(value, warn=warn)
-    return _encode_nested(value, depth, warn=warn)
-
-
-def _encode_nested(value: Json, depth: int, *, warn: bool) -> str:
-    if depth >= MAX_DEPTH:
-        raise InvalidDescriptorError(f"nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(_encode(item, depth + 1, warn=warn) for item in value)}]"
-    if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise InvalidDescriptorError("keys of a JSON object are strings")
-        items = (
-            f"{_string(key)}:{_encode(value[key], depth + 1, warn=warn)}" for key in sorted(value)
-        )
-        return f"{{{','.join(items)}}}"
-    raise InvalidDescriptorError(f"{type(value).__name__} is not JSON")
-
-
-_PLAIN = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]*').fullmatch
-
-
-def _string(value: str) -> str:
-    if _PLAIN(value):
-        return f'"{value}"'
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidDescriptorError("a lone surrogate is not Unicode text") from None
-    return json.dumps(value, ensure_ascii=False)
-
-
-_SAFE_TO_PARSE = re.compile(r'"[^"\\\x00-\x1f\ud800-\udfff]*"|-?[1-9][0-9]{0,17}').fullmatch
-
-
-def _canonical(text: str) -> str:
-    """Read JSON text as the crate reads it, and write it back in canonical form.
-
-    :raises InvalidDescriptorError: not JSON, or nested too deep.
-    """
-    if _SAFE_TO_PARSE(text):
-        return text
-    return _encode(_parse(text), 0, warn=False)
-
-
-def _parse(text: str) -> Json:
-    if depth_of(text) > MAX_DEPTH:
-        raise InvalidDescriptorError(f"nested deeper than {MAX_DEPTH} levels")
-    try:
-        return json.loads(text, parse_int=_parse_int, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InvalidDescriptorError):
-            raise
-        raise InvalidDescriptorError(f"not JSON ({error})") from None
-
-
-def depth_of(text: str) -> int:
-    """Count levels of nesting without recursion, brackets in strings left out."""
-    depth = deepest = 0
-    for match in _BRACKETS.finditer(text):
-        bracket = match[0]
-        if bracket in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif bracket in "]}":
-            depth -= 1
-    return deepest
-
-
-# possessive, and an unclosed string runs to the end: linear in whatever a peer sends
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
-
-
-def _parse_int(digits: str) -> int | float:
-    # "-0" is the float -0.0 to the crate; digits beyond 64 bits become a float there
-    if digits == "-0":
-        return -0.0
-    if len(digits) > 20:
-        return float(digits)
-    return int(digits)
-
-
-def _refuse_constant(name: str) -> Json:
-    raise InvalidDescriptorError(f"{name} is not JSON")
-
-
+@final
 class TagDescriptor:
     """The name of a tag: one JSON value. Immutable, hashable, equal by meaning.
 
-    :param json: any JSON value. `1` and `1.0` are two tags, `{"a": 1, "b": 2}` and `{"b": 2, "a": 1}` one.
-    :raises InvalidDescriptorError: the value is not JSON.
+    :param json: any JSON value, or a TagDescriptor. `1` and `1.0` are two tags, `{"a": 1, "b": 2}` and
+        `{"b": 2, "a": 1}` one. Of an enum or a numpy scalar the value counts; integers have 64 bits.
+    :raises InvalidDescriptorError: the value is not JSON, or over 64 KiB, which peers would ignore.
     """
 
     __slots__ = ("_hash", "_text")
 
-    def __init__(self, json: Json) -> None:
-        self._text = _encode(json, 0, warn=True)
+    def __init__(self, json: TagDescriptor | Json) -> None:
+        if isinstance(json, TagDescriptor):
+            self._text: str = json._text
+        else:
+            self._text = encode(json)
+            _checked((self._text,))
+            if isinstance(json, (list, tuple)) and _LIST_OF_A_STRING(self._text):
+                _note_list(self._text)
         self._hash = hash(self._text)
+
+    @override
+    def __init_subclass__(cls) -> NoReturn:
+        # its `__eq__` would run where no code of the user's may
+        raise TypeError("TagDescriptor cannot be subclassed")
 
     @classmethod
     def from_json(cls, text: str) -> TagDescriptor:
@@ -186,7 +85,7 @@ class TagDescriptor:
         :raises InvalidDescriptorError: the text is not JSON.
         """
         tag = cls.__new__(cls)
-        tag._text = _canonical(text)
+        tag._text = canonical(text)
         tag._hash = hash(tag._text)
         return tag
 
@@ -214,6 +113,8 @@ class TagDescriptor:
         return self._hash
 
     def __lt__(self, other: TagDescriptor) -> bool:
+        if not isinstance(other, TagDescriptor):
+            return NotImplemented
         return self._text < other._text
 
     @override
@@ -222,29 +123,77 @@ class TagDescriptor:
 
     @override
     def __repr__(self) -> str:
-        return f"TagDescriptor({self._text})"
+        return f"TagDescriptor({self})"
 
     @override
     def __str__(self) -> str:
-        return self._text
+        return printable(self._text)
 
 
+@final
 class ObjectDescriptor:
     """The name of an object: a set of tags and one JSON value. Immutable, hashable, equal by meaning.
 
+    Written as `ObjectDescriptor(tags, json)`, or with one argument: a JSON value names an object without tags, a tuple
+    is the crate's spelling, `(tags, json)` or `(json,)`, and a descriptor stays what it is. Inside of JSON a tuple is
+    an array.
+
     :param tags: tags, or JSON values that name tags; their order and repetitions mean nothing.
-    :param json: any JSON value; the query, where the object is computed on demand.
-    :raises InvalidDescriptorError: a value is not JSON.
-    :raises TypeError: `tags` is a string, which would be a set of letters.
+    :param json: any JSON value; the query, where the object is computed on demand. Of an enum or a numpy scalar the
+        value counts; integers have 64 bits.
+    :raises InvalidDescriptorError: a value is not JSON, or there are more than 1,000 tags or 64 KiB, which peers would
+        ignore.
+    :raises TypeError: `tags` is a string, which would be a set of letters; or a tuple is none of those.
     """
 
     __slots__ = ("_hash", "_tags", "_text")
 
-    def __init__(self, tags: Iterable[TagDescriptor | Json], json: Json) -> None:
-        if isinstance(tags, (str, bytes, dict)):
-            raise TypeError(f"tags are a list of tags, not {type(tags).__name__}: write [{tags!r}]")
-        found = {tag if isinstance(tag, TagDescriptor) else TagDescriptor(tag) for tag in tags}
-        self._set(tuple(sorted(found)), _encode(json, 0, warn=True))
+    def __init__(
+        self, tags: Iterable[TagDescriptor | Json] | ObjectDescriptor | Json, json: Json = ...
+    ) -> None:
+        if json is not ...:
+            self._name(tags, json)
+            return
+        name: Any = tags
+        match name:
+            case ObjectDescriptor():
+                self._set(name._tags, name._text)
+            case (_, _) if isinstance(name, tuple):
+                self._name(*name)
+            case (alone,) if isinstance(name, tuple):
+                self._name((), alone)
+            case tuple():
+                raise TypeError(
+                    f"a tuple that names an object is (tags, json) or (json,), not one of {len(name)}: write a list for a"
+                    " JSON array"
+                )
+            case _:
+                self._name((), name)
+
+    @override
+    def __init_subclass__(cls) -> NoReturn:
+        # its `__eq__` would run where no code of the user's may
+        raise TypeError("ObjectDescriptor cannot be subclassed")
+
+    def _name(self, tags: Any, json: Json) -> None:
+        if isinstance(tags, (str, bytes, dict, TagDescriptor, ObjectDescriptor)):
+            raise TypeError(
+                f"tags are a list of tags, not {type(tags).__name__}: write [{tags!r:.100}]"
+            )
+        try:
+            given = iter(tags)
+        except TypeError:
+            raise TypeError(f"tags are a list of tags, not {type(tags).__name__}") from None
+        found: set[TagDescriptor] = set()
+        for tag in given:
+            found.add(tag if isinstance(tag, TagDescriptor) else TagDescriptor(tag))
+            if len(found) > MAX_TAGS:
+                raise InvalidDescriptorError(
+                    f"more than {MAX_TAGS:,} tags, which peers ignore; use fewer"
+                )
+        text = encode(json)
+        _checked([text, *(tag._text for tag in found)])
+        self._set(tuple(sorted(found)), text)
 
     @classmethod
     def from_json(cls, tags: Iterable[str], text: str) -> ObjectDescriptor:
@@ -254,7 +203,7 @@ class ObjectDescriptor:
         """
         descriptor = cls.__new__(cls)
         found = {TagDescriptor.from_json(tag) for tag in tags}
-        descriptor._set(tuple(sorted(found)), _canonical(text))
+        descriptor._set(tuple(sorted(found)), canonical(text))
         return descriptor
 
     def _set(self, tags: tuple[TagDescriptor, ...], text: str) -> None:
@@ -304,4 +253,9 @@ class ObjectDescriptor:
 
     @override
     def __str__(self) -> str:
-        return f"[{','.join(map(str, self._tags))}]:{self._text}"
+        return printable(f"[{','.join([tag._text for tag in self._tags])}]:{self._text}")
+
+
+def object_named(name: ObjectDescriptor | Json) -> ObjectDescriptor:
+    """Read the name of an object where one argument has to say it all; see `ObjectDescriptor`."""
+    return name if isinstance(name, ObjectDescriptor) else ObjectDescriptor(name)

@@ -250,12 +250,21 @@ class DeserializationError(HakubanError, ValueError):
     """The data of a state cannot be decoded to what the observer asked for.
 
     :ivar format: the state's stack of encodings, outermost last.
+    :ivar reason: what is wrong.
+    :ivar descriptor: the object, where it is known.
     """
 
     def __init__(self, format: Sequence[str], reason: str) -> None:
         self.format: tuple[str, ...] = tuple(format)
         self.reason = reason
+        self.descriptor: object | None = None
         super().__init__(f"cannot decode a state of format {list(self.format)}: {reason}")
+
+    def name_object(self, descriptor: object | None) -> None:
+        """Say in the text which object it is about, once; a serializer does not know that."""
+        if self.descriptor is None and descriptor is not None:
+            self.descriptor = descriptor
+            self.args = (f"{descriptor}: {self}",)
 
 
 class WrongFormatError(DeserializationError):
@@ -278,11 +287,6 @@ class ClosedError(HakubanError, anyio.ClosedResourceError):
     """
 
     def __init__(self, subject: object, kind: str, step: str) -> None:
-        """Say it.
-
-        :param kind: what `subject` is, for people.
-        :param step: what to do.
-        """
         self.subject = subject
         super().__init__(f"{kind} {subject} is closed; {step}")
 
@@ -295,11 +299,6 @@ class WaitTimeoutError(HakubanError, TimeoutError):
     """
 
     def __init__(self, subject: object, timeout: float, missing: str, step: str) -> None:
-        """Say it.
-
-        :param missing: what did not come.
-        :param step: what to do.
-        """
         self.subject = subject
         self.timeout = timeout
         super().__init__(f"{subject}: {missing} within {timeout:g} s; {step}")

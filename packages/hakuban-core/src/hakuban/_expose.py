@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import anyio
 from typing_extensions import override
@@ -10,14 +10,15 @@ from typing_extensions import override
 from ._checks import checked_age, checked_capacity, checked_version
 from ._contracts import Contract
 from ._core.records import Outcome
-from ._descriptors import ObjectDescriptor, TagDescriptor
+from ._descriptors import ObjectDescriptor, TagDescriptor, object_named
 from ._polling import ENDED, PENDING, Ended, Pending
 from ._sinks import ObjectStateSink
-from ._waiting import MemberCursor, wait_for, wait_for_blocking
+from ._waiting import Endless, MemberCursor, Missing, wait_for, wait_for_blocking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
+    from ._canonical import Json
     from ._core.machine import Machine
     from ._engine import Engine
     from ._entries import ExposeEntry, SinkEntry
@@ -28,7 +29,7 @@ __all__ = ["ExposeContract", "ObjectExpose", "TagExpose"]
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
-class ExposeContract(Contract, Generic[T_contra]):
+class ExposeContract(Contract, Endless, Generic[T_contra]):
     """The half that `ObjectExpose` and `TagExpose` have in common: being assigned.
 
     Looping over the contract, with `async for` in a task or `for` in a thread without event loop, gives the sinks of
@@ -38,6 +39,8 @@ class ExposeContract(Contract, Generic[T_contra]):
     __slots__ = ("_publisher",)
 
     _entry: ExposeEntry
+
+    _instead = "`for sink in contract:`, which ends when the contract is closed"
 
     def __init__(self, engine: Engine, entry: ExposeEntry, publisher: Publisher) -> None:
         super().__init__(engine, entry)
@@ -76,6 +79,7 @@ class ExposeContract(Contract, Generic[T_contra]):
 
         :param handler: called with an `ObjectStateSink`; what it produces is named by `sink.descriptor`.
         :param on_error: "raise" has an exception of a handler end everything, in an ExceptionGroup: for tests.
+        :raises TypeError: the handler cannot be one: it is no async function, yields, or takes no sink.
         :raises anyio.BusyResourceError: `serve` runs already, or somebody loops over the sinks.
         """
         from ._serve import serve
@@ -86,14 +90,14 @@ class ExposeContract(Contract, Generic[T_contra]):
         return _SinkCursor(self._engine, self._entry, self._make)
 
     def __iter__(self) -> Iterator[ObjectStateSink[T_contra]]:
-        return _SinkCursor(self._engine, self._entry, self._make)
+        return self._looping(_SinkCursor(self._engine, self._entry, self._make))
 
     def _make(self, entry: SinkEntry) -> ObjectStateSink[T_contra]:
         return ObjectStateSink(self._engine, entry, self._publisher, self)
 
     def _accepted(self, outcome: Outcome) -> bool:
         if self._entry.closed:
-            raise anyio.ClosedResourceError
+            raise self._closed_error()
         return outcome in (Outcome.ACCEPTED, Outcome.KEPT)
 
 
@@ -121,30 +125,41 @@ class ObjectExpose(ExposeContract[T_contra]):
     async def wait_assigned(self) -> None:
         """Wait until this contract produces the object.
 
-        :raises anyio.ClosedResourceError: it was closed before.
+        :raises ClosedError: it was closed before.
         """
-        _expect_open(await wait_for(self._engine, self._entry, self._poll_assigned))
+        if await wait_for(self._engine, self._entry, self._poll_assigned) is ENDED:
+            raise self._closed_error()
 
     def wait_assigned_sync(self, timeout: float | None = None) -> None:
         """Block this thread until this contract produces the object.
 
         :param timeout: seconds to wait at most, or None.
-        :raises TimeoutError: it was not assigned in that time.
-        :raises anyio.ClosedResourceError: it was closed before.
+        :raises WaitTimeoutError: it was not assigned in that time.
+        :raises ClosedError: it was closed before.
         :raises RuntimeError: an event loop runs in this thread.
         """
-        _expect_open(
-            wait_for_blocking(
-                self._engine, self._entry, self._poll_assigned, timeout, "await wait_assigned()"
-            )
+        missing = Missing(
+            self.descriptor,
+            "not assigned",
+            "does somebody observe it, and is there another exposer? See snapshot() of the router",
         )
+        outcome = wait_for_blocking(
+            self._engine,
+            self._entry,
+            self._poll_assigned,
+            timeout,
+            "await wait_assigned()",
+            missing,
+        )
+        if outcome is ENDED:
+            raise self._closed_error()
 
     def set_object_data(self, value: T_contra) -> None:
         """Set the value, current now, with a default version. Never waits; a signal handler may call it too.
 
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
-        :raises anyio.ClosedResourceError: the contract is closed.
+        :raises ClosedError: the contract is closed.
         """
         offer = self._publisher.offer(value, None)
         contract, wall = self._entry.id, self._engine.wall()
@@ -162,7 +177,7 @@ class ObjectExpose(ExposeContract[T_contra]):
             to be current; if it is lower, nothing happens.
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
-        :raises anyio.ClosedResourceError: the contract is closed.
+        :raises ClosedError: the contract is closed.
         """
         offer = self._publisher.offer(value, version)
         contract, wall = self._entry.id, self._engine.wall()
@@ -175,7 +190,7 @@ class ObjectExpose(ExposeContract[T_contra]):
 
         :param version: the version; None for a default one.
         :return: whether it is newer than the one before; False without a value.
-        :raises anyio.ClosedResourceError: the contract is closed.
+        :raises ClosedError: the contract is closed.
         """
         checked = None if version is None else checked_version(version)
         contract, wall = self._entry.id, self._engine.wall()
@@ -189,7 +204,7 @@ class ObjectExpose(ExposeContract[T_contra]):
         """Say how fresh the value is, now and at later assignments.
 
         :param age: seconds since it was current; None for current.
-        :raises anyio.ClosedResourceError: the contract is closed.
+        :raises ClosedError: the contract is closed.
         """
         checked, contract = checked_age(age), self._entry.id
         outcome = self._engine.submit(
@@ -208,7 +223,8 @@ class TagExpose(ExposeContract[T_contra]):
     """The ability to produce any object that carries a tag; made by `LocalNode.tag(...).expose()`.
 
     Each object that somebody needs is assigned to one exposer. What is set for an object that is not assigned here is
-    not kept. `serve` is the usual way to use it::
+    not kept. Where a descriptor is asked for, whatever `ObjectDescriptor` takes alone will do, `(tags, json)` for
+    example. `descriptor in contract` says whether the object is assigned here now. `serve` is the usual way to use it::
 
         with node.tag("weather").expose(capacity=10) as contract:
             await contract.serve(produce)
@@ -227,36 +243,40 @@ class TagExpose(ExposeContract[T_contra]):
         """Give the objects that are assigned to this contract now."""
         return self._engine.read(lambda: frozenset(self._entry.members))
 
-    def set_object_data(self, descriptor: ObjectDescriptor, value: T_contra) -> bool:
+    @override
+    def __contains__(self, descriptor: ObjectDescriptor | Json) -> bool:
+        return object_named(descriptor) in self._entry.members
+
+    def set_object_data(self, descriptor: ObjectDescriptor | Json, value: T_contra) -> bool:
         """Publish a value of one object, current now, with a default version.
 
         :return: whether it was published: False if the object is not assigned here.
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
-        :raises anyio.ClosedResourceError: the contract is closed.
+        :raises ClosedError: the contract is closed.
         """
         return self._publish(descriptor, value, None)
 
     def set_object_state(
-        self, descriptor: ObjectDescriptor, version: Iterable[int], value: T_contra
+        self, descriptor: ObjectDescriptor | Json, version: Iterable[int], value: T_contra
     ) -> bool:
         """Publish a value of one object, current now, with a version of one's own.
 
         :return: whether the object is assigned here and the version newer than the held one.
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
-        :raises anyio.ClosedResourceError: the contract is closed.
+        :raises ClosedError: the contract is closed.
         """
         return self._publish(descriptor, value, version)
 
     def set_object_version(
-        self, descriptor: ObjectDescriptor, version: Iterable[int] | None = None
+        self, descriptor: ObjectDescriptor | Json, version: Iterable[int] | None = None
     ) -> bool:
         """Publish the last value of one object again under another version.
 
         :param version: the version; None for a default one.
         :return: whether the object is assigned here, has a value, and the version is newer than the held one.
-        :raises anyio.ClosedResourceError: the contract is closed.
+        :raises ClosedError: the contract is closed.
         """
         checked = None if version is None else checked_version(version)
         wall = self._engine.wall()
@@ -265,7 +285,7 @@ class TagExpose(ExposeContract[T_contra]):
         )
 
     def _publish(
-        self, descriptor: ObjectDescriptor, value: T_contra, version: Iterable[int] | None
+        self, descriptor: ObjectDescriptor | Json, value: T_contra, version: Iterable[int] | None
     ) -> bool:
         offer = self._publisher.offer(value, version)
         wall = self._engine.wall()
@@ -275,13 +295,13 @@ class TagExpose(ExposeContract[T_contra]):
 
     def _on_sink(
         self,
-        descriptor: ObjectDescriptor,
+        descriptor: ObjectDescriptor | Json,
         operation: Callable[[Machine, int, float], Outcome],
     ) -> bool:
-        entry = self._entry
+        entry, named = self._entry, object_named(descriptor)
 
         def find_and_run(machine: Machine, now: float) -> Outcome:
-            member = entry.members.get(descriptor)
+            member = entry.members.get(named)
             if member is None:
                 return Outcome.NOT_ASSIGNED
             return operation(machine, member.id, now)
@@ -298,7 +318,7 @@ class _SinkCursor(MemberCursor[ObjectStateSink[T_contra]]):
 
     @override
     async def __anext__(self) -> ObjectStateSink[T_contra]:
-        self._begin()
+        self._claim()
         try:
             return await super().__anext__()
         finally:
@@ -306,19 +326,14 @@ class _SinkCursor(MemberCursor[ObjectStateSink[T_contra]]):
 
     @override
     def __next__(self) -> ObjectStateSink[T_contra]:
-        self._begin()
+        self._claim()
         try:
             return super().__next__()
         finally:
             self._entry.loops.discard(self)
 
-    def _begin(self) -> None:
+    def _claim(self) -> None:
         self._entry.loops.add(self)
         if self._entry.served:
             self._entry.loops.discard(self)
             raise anyio.BusyResourceError("serving")
-
-
-def _expect_open(outcome: Any) -> None:
-    if outcome is ENDED:
-        raise anyio.ClosedResourceError

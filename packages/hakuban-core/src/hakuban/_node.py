@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 from typing_extensions import Unpack, override
 
 from ._builders import Defaults, ObjectContractBuilder, TagContractBuilder
-from ._checks import checked_name
+from ._checks import checked_integer, checked_name, checked_rebalance
 from ._core.machine import Machine
-from ._descriptors import Json, ObjectDescriptor, TagDescriptor
+from ._descriptors import ObjectDescriptor, TagDescriptor, object_named
 from ._engine import Engine
-from ._serializers import JSON
+from ._serializers import JSON, checked_serializer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
+    from ._canonical import Json
     from ._core.snapshot import NodeSnapshot
     from ._options import TransportArguments
     from ._remotes import Connection, Listener, RemoteNode
@@ -47,6 +48,8 @@ class LocalNode:
     :param max_state: bytes that the data of a state may have; more raise StateTooLargeError when set.
     :param rebalance: of a node that others connect to: how much lighter (in load, from 0 to 1) another exposer has to
         be before an object moves to it; None moves none.
+    :raises TypeError: an argument is of another type.
+    :raises ValueError: an argument is out of range.
     """
 
     __slots__ = ("_defaults", "_engine", "_name")
@@ -60,8 +63,9 @@ class LocalNode:
         rebalance: float | None = 0.1,
     ) -> None:
         self._name = checked_name(name)
-        self._engine = Engine(Machine(rebalance=rebalance))
-        self._defaults = Defaults(self._engine, serializer, max_state)
+        most = checked_integer("max_state", max_state, 0, 2**63 - 1)
+        self._engine = Engine(Machine(rebalance=checked_rebalance(rebalance)))
+        self._defaults = Defaults(self._engine, checked_serializer(serializer), most)
 
     @property
     def name(self) -> str:
@@ -81,24 +85,22 @@ class LocalNode:
     def object(self, *name: Any) -> ObjectContractBuilder:
         """Name an object: `object(tags, json)`, `object(json)` for one without tags, or `object(descriptor)`.
 
-        :raises InvalidDescriptorError: the tags or the JSON value are none.
+        As in `ObjectDescriptor`, one tuple is the crate's spelling, `(tags, json)` or `(json,)`.
+
+        :raises InvalidDescriptorError: the tags or the JSON value are none, or more than peers accept.
         :raises TypeError: there are other arguments, or the tags are a string.
         """
-        match name:
-            case (ObjectDescriptor() as descriptor,):
-                pass
-            case (json,):
-                descriptor = ObjectDescriptor((), json)
-            case (tags, json):
-                descriptor = ObjectDescriptor(tags, json)
-            case _:
-                raise TypeError("write object(tags, json), object(json) or object(descriptor)")
+        if not 1 <= len(name) <= 2:
+            raise TypeError("write object(tags, json), object(json) or object(descriptor)")
+        descriptor = object_named(name[0]) if len(name) == 1 else ObjectDescriptor(*name)
         return ObjectContractBuilder(self._defaults, descriptor)
 
     def tag(self, tag: TagDescriptor | Json, /) -> TagContractBuilder:
         """Name a tag by a JSON value or a descriptor.
 
-        :raises InvalidDescriptorError: the value is not JSON.
+        A list of one string is a legal tag, and another one than that string: so it is logged once.
+
+        :raises InvalidDescriptorError: the value is not JSON, or more than peers accept.
         """
         descriptor = tag if isinstance(tag, TagDescriptor) else TagDescriptor(tag)
         return TagContractBuilder(self._defaults, descriptor)

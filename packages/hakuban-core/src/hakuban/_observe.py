@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from typing_extensions import override
 
 from ._contracts import Contract
-from ._descriptors import ObjectDescriptor, TagDescriptor
+from ._descriptors import ObjectDescriptor, TagDescriptor, object_named
 from ._streams import ObjectStateStream, StateReader
-from ._waiting import MemberCursor
+from ._waiting import Endless, MemberCursor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
+    from ._canonical import Json
+    from ._decoding import Decoder
     from ._engine import Engine
     from ._entries import ObserveEntry, StreamEntry
-    from ._states import Content, ObjectState, Version
+    from ._exceptions import ClosedError
+    from ._states import ObjectState, Version
 
 __all__ = ["ObjectObserve", "TagObserve"]
 
@@ -24,7 +27,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class ObjectObserve(Contract, StateReader[T_co]):
+class ObjectObserve(Contract, Endless, StateReader[T_co]):
     """The wish to see the states of one object; made by `LocalNode.object(...).observe()`.
 
     From its making until `close` somebody able to is asked to produce the object. See `StateReader` for reading
@@ -37,15 +40,16 @@ class ObjectObserve(Contract, StateReader[T_co]):
 
     __slots__ = ("_decode",)
 
+    _instead = "`contract.object_state()` for the current one, or `for state in contract:`"
+
     _entry: ObserveEntry
 
-    def __init__(
-        self, engine: Engine, entry: ObserveEntry, decode: Callable[[Content], T_co]
-    ) -> None:
+    def __init__(self, engine: Engine, entry: ObserveEntry, decode: Decoder[T_co]) -> None:
         super().__init__(engine, entry)
         self._decode = decode
 
     @property
+    @override
     def descriptor(self) -> ObjectDescriptor:
         """The object."""
         descriptor = self._entry.descriptor
@@ -53,8 +57,16 @@ class ObjectObserve(Contract, StateReader[T_co]):
         return descriptor
 
     @override
+    def __iter__(self) -> Iterator[ObjectState[T_co]]:
+        return self._looping(self._cursor())
+
+    @override
     def _over(self) -> bool:
         return self._entry.closed
+
+    @override
+    def _ended_error(self) -> ClosedError:
+        return self._closed_error()
 
     @override
     def _place(self) -> object:
@@ -69,7 +81,7 @@ class ObjectObserve(Contract, StateReader[T_co]):
         return False
 
 
-class TagObserve(Contract, Generic[T_co]):
+class TagObserve(Contract, Endless, Generic[T_co]):
     """The wish to see the states of all objects that carry a tag; made by `LocalNode.tag(...).observe()`.
 
     It has each of these objects produced by somebody able to, but makes no object exist: that takes a contract on the
@@ -80,16 +92,19 @@ class TagObserve(Contract, Generic[T_co]):
             async for stream in weathers:
                 task_group.start_soon(show, stream)
 
-    The reading methods are thread-safe and never wait.
+    The reading methods are thread-safe and never wait; where they ask for a descriptor, whatever `ObjectDescriptor`
+    takes alone will do, `(tags, json)` for example. `descriptor in contract` says whether the object exists now.
     """
 
     __slots__ = ("_decode",)
 
+    _instead = (
+        "`contract.object_descriptors()` for those that exist now, or `for stream in contract:`"
+    )
+
     _entry: ObserveEntry
 
-    def __init__(
-        self, engine: Engine, entry: ObserveEntry, decode: Callable[[Content], T_co]
-    ) -> None:
+    def __init__(self, engine: Engine, entry: ObserveEntry, decode: Decoder[T_co]) -> None:
         super().__init__(engine, entry)
         self._decode = decode
 
@@ -104,12 +119,12 @@ class TagObserve(Contract, Generic[T_co]):
         """Give the objects that exist now."""
         return self._engine.read(lambda: frozenset(self._entry.members))
 
-    def object_state(self, descriptor: ObjectDescriptor) -> ObjectState[T_co] | None:
+    def object_state(self, descriptor: ObjectDescriptor | Json) -> ObjectState[T_co] | None:
         """Give the current state of one object; None before the first one, or if the object does not exist."""
         stream = self._stream(descriptor)
         return None if stream is None else stream.object_state()
 
-    def object_data(self, descriptor: ObjectDescriptor) -> T_co | None:
+    def object_data(self, descriptor: ObjectDescriptor | Json) -> T_co | None:
         """Give the decoded value of one object; None before the first one, or if the object does not exist.
 
         :raises DeserializationError: the data are not what the type or serializer of the contract expects.
@@ -117,7 +132,7 @@ class TagObserve(Contract, Generic[T_co]):
         stream = self._stream(descriptor)
         return None if stream is None else stream.object_data()
 
-    def object_version(self, descriptor: ObjectDescriptor) -> Version | None:
+    def object_version(self, descriptor: ObjectDescriptor | Json) -> Version | None:
         """Give the version of one object; None before the first state, or if the object does not exist."""
         stream = self._stream(descriptor)
         return None if stream is None else stream.object_version()
@@ -126,10 +141,14 @@ class TagObserve(Contract, Generic[T_co]):
         return MemberCursor(self._engine, self._entry, self._make)
 
     def __iter__(self) -> Iterator[ObjectStateStream[T_co]]:
-        return MemberCursor(self._engine, self._entry, self._make)
+        return self._looping(MemberCursor(self._engine, self._entry, self._make))
 
-    def _stream(self, descriptor: ObjectDescriptor) -> ObjectStateStream[T_co] | None:
-        entry = self._entry.members.get(descriptor)
+    @override
+    def __contains__(self, descriptor: ObjectDescriptor | Json) -> bool:
+        return object_named(descriptor) in self._entry.members
+
+    def _stream(self, descriptor: ObjectDescriptor | Json) -> ObjectStateStream[T_co] | None:
+        entry = self._entry.members.get(object_named(descriptor))
         return None if entry is None else self._make(entry)
 
     def _make(self, entry: StreamEntry) -> ObjectStateStream[T_co]:

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from ._checks import checked_version
 from ._core.records import Offer
-from ._exceptions import StateTooLargeError
+from ._exceptions import SerializationError, StateTooLargeError
+from ._formats import checked_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ._serializers import Serializer
+    from ._states import Format
 
 __all__ = ["Publisher"]
 
 
 class Publisher:
-    """Encodes values for one contract, outside all locks."""
+    """Encodes values for one contract, outside all locks; what comes out are plain values that nobody changes."""
 
     __slots__ = ("_max_state", "_serializer")
 
@@ -28,7 +30,35 @@ class Publisher:
     def offer(self, value: Any, version: Iterable[int] | None) -> Offer:
         """Encode a value; `version` None asks for a default one."""
         checked = None if version is None else checked_version(version)
-        format, data = self._serializer.serialize(value)
+        format, data = self._encode(value)
         if len(data) > self._max_state:
             raise StateTooLargeError(len(data), self._max_state)
         return Offer(data, format, checked)
+
+    def _encode(self, value: Any) -> tuple[Format, bytes]:
+        encoded: Any = self._serializer.serialize(value)
+        if type(encoded) is not tuple or len(encoded) != 2:
+            raise self._misbehaved(
+                value, f"a tuple (format, data) was expected, not {encoded!r:.100}"
+            )
+        format, data = encoded
+        if type(data) is not bytes:
+            data = self._bytes_of(value, format, data)
+        try:
+            return checked_format(format), data
+        except (TypeError, ValueError) as error:
+            raise self._misbehaved(value, str(error)) from error
+
+    def _bytes_of(self, value: Any, format: Any, data: Any) -> bytes:
+        """Copy a buffer, which its owner may change later."""
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            return memoryview(data).tobytes()
+        if isinstance(format, (bytes, bytearray, memoryview)):
+            raise self._misbehaved(value, "(data, format) has to be (format, data)")
+        step = "; encode it to bytes first" if isinstance(data, str) else ""
+        raise self._misbehaved(value, f"data are bytes, not {type(data).__name__}{step}")
+
+    def _misbehaved(self, value: Any, reason: str) -> SerializationError:
+        return SerializationError(
+            type(value), f"{type(self._serializer).__name__}.serialize: {reason}"
+        )

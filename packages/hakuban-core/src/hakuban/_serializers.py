@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -10,13 +11,24 @@ import msgspec
 from typing_extensions import override
 
 from ._exceptions import DeserializationError, SerializationError, WrongFormatError
+from ._formats import checked_format
+from ._types import foreign_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ._states import Format
 
-__all__ = ["JSON", "MESSAGE_PACK", "RAW", "CodecSerializer", "RawSerializer", "Serializer"]
+__all__ = [
+    "JSON",
+    "MESSAGE_PACK",
+    "RAW",
+    "CodecSerializer",
+    "RawSerializer",
+    "Serializer",
+    "check_type",
+    "checked_serializer",
+]
 
 T = TypeVar("T")
 
@@ -25,13 +37,14 @@ class Serializer(Protocol):
     """Turns values into the data of states, and back. Called outside all locks, from any thread.
 
     Whatever it raises reaches the caller of `set_object_data`, or the reader of `ObjectState.data`, as it is; the
-    errors named here are those that the serializers of this package raise.
+    errors named here are those that the serializers of this package raise. An optional method, `check_type(type)`, is
+    called by `observe`, and raises TypeError for a type that it can never decode to.
     """
 
     def serialize(self, value: Any, /) -> tuple[Format, bytes]:
         """Encode a value.
 
-        :return: the stack of encodings, outermost last, and the bytes.
+        :return: the stack of encodings, outermost last, and the bytes. What may change later (a bytearray) is copied.
         :raises SerializationError: the value cannot be encoded; nothing is published then.
         """
         ...
@@ -47,10 +60,40 @@ class Serializer(Protocol):
         ...
 
 
+def checked_serializer(serializer: Any) -> Serializer:
+    """Take a serializer.
+
+    :raises TypeError: it is none, or a class where an instance belongs.
+    """
+    for name in ("serialize", "deserialize"):
+        if not callable(getattr(serializer, name, None)):
+            raise TypeError(
+                f"a serializer is an object with serialize and deserialize (see hakuban.Serializer), not {serializer!r:.100}"
+            )
+        if isinstance(serializer, type) and inspect.isfunction(
+            inspect.getattr_static(serializer, name)
+        ):
+            raise TypeError(
+                f"a serializer is an object, not a class: write {serializer.__name__}()"
+            )
+    checked: Serializer = serializer
+    return checked
+
+
+def check_type(serializer: Serializer, type: Any) -> None:
+    """Refuse a type that the values of a serializer can never be decoded to.
+
+    :raises TypeError: with what to write instead.
+    """
+    check = getattr(serializer, "check_type", None)
+    if check is not None:
+        check(type)
+
+
 def _inner(names: Iterable[str]) -> Format:
     if isinstance(names, str):
         raise TypeError(f"a format is a list of names: write [{names!r}]")
-    return tuple(names)
+    return checked_format(names)
 
 
 class RawSerializer:
@@ -67,9 +110,24 @@ class RawSerializer:
 
     def serialize(self, value: Any, /) -> tuple[Format, bytes]:
         """Take bytes. See `Serializer.serialize`."""
+        if type(value) is bytes:
+            return self._format, value
         if not isinstance(value, (bytes, bytearray, memoryview)):
-            raise SerializationError(type(value), "RAW takes bytes")
-        return self._format, bytes(value)
+            raise SerializationError(
+                type(value), "RAW takes bytes; encode it first, or expose with another serializer"
+            )
+        try:
+            return self._format, memoryview(value).tobytes()
+        except ValueError as error:  # a view that was released
+            raise SerializationError(type(value), str(error)) from error
+
+    def check_type(self, type: Any, /) -> None:
+        """Refuse all types but `bytes` and `Any`.
+
+        :raises TypeError: it is another one.
+        """
+        if type not in (bytes, Any):
+            raise TypeError(f"RAW gives bytes, not {type!r:.200}; observe with another serializer")
 
     def deserialize(self, format: Format, data: bytes, type: type[T], /) -> T:
         """Give the bytes; the only types are `bytes` and `Any`. See `Serializer.deserialize`."""
@@ -125,6 +183,28 @@ class CodecSerializer:
             raise DeserializationError(format, str(error)) from error
         return value
 
+    def check_type(self, type: Any, /) -> None:
+        """Refuse a type that no value can be decoded to.
+
+        :raises TypeError: msgspec does not know it, or it has a class of another library's in it.
+        """
+        if type is Any:
+            return
+        try:
+            self._decoder(type)
+            foreign = foreign_type(type)
+        except Exception as error:  # names that cannot be resolved, whatever annotations raise
+            raise TypeError(f"no {self._name} can be decoded to {type!r:.200}: {error}") from error
+        if foreign is not None:
+            raise TypeError(
+                f"no {self._name} can be decoded to {foreign!r:.200}; use a msgspec.Struct, a dataclass, a TypedDict or"
+                " plain types, or a serializer of your own"
+            )
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _codec, (self._name, self._format[:-1])
+
     @override
     def __repr__(self) -> str:
         return f"<{self._name} serializer, format {list(self._format)}>"
@@ -173,6 +253,15 @@ MESSAGE_PACK: Final = CodecSerializer(
     "MessagePack", msgspec.msgpack.encode, _cached(msgspec.msgpack.Decoder)
 )
 """MessagePack, format ("MessagePack",)."""
+
+_CODECS: Final = {"JSON": JSON, "MessagePack": MESSAGE_PACK}
+
+
+def _codec(name: str, inner: Format) -> CodecSerializer:
+    """Find a serializer again that was pickled."""
+    codec = _CODECS[name]
+    return codec.with_format(inner) if inner else codec
+
 
 RAW: Final = RawSerializer()
 """Bytes in, bytes out, format (). `RAW.with_format(["JSON"])` declares what the bytes are."""

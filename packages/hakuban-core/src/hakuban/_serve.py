@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 from contextlib import suppress
 from time import monotonic
@@ -41,7 +43,8 @@ async def serve(
 ) -> None:
     """See `ExposeContract.serve`."""
     if on_error not in ("log", "raise"):
-        raise ValueError(f"on_error is 'log' or 'raise', not {on_error!r}")
+        raise ValueError(f"on_error is 'log' or 'raise', not {on_error!r:.100}")
+    _check_handler(handler)
 
     def claim() -> bool:
         if contract.served or contract.loops:
@@ -55,6 +58,42 @@ async def serve(
         await _Server(engine, contract, make, handler, raises=on_error == "raise").run()
     finally:
         contract.served = False
+
+
+def _check_handler(handler: object) -> None:
+    """Refuse what cannot be a handler, before the first assignment does.
+
+    What a lambda returns, or a function made by a decorator, is only known when it was called.
+    """
+    if not callable(handler):
+        raise TypeError(f"a handler is an async function of one sink, not {handler!r:.100}")
+    called: Any = inspect.unwrap(handler)
+    while isinstance(called, functools.partial):
+        called = called.func
+    if not (inspect.isroutine(called) or isinstance(called, type)):
+        called = type(called).__call__
+    if inspect.isasyncgenfunction(called):
+        raise TypeError(
+            "a handler does not yield its values: write sink.set(value) instead of `yield value`"
+        )
+    if not inspect.iscoroutinefunction(handler) and (isinstance(called, type) or _is_plain(called)):
+        raise TypeError(
+            f"a handler is an async function of one sink: write `async def` for {handler!r:.100}"
+        )
+    try:
+        inspect.signature(handler).bind(None)
+    except TypeError:
+        raise TypeError(
+            f"a handler is called with the sink alone: write `async def produce(sink)`, not {handler!r:.100}"
+        ) from None
+    except ValueError:
+        pass  # nobody knows its parameters
+
+
+def _is_plain(function: object) -> bool:
+    return (inspect.isfunction(function) or inspect.ismethod(function)) and not (
+        inspect.iscoroutinefunction(function) or function.__name__ == "<lambda>"
+    )
 
 
 class _Server:
@@ -110,13 +149,23 @@ class _Server:
             finally:
                 self._engine.unpark(entry, canceller)
 
+    async def _call(self, sink: ObjectStateSink[Any]) -> None:
+        made = self._handler(sink)
+        if not inspect.isawaitable(made):
+            raise _NoHandlerError(
+                f"a handler is an async function of one sink: {self._handler!r:.100} returned {made!r:.100}"
+            )
+        await made
+
     async def _try_until_done(self, sink: ObjectStateSink[Any]) -> None:
         delay = FIRST_DELAY
         while True:
             began = monotonic()
             try:
-                await self._handler(sink)
+                await self._call(sink)
                 return
+            except _NoHandlerError as error:
+                raise TypeError(str(error)) from None
             except Exception as error:  # the user's code: it must not end the other handlers
                 if not sink.assigned and _says_not_assigned(error):
                     return
@@ -129,6 +178,10 @@ class _Server:
                     sink.set_synchronized(STALE)
             await anyio.sleep(delay)
             delay = min(2 * delay, LAST_DELAY)
+
+
+class _NoHandlerError(Exception):
+    """The handler has turned out to be none; trying again cannot help."""
 
 
 def _says_not_assigned(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from ._checks import checked_age
 from ._core.records import Outcome
 from ._exceptions import NotAssignedError
 from ._polling import PENDING, Pending
-from ._waiting import wait_for, wait_for_blocking
+from ._waiting import Missing, wait_for, wait_for_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,11 +100,12 @@ class ObjectStateSink(Generic[T_contra]):
         """Block this thread until the assignment has ended.
 
         :param timeout: seconds to wait at most, or None.
-        :raises TimeoutError: it has not ended in that time.
+        :raises WaitTimeoutError: it has not ended in that time.
         :raises RuntimeError: an event loop runs in this thread.
         """
+        missing = Missing(self.descriptor, "still assigned", "wait longer, or close() the sink")
         wait_for_blocking(
-            self._engine, self._entry, self._poll_end, timeout, "await wait_unassigned()"
+            self._engine, self._entry, self._poll_end, timeout, "await wait_unassigned()", missing
         )
 
     def close(self) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from typing_extensions import override
 
+from ._text import printable
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from weakref import ref
 
-__all__ = ["Content", "Format", "ObjectState", "Version"]
+    from ._decoding import Decoder, KeptValue
+    from ._descriptors import ObjectDescriptor
+
+__all__ = ["MOST_VERSION_ITEMS", "Content", "Format", "ObjectState", "Version"]
+
+MOST_VERSION_ITEMS: Final = 1_000  # of a version that peers accept
 
 Version = tuple[int, ...]
 """A version: signed 64-bit integers, compared lexicographically; a strict prefix is smaller."""
@@ -45,16 +52,31 @@ class Content:
 class ObjectState(Generic[T]):
     """One state of an object, as an observer sees it. Immutable, and safe to use from any thread.
 
-    Two states are equal when their raw data, format, version and freshness are; their ages may differ.
+    Two states are equal when their raw data, format, version and freshness are; their ages may differ. A pickled state
+    holds its raw data, its age by then, and what decodes it; where that cannot be pickled, the decoded value. `print`
+    shows object, value and age.
     """
 
-    __slots__ = ("_age", "_content", "_decode", "_value")
+    __slots__ = ("_age", "_content", "_decode", "_descriptor", "_read_at", "_value")
 
-    def __init__(self, content: Content, age: float | None, decode: Callable[[Content], T]) -> None:
+    def __init__(
+        self,
+        content: Content,
+        age: float | None,
+        decode: Decoder[T] | KeptValue[T],
+        descriptor: ObjectDescriptor | None = None,
+    ) -> None:
         self._content = content
         self._age = age
+        self._read_at = monotonic()
         self._decode = decode
+        self._descriptor = descriptor
         self._value: Any = _NOT_DECODED
+
+    @property
+    def descriptor(self) -> ObjectDescriptor | None:
+        """The object that this is a state of."""
+        return self._descriptor
 
     @property
     def data(self) -> T:
@@ -63,7 +85,7 @@ class ObjectState(Generic[T]):
         :raises DeserializationError: the bytes are not what the observer's type or serializer expects.
         """
         if self._value is _NOT_DECODED:
-            self._value = self._decode(self._content)
+            self._value = self._decode(self._content, self._descriptor)
         value: T = self._value
         return value
 
@@ -84,7 +106,7 @@ class ObjectState(Generic[T]):
 
     @property
     def synchronized(self) -> bool:
-        """True when an assigned exposer says that this is the object's state now."""
+        """True when an assigned exposer said, as this was read, that this is the object's state now."""
         return self._age is None
 
     @property
@@ -107,6 +129,40 @@ class ObjectState(Generic[T]):
     def __hash__(self) -> int:
         return hash((self.version, self.format, self.synchronized))
 
+    def __copy__(self) -> ObjectState[T]:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ObjectState[T]:
+        return self
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        content = self._content
+        age = None if self._age is None else self._age + monotonic() - self._read_at
+        decode = self._decode.to_pickle(content, self._descriptor)
+        return _restored, (
+            content.data,
+            content.format,
+            content.version,
+            age,
+            decode,
+            self._descriptor,
+        )
+
+    @override
+    def __str__(self) -> str:
+        named = "" if self._descriptor is None else f"{self._descriptor} "
+        fresh = "" if self.synchronized else f", stale for {self.age:.3g} s"
+        return f"{named}= {self._shown()}{fresh}"
+
+    def _shown(self) -> str:
+        """Give the value, cut, for people."""
+        try:
+            text = repr(self.data)
+        except Exception as error:  # noqa: BLE001  # a decoder's, or of the repr of a user's type
+            text = f"<{len(self.raw)} bytes, {type(error).__name__}>"
+        return printable(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
+
     @override
     def __repr__(self) -> str:
         fresh = "synchronized" if self.synchronized else f"{self.age:.3g} s old"
@@ -116,8 +172,21 @@ class ObjectState(Generic[T]):
         )
 
 
+def _restored(
+    data: bytes,
+    format: Format,
+    version: Version,
+    age: float | None,
+    decode: Decoder[T] | KeptValue[T],
+    descriptor: ObjectDescriptor | None,
+) -> ObjectState[T]:
+    """Make a state again that was pickled."""
+    return ObjectState(Content(data, format, version), age, decode, descriptor)
+
+
 class _NotDecoded:
     __slots__ = ()
 
 
 _NOT_DECODED = _NotDecoded()
+_MOST_SHOWN: Final = 200  # characters of a value

@@ -7,21 +7,22 @@ from abc import ABC, abstractmethod
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import anyio
 from typing_extensions import override
 
 from ._core.freshness import View
+from ._exceptions import ClosedError
 from ._polling import ENDED, PENDING, Ended, Pending
 from ._states import ObjectState
-from ._waiting import Cursor, wait_for, wait_for_blocking
+from ._waiting import Cursor, Missing, wait_for, wait_for_blocking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from ._decoding import Decoder
     from ._descriptors import ObjectDescriptor
     from ._engine import Engine
     from ._entries import StreamEntry
-    from ._states import Content, Version
+    from ._states import Version
 
 __all__ = ["ObjectStateStream", "StateReader"]
 
@@ -41,7 +42,12 @@ class StateReader(ABC, Generic[T_co]):
     __slots__ = ()
 
     _engine: Engine
-    _decode: Callable[[Content], T_co]
+    _decode: Decoder[T_co]
+
+    @property
+    @abstractmethod
+    def descriptor(self) -> ObjectDescriptor:
+        """The object."""
 
     def object_state(self) -> ObjectState[T_co] | None:
         """Give the current state; None before the first one."""
@@ -54,7 +60,7 @@ class StateReader(ABC, Generic[T_co]):
         :raises DeserializationError: the data are not what the type or serializer of the contract expects.
         """
         view = self._view()
-        return None if view is None else self._decode(view.content)
+        return None if view is None else self._decode(view.content, self.descriptor)
 
     def object_version(self) -> Version | None:
         """Give the version of the current state; None before the first one."""
@@ -76,31 +82,45 @@ class StateReader(ABC, Generic[T_co]):
     async def wait_state(self) -> ObjectState[T_co]:
         """Give the current state; wait for the first one. Use `anyio.fail_after` for a time limit.
 
-        :raises anyio.ClosedResourceError: it was closed before there was one.
+        :raises ClosedError: it was closed before there was one.
         """
-        return self._state(_open(await wait_for(self._engine, self._place(), self._poll_any)))
+        return self._first(await wait_for(self._engine, self._place(), self._poll_any))
 
     def wait_state_sync(self, timeout: float | None = None) -> ObjectState[T_co]:
         """Do what `wait_state` does, blocking this thread.
 
         :param timeout: seconds to wait at most, or None.
-        :raises TimeoutError: there was none in that time.
-        :raises anyio.ClosedResourceError: it was closed before there was one.
+        :raises WaitTimeoutError: there was none in that time.
+        :raises ClosedError: it was closed before there was one.
         :raises RuntimeError: an event loop runs in this thread.
         """
-        view = wait_for_blocking(
-            self._engine, self._place(), self._poll_any, timeout, "await wait_state()"
+        missing = Missing(
+            self.descriptor,
+            "no state",
+            "is this node connected, and does somebody expose the object? See snapshot() of the router",
         )
-        return self._state(_open(view))
+        return self._first(
+            wait_for_blocking(
+                self._engine, self._place(), self._poll_any, timeout, "await wait_state()", missing
+            )
+        )
 
     def __aiter__(self) -> AsyncIterator[ObjectState[T_co]]:
-        return _StateCursor(self._engine, self._place(), self._poll, self._state)
+        return self._cursor()
 
     def __iter__(self) -> Iterator[ObjectState[T_co]]:
+        return self._cursor()
+
+    def _cursor(self) -> _StateCursor[T_co]:
         return _StateCursor(self._engine, self._place(), self._poll, self._state)
 
     def _state(self, view: View) -> ObjectState[T_co]:
-        return ObjectState(view.content, _age(view), self._decode)
+        return ObjectState(view.content, _age(view), self._decode, self.descriptor)
+
+    def _first(self, view: object) -> ObjectState[T_co]:
+        if not isinstance(view, View):
+            raise self._ended_error()
+        return self._state(view)
 
     def _view(self) -> View | None:
         entry = self._stream()
@@ -125,6 +145,10 @@ class StateReader(ABC, Generic[T_co]):
     @abstractmethod
     def _over(self) -> bool:
         """Say whether the user has ended it."""
+
+    @abstractmethod
+    def _ended_error(self) -> ClosedError:
+        """Make what is raised to those who wait for something that will not come."""
 
     @abstractmethod
     def _place(self) -> object:
@@ -176,7 +200,7 @@ class ObjectStateStream(StateReader[T_co]):
         self,
         engine: Engine,
         entry: StreamEntry,
-        decode: Callable[[Content], T_co],
+        decode: Decoder[T_co],
         contract: object,
     ) -> None:
         self._engine = engine
@@ -189,6 +213,7 @@ class ObjectStateStream(StateReader[T_co]):
         self._last: View | None = None
 
     @property
+    @override
     def descriptor(self) -> ObjectDescriptor:
         """The object."""
         return self._entry.descriptor
@@ -212,6 +237,11 @@ class ObjectStateStream(StateReader[T_co]):
     @override
     def _over(self) -> bool:
         return self._closed or self._entry.owner.closed
+
+    @override
+    def _ended_error(self) -> ClosedError:
+        step = "the object has ceased, or the contract was closed; loop over the contract for the next one"
+        return ClosedError(self.descriptor, "the stream of", step)
 
     @override
     def _place(self) -> object:
@@ -249,9 +279,3 @@ def _alike(view: View, seen: View | None) -> bool:
 
 def _age(view: View) -> float | None:
     return None if view.since is None else max(0.0, monotonic() - view.since)
-
-
-def _open(view: object) -> View:
-    if not isinstance(view, View):
-        raise anyio.ClosedResourceError
-    return view

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from weakref import ref
 
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
+from ._checks import checked_timeout
+from ._exceptions import WaitTimeoutError
 from ._polling import ENDED, PENDING, Ended, Pending
 from ._waking import ThreadWaiter, in_event_loop, new_task_waiter
 
@@ -20,10 +24,19 @@ if TYPE_CHECKING:
     from ._engine import Engine
     from ._entries import ContractEntry, SinkEntry, StreamEntry
 
-__all__ = ["Cursor", "MemberCursor", "wait_for", "wait_for_blocking"]
+__all__ = ["Cursor", "Endless", "MemberCursor", "Missing", "wait_for", "wait_for_blocking"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+C = TypeVar("C", bound="Cursor[Any]")
+
+
+class Missing(NamedTuple):
+    """What is waited for, in the words of a WaitTimeoutError."""
+
+    subject: object
+    what: str
+    step: str
 
 
 async def wait_for(engine: Engine, place: object, poll: Callable[[], T | Pending]) -> T:
@@ -53,17 +66,22 @@ def wait_for_blocking(
     poll: Callable[[], T | Pending],
     timeout: float | None,
     spelling: str,
+    missing: Missing | None = None,
 ) -> T:
     """Block this thread until a poll gives something.
 
     :param timeout: seconds, or None for no limit.
     :param spelling: what to write instead where there is an event loop.
-    :raises TimeoutError: it gave nothing in that time.
+    :param missing: what to say when it did not come; with a `timeout` alone.
+    :raises TypeError: the timeout is no number.
+    :raises ValueError: it is not a number of seconds.
+    :raises WaitTimeoutError: it gave nothing in that time.
     :raises RuntimeError: an event loop runs in this thread.
     """
     if in_event_loop():
         raise RuntimeError(f"this would block the event loop of this thread; write `{spelling}`")
-    deadline = None if timeout is None else monotonic() + timeout
+    seconds = checked_timeout(timeout)
+    deadline = None if seconds is None else monotonic() + seconds
     result = poll()
     while isinstance(result, Pending):
         waiter = ThreadWaiter()
@@ -79,7 +97,9 @@ def wait_for_blocking(
         if not in_time:
             engine.unpark(place, waiter)
             if isinstance(result, Pending):
-                raise TimeoutError
+                assert seconds is not None
+                assert missing is not None
+                raise WaitTimeoutError(missing.subject, seconds, missing.what, missing.step)
     return result
 
 
@@ -89,11 +109,15 @@ class Cursor(ABC, Generic[T_co]):
     Leaving the loop needs no clean-up; the next loop starts anew.
     """
 
-    __slots__ = ("_engine", "_place")
+    __slots__ = ("__weakref__", "_began", "_engine", "_place", "_refused")
+
+    instead: str = "`for item in ...:`, and leave the loop when you have enough"
 
     def __init__(self, engine: Engine, place: object) -> None:
         self._engine = engine
         self._place = place
+        self._began = False
+        self._refused: str | None = None
 
     def __aiter__(self) -> Cursor[T_co]:
         return self
@@ -108,10 +132,30 @@ class Cursor(ABC, Generic[T_co]):
         return self
 
     def __next__(self) -> T_co:
+        if not self._began:
+            self._begin_blocking()
         item = wait_for_blocking(self._engine, self._place, self._poll, None, "async for")
         if item is ENDED:
             raise StopIteration
         return self._take(item)
+
+    def refuse(self, instead: str) -> None:
+        """Have the loop raise TypeError if it has not begun; see `Endless`."""
+        self._refused = instead
+
+    def _begin_blocking(self) -> None:
+        if self._refused is not None and self._poll() is not ENDED:
+            raise TypeError(
+                f"a list of what never ends would never be ready: write {self._refused}"
+            )
+        self._began = True
+
+    def __length_hint__(self) -> int:
+        self.refuse(self.instead)
+        return 0
+
+    def __contains__(self, item: object) -> bool:
+        raise TypeError(f"`in` would look for ever: write {self.instead}")
 
     @abstractmethod
     def _poll(self) -> Any:
@@ -120,6 +164,40 @@ class Cursor(ABC, Generic[T_co]):
     @abstractmethod
     def _take(self, item: Any) -> T_co:
         """Move behind the item, and give it to the user."""
+
+
+class Endless:
+    """What can be looped over, and never comes to an end by itself: `list` of it, and `in`, would hang.
+
+    `list` and `tuple` ask for the length before the first item, and take a TypeError there for "unknown"; so the loop
+    that this thread has begun is told, and raises it at its first step.
+    """
+
+    __slots__ = ()
+
+    _instead: str
+
+    def _looping(self, cursor: C) -> C:
+        """Give a new loop, and remember it for `__length_hint__`."""
+        _newest.loop = (id(self), ref(cursor))
+        return cursor
+
+    def __length_hint__(self) -> int:
+        whose, cursor = getattr(_newest, "loop", (None, _nothing))
+        loop = cursor()
+        if whose == id(self) and loop is not None:
+            loop.refuse(self._instead)
+        return 0
+
+    def __contains__(self, item: object) -> bool:
+        raise TypeError(f"`in` would look for ever: write {self._instead}")
+
+
+_newest = threading.local()
+
+
+def _nothing() -> None:
+    return None
 
 
 class MemberCursor(Cursor[T_co]):

@@ -27,11 +27,21 @@ def shown(held: Held) -> tuple[Version, float | None]:
         ((0, 7, 8), (0, 7, 9)),
         ((3, INT64_MAX), (3, INT64_MAX, 0)),
         ((-1,), (0,)),
+        ((INT64_MAX,) * 999, (*(INT64_MAX,) * 999, 0)),
+        # as many integers as peers accept: carried
+        ((7, *(INT64_MAX,) * 999), (8,)),
+        ((7, 8, *(INT64_MAX,) * 998), (7, 9)),
+        ((*(INT64_MAX,) * 999, 7), (*(INT64_MAX,) * 999, 8)),
     ],
+    ids=lambda version: f"{version[:2]}{len(version)}",
 )
 def test_a_version_is_bumped_by_as_little_as_can_be(version: Version, following: Version) -> None:
     assert bumped(version) == following
     assert bumped(version) > version
+
+
+def test_behind_the_largest_of_all_versions_there_is_none() -> None:
+    assert bumped((INT64_MAX,) * 1_000) == ()
 
 
 @pytest.mark.parametrize(

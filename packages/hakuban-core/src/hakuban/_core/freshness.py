@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._states import MOST_VERSION_ITEMS
+
 if TYPE_CHECKING:
     from .._states import Content, Version
 
@@ -18,12 +20,20 @@ _GREATEST_AGE = 1e13  # seconds; as microseconds it fits the 64 bits of the prot
 
 
 def bumped(version: Version) -> Version:
-    """Give the next version that the same counter would give: strictly larger, and hardly so."""
+    """Give the next version that the same counter would give: strictly larger, and hardly so.
+
+    Only behind the largest of all versions there is none: then an empty one.
+    """
     if not version:
         return (0,)
-    if version[-1] == _INT64_MAX:
+    if version[-1] < _INT64_MAX:
+        return (*version[:-1], version[-1] + 1)
+    if len(version) < MOST_VERSION_ITEMS:
         return (*version, 0)
-    return (*version[:-1], version[-1] + 1)
+    # longer than peers accept: carry, as a counter does
+    while version and version[-1] == _INT64_MAX:
+        version = version[:-1]
+    return (*version[:-1], version[-1] + 1) if version else ()
 
 
 class View:

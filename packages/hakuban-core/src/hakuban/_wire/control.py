@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hakuban._descriptors import MAX_DEPTH, ObjectDescriptor, TagDescriptor, depth_of
+from hakuban._canonical import MAX_DEPTH, depth_of
+from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._exceptions import InvalidDescriptorError, PeerViolationError, WireError
 from hakuban._messages import ContractAction, ItemIgnored, PeerLimited, PeerNamed, Verb
 

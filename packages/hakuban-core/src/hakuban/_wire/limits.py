@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hakuban._descriptors import MAX_BYTES, MAX_TAGS
+from hakuban._states import MOST_VERSION_ITEMS
+
 MIB = 1024 * 1024
 
 
@@ -26,12 +29,12 @@ class Limits:
 
     max_message: int = 16 * MIB
     max_object: int = 64 * MIB
-    max_version: int = 1_000
+    max_version: int = MOST_VERSION_ITEMS
     max_format: int = 64
-    max_tags: int = 1_000
+    max_tags: int = MAX_TAGS
     max_name: int = 1_024
     max_load_points: int = 1_000
     max_load_seconds: float = 1e9
-    max_descriptor: int = 64 * 1024
+    max_descriptor: int = MAX_BYTES
     max_channels: int = 1_000_000
     max_control_channels: int = 1_000

@@ -1,0 +1,44 @@
+"""Formats of states: stacks of the names of encodings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from ._checks import PEERS, plain_text
+
+if TYPE_CHECKING:
+    from ._states import Format
+
+__all__ = ["checked_format"]
+
+MOST_BYTES: Final = (
+    16 * 1024
+)  # of all names: so a state of `max_state` bytes always fits into a message
+
+
+def checked_format(format: Any) -> Format:
+    """Take a format, outermost encoding last.
+
+    :raises TypeError: it is not made of texts.
+    :raises ValueError: it has more names than peers accept, or something that is no Unicode text.
+    """
+    if type(format) is tuple and format in _seen:
+        return format
+    if isinstance(format, (str, bytes)) or not isinstance(format, Iterable):
+        raise TypeError(f"a format is a tuple of names, as in ('JSON',), not {format!r:.100}")
+    names = tuple(plain_text("a name in a format", name) for name in format)
+    if len(names) > PEERS.max_format:
+        raise ValueError(f"a format has at most {PEERS.max_format} names, not {len(names)}")
+    try:
+        size = sum(len(name.encode()) for name in names)
+    except UnicodeEncodeError:
+        raise ValueError(
+            "a name in a format has a lone surrogate, which is no Unicode text"
+        ) from None
+    if size > MOST_BYTES:
+        raise ValueError(f"the names in a format have {MOST_BYTES:,} bytes at most, not {size:,}")
+    return names
+
+
+_seen: Final = frozenset({(), ("JSON",), ("MessagePack",)})  # those of every state of most programs
