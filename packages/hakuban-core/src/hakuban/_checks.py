@@ -11,6 +11,7 @@ import operator
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Final
 
+from ._text import plain_text
 from ._wire import Limits
 
 if TYPE_CHECKING:
@@ -29,22 +30,11 @@ __all__ = [
     "checked_rebalance",
     "checked_timeout",
     "checked_version",
-    "plain_text",
 ]
 
 PEERS: Final = Limits()  # what peers accept
 MOST: Final = 2**32 - 1  # capacity or load
 MOST_ITEM: Final = 2**63 - 1  # of a version
-
-
-def plain_text(what: str, value: object) -> str:
-    """Take a text; of a subclass its value.
-
-    :raises TypeError: it is none.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{what} is a str, not {_kind(value)}")
-    return str.__str__(value)
 
 
 def checked_integer(what: str, value: Any, least: int, most: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from ._checks import PEERS, plain_text
+from ._checks import PEERS
+from ._text import plain_text
 
 if TYPE_CHECKING:
     from ._states import Format

@@ -22,10 +22,10 @@ from ._checks import (
     checked_load_limit,
     checked_name,
     checked_number,
-    plain_text,
 )
 from ._exceptions import InvalidURLError
 from ._liveness import OUR_TIMEOUT
+from ._text import plain_text
 from .transport import ConnectionRequest, Identity, TransportOptions
 
 if TYPE_CHECKING:

@@ -239,6 +239,8 @@ def _cached(decoder: Callable[[Any], Any]) -> Callable[[Any], Callable[[bytes], 
     def find(type: Any) -> Callable[[bytes], Any]:
         try:
             return kept(type)
+        except SystemError as error:  # msgspec's, on an object whose attributes raise something
+            raise TypeError("there is no decoder for what is no type") from error
         except TypeError:
             decode: Callable[[bytes], Any] = decoder(type).decode
             return decode

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["printable", "redacted"]
+__all__ = ["plain_text", "printable", "redacted"]
 
 _HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^:]*)(?::[0-9]*)?")
+
+
+def plain_text(what: str, value: object) -> str:
+    """Take a text; of a subclass its value.
+
+    :raises TypeError: it is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a str, not {'None' if value is None else type(value).__name__}")
+    return str.__str__(value)
 
 
 def printable(text: str) -> str:
     """Replace what is not to be seen (control characters, line breaks, changes of writing direction) by escapes.
 
     A peer must not write log lines of its own, nor talk to the terminal.
+
+    :raises TypeError: it is no text.
     """
+    text = plain_text("a text", text)
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else _escape(one) for one in text)
@@ -25,7 +38,7 @@ def _escape(character: str) -> str:
 
 def redacted(url: str) -> str:
     """Hide what may be a secret: user and password, query and fragment. Works for whatever was meant to be a URL."""
-    bare, _, _ = without_credentials(url).partition("#")
+    bare, _, _ = without_credentials(plain_text("a URL", url)).partition("#")
     path, question, query = bare.partition("?")
     return printable(f"{path}{question}{'...' if query else ''}")
 

@@ -28,7 +28,7 @@ from ._exceptions import (
     RefusedError,
 )
 from ._liveness import Liveness, Watched, default_max_connections
-from ._text import printable, redacted
+from ._text import plain_text, printable, redacted
 
 if TYPE_CHECKING:
     import ssl
@@ -219,10 +219,14 @@ class Identity:
 
     :ivar name: text for people and logs.
     :ivar claims: whatever the plugin wants to remember.
+    :raises TypeError: the name is no text.
     """
 
     name: str
     claims: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", plain_text("the name of an identity", self.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +265,7 @@ def host_and_port(url: str, *, listening: bool = True) -> tuple[str, int]:
     """
     from urllib.parse import urlsplit
 
+    url = plain_text("a URL", url)
     try:
         parts = urlsplit(url)
         host = parts.hostname

@@ -13,6 +13,7 @@ import anyio
 from anyio.lowlevel import checkpoint, current_token
 
 from .._exceptions import InvalidURLError, PeerViolationError, RefusedError
+from .._text import plain_text
 from ..transport import MIB, ConnectionRequest
 
 if TYPE_CHECKING:
@@ -324,7 +325,7 @@ def _bind(wanted: str, listener: _Listener) -> str:
 
 
 def _name(url: str) -> str:
-    scheme, separator, name = url.partition("://")
+    scheme, separator, name = plain_text("a URL", url).partition("://")
     if scheme.lower() != "memory" or not separator:
         raise InvalidURLError(url, "not a memory://name URL")
     return name.rstrip("/")
