@@ -148,6 +148,8 @@ def fragmented(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     for _ in range(draw(st.integers(0, 6))):
         opcode = draw(st.sampled_from([BINARY, BINARY, TEXT]))
         parts = draw(st.lists(st.binary(max_size=200), min_size=1, max_size=5))
+        if opcode == TEXT:
+            parts = cut("ż€𝄞".encode() * draw(st.integers(0, 20)), [len(part) for part in parts])
         for i, part in enumerate(parts):
             last = FIN if i == len(parts) - 1 else 0
             data += frame(last | (CONTINUATION if i else opcode), part, masked=True)
@@ -240,6 +242,22 @@ def test_any_bytes_give_messages_or_a_violation_and_never_another_answer_in_othe
         (frame(FIN | CLOSE, struct.pack("!H", 1006), masked=False), 1002, "close code 1006"),
         (frame(FIN | CLOSE, struct.pack("!H", 5000), masked=False), 1002, "close code 5000"),
         (frame(FIN | CLOSE, b"\x03\xe8\xff", masked=False), 1007, "UTF-8"),
+        (frame(FIN | TEXT, b"\xff", masked=False), 1007, "text is not UTF-8"),
+        (
+            frame(FIN | TEXT, b"\xed\xa0\x80", masked=False),
+            1007,
+            "text is not UTF-8",
+        ),  # a surrogate
+        (
+            frame(FIN | TEXT, b"\xc0\x80", masked=False),
+            1007,
+            "text is not UTF-8",
+        ),  # not the shortest
+        (
+            frame(TEXT, b"\xf0\x9d", masked=False) + frame(FIN | CONTINUATION, b"", masked=False),
+            1007,
+            "text is not UTF-8",  # half a character at the end
+        ),
     ],
 )
 def test_frames_against_the_standard_are_violations(data: bytes, code: int, reason: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from hakuban import LocalNode
 from hakuban.transport import MessageStream, PeerViolationError
 from support.websocket import (
     BINARY,
@@ -19,10 +20,12 @@ from support.websocket import (
     PING,
     PONG,
     TEXT,
+    UPGRADE,
     Certificates,
     frame,
     linked,
     raw_client,
+    raw_connection,
 )
 
 if TYPE_CHECKING:
@@ -111,6 +114,31 @@ async def test_ends_know_where_they_are_and_who_is_there() -> None:
         assert abs(connected.peer_clock - time.time_ns()) < 10**9
         assert accepted.peer_clock is None
         assert accepted.identity is None
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [(FIN | TEXT, b"\xff")],
+        [(TEXT, b"\xc5"), (FIN | PING, b""), (FIN | CONTINUATION, b"\xff")],
+        [(FIN | CLOSE, b"\x03\xe8\xff")],
+    ],
+    ids=["text", "fragments", "close reason"],
+)
+async def test_what_is_not_utf_8_ends_a_link_of_a_node_with_1007(
+    frames: list[tuple[int, bytes]],
+) -> None:
+    async with LocalNode().listen("ws://127.0.0.1:0") as listener:
+        async with await raw_connection(listener.url) as peer:
+            await peer.send(UPGRADE + b"\r\n")
+            await peer.head()
+            for first, payload in frames:
+                await peer.frame(first, payload)
+            opcode, payload = 0, b""
+            while opcode != FIN | CLOSE:
+                opcode, payload = await peer.read_frame()
+            assert struct.unpack("!H", payload[:2]) == (1007,)
+            assert b"not UTF-8" in payload
 
 
 async def test_text_is_ignored_and_fragments_are_put_together() -> None:

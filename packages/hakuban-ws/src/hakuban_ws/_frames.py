@@ -134,7 +134,7 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Takes bytes in pieces of any size and gives whole binary messages; text messages are thrown away.
+    """Takes bytes in pieces of any size and gives whole binary messages; text messages are checked and thrown away.
 
     Holds one message and one piece at most: what is declared too long is refused before it is taken in.
 
@@ -342,7 +342,10 @@ class FrameReader:
         if self._compressed and self._inflater is not None:
             # Text too: the next message may refer back to it.
             payload = self._inflater.inflate(payload)
-        return payload if self._opcode == BINARY else None
+        if self._opcode == BINARY:
+            return payload
+        _decode(payload, "text")
+        return None
 
     def _control(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
@@ -362,7 +365,11 @@ def _read_close(payload: bytes) -> tuple[int, str]:
     (code,) = _UNSIGNED_16.unpack_from(payload)
     if code not in _MAY_BE_SENT:
         raise PeerViolationError(f"close code {code} must not be sent", code=CODE_PROTOCOL)
+    return code, _decode(payload[2:], "close reason")
+
+
+def _decode(payload: bytes, what: str) -> str:
     try:
-        return code, payload[2:].decode()
+        return payload.decode()
     except UnicodeDecodeError:
-        raise PeerViolationError("close reason is not UTF-8", code=CODE_UNDECODABLE) from None
+        raise PeerViolationError(f"{what} is not UTF-8", code=CODE_UNDECODABLE) from None
