@@ -23,7 +23,7 @@ NOW = 1_700_000_000_123_456_789
 
 
 def client(url: str = "ws://router:3001/live?x=1", **options: object) -> ClientHandshake:
-    return ClientHandshake(parse_url(url), TransportOptions(**options))  # type: ignore[arg-type]  # named by the tests
+    return ClientHandshake(parse_url(url, listening=False), TransportOptions(**options))  # type: ignore[arg-type]  # named by the tests
 
 
 def agree(

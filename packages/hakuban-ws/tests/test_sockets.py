@@ -8,38 +8,13 @@ import anyio
 import pytest
 
 from hakuban_ws._sockets import address_text, bind_sockets, open_socket, set_options
+from support.addresses import needs_ipv6, resolve_to
 from support.ports import free_port
 
 
 def close(sockets: list[socket.socket]) -> None:
     for sock in sockets:
         sock.close()
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
-    """Give a name these addresses, whatever the machine's resolver says."""
-
-    def getaddrinfo(_: str, port: int, **__: object) -> list[object]:
-        return [
-            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (host, port, 0, 0))
-            if ":" in host
-            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
-            for host in hosts
-        ]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
 
 
 @pytest.mark.parametrize(

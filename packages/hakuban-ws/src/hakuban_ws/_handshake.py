@@ -212,7 +212,7 @@ class ClientHandshake:
                 target=target if target.startswith("/") else f"/{target}",
                 subprotocols=[SUBPROTOCOL],
                 extensions=[PerMessageDeflate()] if options.compression else [],
-                extra_headers=_raw_headers(options.headers),
+                extra_headers=header_lines(options.headers),
             )
         )
 
@@ -252,7 +252,7 @@ def _header_map(request: Request) -> dict[str, str]:
     return headers
 
 
-def _raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+def header_lines(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Headers as bytes; what is wrong with one is said without its value, which may be a secret."""
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):

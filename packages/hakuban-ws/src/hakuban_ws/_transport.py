@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 
-from hakuban.transport import InvalidURLError, Liveness
+from hakuban.transport import InvalidURLError, Liveness, check_exposure
 
 from ._connector import open_stream
+from ._handshake import header_lines
 from ._listener import Listener
 from ._sockets import bind_sockets
 from ._urls import parse_url
@@ -23,10 +25,19 @@ if TYPE_CHECKING:
     from hakuban.transport import MessageStream, TransportOptions
 
     from ._stream import WebSocketStream
+    from ._urls import Endpoint
 
 
 class WebSocketTransport:
     """Links over ws:// and wss://."""
+
+    def check(self, url: str, options: TransportOptions, /, *, listening: bool) -> None:
+        """Refuse what can never work; does no I/O.
+
+        :raises InvalidURLError: the URL cannot be used, or is wss to listen on without a TLS context.
+        :raises ValueError: a header cannot be sent, or the TLS context is one of the other side.
+        """
+        _checked(url, options, listening=listening)
 
     @asynccontextmanager
     async def connect(
@@ -34,13 +45,12 @@ class WebSocketTransport:
     ) -> AsyncIterator[WebSocketStream]:
         """Connect.
 
-        :raises InvalidURLError: the URL cannot be used.
-        :raises ValueError: a header cannot be sent.
+        :raises InvalidURLError: and ValueError, as `check`.
         :raises OSError: nobody answers, or not to the end.
         :raises TimeoutError: not within `handshake_timeout`.
         :raises RefusedError: the other side said no, its certificate does not verify, or it is no WebSocket server.
         """
-        endpoint = parse_url(url)
+        endpoint = _checked(url, options, listening=False)
         liveness = Liveness()
         with anyio.fail_after(options.handshake_timeout):
             stream = await open_stream(endpoint, options, liveness)
@@ -69,15 +79,51 @@ class WebSocketTransport:
     ) -> None:
         """Listen until cancelled.
 
-        :raises InvalidURLError: the URL cannot be used, or is wss without a TLS context.
+        :raises InvalidURLError: and ValueError, as `check`.
+        :raises InsecureListenerError: other machines get in, and nothing keeps strangers out.
         :raises OSError: an address cannot be bound.
         """
-        endpoint = parse_url(url, bind=True)
-        if endpoint.secure and options.ssl is None:
-            raise InvalidURLError(
-                url, "listening on wss needs a TLS context: ssl=..., or --tls-cert and --tls-key"
-            )
+        endpoint = _checked(url, options, listening=True)
         sockets = await bind_sockets(endpoint.host, endpoint.port)
+        try:
+            check_exposure(
+                url,
+                [sock.getsockname()[0] for sock in sockets],
+                options,
+                protected=endpoint.secure and _knows_its_peers(options),
+                remedy="use wss:// with client certificates",
+            )
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
         bound = replace(endpoint, port=sockets[0].getsockname()[1])
         task_status.started(str(bound))
         await Listener(bound, options, handler).run(sockets)
+
+
+def _checked(url: str, options: TransportOptions, *, listening: bool) -> Endpoint:
+    endpoint = parse_url(url, listening=listening)
+    if not listening:
+        header_lines(options.headers)
+    if not endpoint.secure:
+        return endpoint
+    if options.ssl is None:
+        if listening:
+            raise InvalidURLError(
+                url, "listening on wss needs a TLS context: ssl=..., or --tls-cert and --tls-key"
+            )
+        return endpoint
+    wrong, right = ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT
+    if listening:
+        wrong, right = right, wrong
+    if options.ssl.protocol == wrong:
+        raise ValueError(
+            f"ssl is a context of the other side: to {'listen' if listening else 'connect'}, make it"
+            f" with ssl.SSLContext(ssl.{right.name}) or ssl.create_default_context"
+        )
+    return endpoint
+
+
+def _knows_its_peers(options: TransportOptions) -> bool:
+    return options.ssl is not None and options.ssl.verify_mode == ssl.CERT_REQUIRED

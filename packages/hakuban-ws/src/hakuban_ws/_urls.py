@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
+from socket import inet_aton
 from urllib.parse import SplitResult, urlsplit
 
 from typing_extensions import override
@@ -13,6 +15,10 @@ from hakuban.transport import InvalidURLError
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
 
 _TARGET = re.compile(r"[!-~]*")
+_AUTHORITY = re.compile(r"(?:\[[^]]*\]|[^][:]*)(?::[^:]*)?")
+_NAME = re.compile(r"[0-9a-z._~-]+")
+_NUMBERS = re.compile(r"[0-9.]+")
+_NO_ADDRESS = "the host is none; IPv6 addresses stand in brackets, like ws://[::1]:3001"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,42 +52,74 @@ class Endpoint:
         return f"{self.scheme}://{self.authority}{self.target}"
 
 
-def parse_url(url: str, *, bind: bool = False) -> Endpoint:
-    """Read a URL; one to bind has to name its port.
+def parse_url(url: str, *, listening: bool) -> Endpoint:
+    """Read a URL; one to listen on has to name its port.
 
-    :raises InvalidURLError: with what is wrong; user and password are left out of it.
+    :raises InvalidURLError: with what is wrong, and without quoting what may be a password.
     """
     parts = _split(url)
     if parts.scheme not in DEFAULT_PORTS:
         raise InvalidURLError(url, "the scheme is neither ws nor wss")
-    if not parts.hostname:
-        raise InvalidURLError(url, "the host is missing")
-    try:
-        parts.hostname.encode("idna")
-        port = parts.port
-    except ValueError as error:
-        raise InvalidURLError(url, f"host or port: {error}") from None
-    if port is None and bind:
+    if "@" in parts.netloc:
+        raise InvalidURLError(url, "credentials belong in headers (Authorization)")
+    if parts.fragment:
+        raise InvalidURLError(url, "options in the fragment are not for the transport")
+    host = _host(url, parts)
+    port = _port(url, parts)
+    if port is None and listening:
         raise InvalidURLError(url, "a URL to listen on needs a port, like ws://127.0.0.1:3001")
     if port is None:
         port = DEFAULT_PORTS[parts.scheme]
-    if port == 0 and not bind:
-        raise InvalidURLError(url, "port 0 is for listening only")
+    if port == 0 and not listening:
+        raise InvalidURLError(url, "port 0 is for listening only; name the port to connect to")
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     if not _TARGET.fullmatch(target):
         raise InvalidURLError(url, "path and query have to be percent-encoded ASCII")
-    return Endpoint(parts.scheme, parts.hostname, port, target)
+    return Endpoint(parts.scheme, host, port, target)
 
 
 def _split(url: str) -> SplitResult:
     try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise InvalidURLError(url, str(error)) from None
-    if "@" in parts.netloc:
-        # Secrets in URLs end up in logs; this message must not be the first of them.
-        redacted = f"{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}"
-        raise InvalidURLError(redacted, "credentials belong in headers (Authorization)")
-    if parts.fragment:
-        raise InvalidURLError(url, "options in the fragment are not for the transport")
-    return parts
+        return urlsplit(url)
+    except ValueError:  # whose text quotes the host
+        raise InvalidURLError(url, _NO_ADDRESS) from None
+
+
+def _host(url: str, parts: SplitResult) -> str:
+    host = parts.hostname
+    if not _AUTHORITY.fullmatch(parts.netloc):
+        raise InvalidURLError(url, _NO_ADDRESS)
+    if not host:
+        raise InvalidURLError(url, "the host is missing; write ws://router:3001, for example")
+    if "[" in parts.netloc:
+        try:
+            IPv6Address(host.partition("%")[0])
+        except ValueError:
+            raise InvalidURLError(url, _NO_ADDRESS) from None
+        return host
+    try:
+        name = host.encode("idna").decode()
+        # "fa\xdf" would become "fass", which may be somebody else's
+        same = name == host or name.encode().decode("idna") == host
+    except UnicodeError:
+        name, same = "", True
+    if not same:
+        raise InvalidURLError(url, "write the host in its ASCII form (xn--...)")
+    if not _NAME.fullmatch(name) or (_NUMBERS.fullmatch(name) and not _is_ipv4(name)):
+        raise InvalidURLError(url, "the host is neither a name nor an address")
+    return name
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        inet_aton(host)  # 127.1 is one too
+    except OSError:
+        return False
+    return True
+
+
+def _port(url: str, parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:  # whose text quotes what may be a password
+        raise InvalidURLError(url, "the port is no number from 1 to 65535") from None
