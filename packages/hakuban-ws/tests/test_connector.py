@@ -86,7 +86,7 @@ async def test_what_comes_right_behind_the_response_is_not_lost() -> None:
     ("response", "retry"),
     [
         (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nno.\n", False),
-        (b"HTTP/1.1 404 Not Found\r\n\r\nno.\n", False),
+        (b"HTTP/1.1 404 Not Found\r\n\r\nno.\n", True),
         (b"HTTP/1.1 302 Found\r\nLocation: ws://elsewhere\r\n\r\n", False),
         (b"HTTP/1.1 200 OK\r\n\r\n<html>", False),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", True),

@@ -152,10 +152,12 @@ def test_extensions_that_cannot_be_are_declined(offer: bytes) -> None:
         (b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 200),
         (b"GET /health HTTP/1.0\r\n\r\n", 200),
         (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n", 405),
-        (b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 405),
+        (b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 200),
+        (b"TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", 405),
         (b"GET / HTTP/2.0\r\n\r\n", 400),
         (b"GET /two words HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (UPGRADE.replace(b"websocket", b"h2c") + b"\r\n", 400),
+        (UPGRADE.replace(b"websocket", b"h2c") + b"\r\n", 200),
+        (UPGRADE.replace(b"websocket", b"h2c, websocket") + b"\r\n", 400),
         (UPGRADE.replace(b"Connection: Upgrade\r\n", b"") + b"\r\n", 400),
         (UPGRADE.replace(b"Version: 13", b"Version: 8") + b"\r\n", 426),
         (UPGRADE.replace(b"Host: here\r\n", b"") + b"\r\n", 400),
@@ -182,14 +184,16 @@ def test_a_wrong_version_is_told_the_right_one_and_other_methods_the_one_served(
     assert b"\r\nSec-WebSocket-Version: 13\r\n" in caught.value.encode()
     with pytest.raises(HTTPAnswer) as caught:
         ServerHandshake(b"PUT / HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert b"\r\nAllow: GET\r\n" in caught.value.encode()
+    assert b"\r\nAllow: GET, HEAD, OPTIONS\r\n" in caught.value.encode()
 
 
 @pytest.mark.parametrize(
     ("response", "reason", "retry"),
     [
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", "HTTP 403: sorry, no", False),
-        (b"HTTP/1.1 404 Not Found\r\n\r\n", "HTTP 404: sorry, no", False),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "HTTP 404: sorry, no", True),
+        (b"HTTP/1.1 410 Gone\r\n\r\n", "HTTP 410: sorry, no", False),
+        (b"HTTP/1.1 429 Too Many\r\n\r\n", "HTTP 429: sorry, no", True),
         (b"HTTP/1.1 301 Moved\r\nLocation: x\r\n\r\n", "HTTP 301", False),
         (b"HTTP/1.1 200 OK\r\n\r\n", "HTTP 200", False),
         (b"HTTP/1.1 500 Oops\r\n\r\n", "HTTP 500", True),
@@ -213,6 +217,25 @@ def test_a_refusal_carries_status_and_reason_and_whether_to_try_again(
     assert caught.value.code == 1008
     assert "second" not in caught.value.reason
     assert caught.value.reason.isprintable()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"",
+        b"x",
+        b"dGhlIHNhbXBsZSBub25jZQ",  # without padding
+        b"dGhlIHNhbXBsZSBub25j",  # 15 bytes
+        b"dGhlIHNhbXBsZSBub25jZTE=",  # 17
+        b"dGhlIHNhbXBsZSBub25jZ-==",  # of another alphabet
+        b"dGhlIHNhbXBsZSBub25jZQ==, dGhlIHNhbXBsZSBub25jZQ==",
+        b"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        b"\xff" * 24,
+    ],
+)
+def test_a_key_that_is_not_16_bytes_in_base64_is_a_bad_request(key: bytes) -> None:
+    with pytest.raises(HTTPAnswer, match=r"400 .*Sec-WebSocket-Key"):
+        ServerHandshake(UPGRADE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", key) + b"\r\n")
 
 
 @pytest.mark.parametrize("extension", [b"permessage-deflate", b"other"])

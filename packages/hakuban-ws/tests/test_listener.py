@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
+from hakuban import LocalNode
 from hakuban.transport import (
     ConnectionRequest,
     Identity,
@@ -175,6 +176,33 @@ async def test_whom_a_plugin_refuses_is_told_why() -> None:
         assert not caught.value.retry
 
 
+async def test_whom_a_plugin_refuses_for_now_is_told_to_come_back() -> None:
+    def authorize(_: ConnectionRequest) -> Identity:
+        raise RefusedError("the list is being read", retry=True)
+
+    async with serving(fail, authorize=authorize) as url:
+        with pytest.raises(RefusedError, match="HTTP 503: the list is being read") as caught:
+            await connect_once(url)
+        assert caught.value.retry
+        assert b"\r\nRetry-After: 1\r\n" in await answer(url, UPGRADE + b"\r\n")
+
+
+async def test_a_node_that_is_let_in_later_gets_its_link_at_the_first_connect() -> None:
+    asked = []
+
+    def authorize(_: ConnectionRequest) -> Identity:
+        asked.append(1)
+        if len(asked) < 3:
+            raise RefusedError("the list is being read", retry=True)
+        return Identity("patient")
+
+    async with LocalNode(name="lab").listen(LOCAL, authorize=authorize) as listener:
+        with anyio.fail_after(5):
+            async with LocalNode().connect(listener.url) as connection:
+                assert connection.remote_name == "lab"
+    assert len(asked) == 3
+
+
 async def test_a_plugin_that_fails_lets_nobody_in(caplog: pytest.LogCaptureFixture) -> None:
     def authorize(_: ConnectionRequest) -> Identity:
         raise ZeroDivisionError
@@ -219,7 +247,7 @@ async def test_a_client_without_the_certificate_that_is_asked_for_is_refused(
 ) -> None:
     context = certificates.listening(demand=True)
     async with serving(fail, "wss://127.0.0.1:0", ssl=context) as url:
-        with pytest.raises(RefusedError, match=r"TLS: .*CERTIFICATE_REQUIRED") as caught:
+        with pytest.raises(RefusedError, match=r"TLS: .*wants a client certificate") as caught:
             await connect_once(url, ssl=certificates.connecting())
         assert not caught.value.retry
 

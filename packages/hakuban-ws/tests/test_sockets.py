@@ -7,9 +7,15 @@ import sys
 import anyio
 import pytest
 
-from hakuban_ws._sockets import address_text, bind_sockets, open_socket, set_options
+from hakuban_ws._sockets import address_text, bind_sockets, find_host, set_options
 from support.addresses import needs_ipv6, resolve_to
 from support.ports import free_port
+
+
+async def open_socket(name: str, port: int) -> socket.socket:
+    """Connect to the first address of a host that takes the connection."""
+    sock, _ = await (await find_host(name, port)).connect()
+    return sock
 
 
 def close(sockets: list[socket.socket]) -> None:
@@ -124,8 +130,10 @@ async def test_the_address_of_a_name_that_answers_is_taken_and_all_are_named_whe
 
 
 async def test_an_unknown_name_is_an_oserror() -> None:
-    with pytest.raises(OSError):  # noqa: PT011  # the resolver's own words
+    with pytest.raises(OSError, match=r"no address for the name name\.invalid"):
         await open_socket("name.invalid", 1)
+    with pytest.raises(OSError, match=r"no address for the name name\.invalid"):
+        await bind_sockets("name.invalid", 0)
 
 
 async def test_an_address_that_does_not_answer_delays_the_next_by_a_quarter_second_only(

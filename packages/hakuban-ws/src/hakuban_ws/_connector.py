@@ -4,57 +4,103 @@ from __future__ import annotations
 
 import functools
 import ssl
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
+
+import anyio
 
 from hakuban.transport import RefusedError
 
+from ._answers import no_websocket
 from ._channel import Channel, TLSChannel
 from ._handshake import RESPONSE, ClientHandshake, Head, HTTPAnswer
-from ._sockets import open_socket, set_options
+from ._sockets import address_text, find_host, set_options
 from ._stream import WebSocketStream
+from ._tls import tls_words
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
     from hakuban.transport import Liveness, TransportOptions
 
     from ._handshake import Agreement
     from ._urls import Endpoint
 
+_SILENT = "it accepts the connection and says nothing: is it another protocol, or has its program stopped?"
+
 
 async def open_stream(
     endpoint: Endpoint, options: TransportOptions, liveness: Liveness
 ) -> WebSocketStream:
-    """Connect, over TLS for wss, and upgrade.
+    """Connect, over TLS for wss, and upgrade, all within `handshake_timeout`.
 
     :raises OSError: nobody answers, or not to the end.
+    :raises TimeoutError: not in time.
     :raises RefusedError: the other side said no, its certificate does not verify, or it is no WebSocket server.
     """
-    handshake = ClientHandshake(endpoint, options)
-    channel = await _connect(endpoint, options)
-    try:
-        agreement, rest = await _upgrade(channel, handshake)
-        return WebSocketStream(
+    whole = options.handshake_timeout
+    deadline = anyio.current_time() + whole
+
+    def left() -> float:
+        return max(0.0, deadline - anyio.current_time())
+
+    with _within(left(), f"no address for the name {endpoint.host} within {whole:g} s"):
+        host = await find_host(endpoint.host, endpoint.port)
+    while True:
+        with _within(
+            left(),
+            f"{endpoint.authority}: no answer within {whole:g} s; is the address right, and no firewall in between?",
+        ):
+            sock, address = await host.connect()
+        where = address_text(address)
+        # one that says nothing leaves the others their time
+        share = left() / (1 + len(host.untried))
+        seconds = f"{share:.2g}" if host.untried or host.failures else f"{whole:g}"
+        try:
+            with _within(share, f"{where}: no answer within {seconds} s; {_SILENT}"):
+                return await _establish(sock, where, endpoint, options, liveness)
+        except OSError as error:  # a TimeoutError is one too; a refusal is none, but an answer
+            host.failures.append(error)
+
+
+@contextmanager
+def _within(seconds: float, text: str) -> Iterator[None]:
+    """Raise a TimeoutError with a text when it takes longer."""
+    with anyio.move_on_after(seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise TimeoutError(text)
+
+
+async def _establish(
+    sock: socket.socket,
+    where: str,
+    endpoint: Endpoint,
+    options: TransportOptions,
+    liveness: Liveness,
+) -> WebSocketStream:
+    question = "is it a wss:// listener, or another protocol?"
+    with ExitStack() as failing:
+        failing.callback(sock.close)
+        set_options(sock, nodelay=options.nodelay)
+        channel = _channel(sock, endpoint, options)
+        failing.callback(channel.close)
+        with _explained(f"{where} ended the connection in the TLS handshake; {question}"):
+            await channel.handshake()
+        with _explained(f"{where} ended the connection before an HTTP response; {question}"):
+            agreement, rest = await _upgrade(channel, ClientHandshake(endpoint, options))
+        stream = WebSocketStream(
             channel, agreement, liveness, options, listening=False, received=rest
         )
-    except ssl.SSLError as error:
-        channel.close()
-        if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-            raise ConnectionResetError("the connection ended during the TLS handshake") from error
-        raise RefusedError(f"TLS: {_reason(error)}", retry=False) from error
-    except BaseException:
-        channel.close()
-        raise
+        failing.pop_all()
+    return stream
 
 
-async def _connect(endpoint: Endpoint, options: TransportOptions) -> Channel:
-    sock = await open_socket(endpoint.host, endpoint.port)
-    try:
-        set_options(sock, nodelay=options.nodelay)
-        if not endpoint.secure:
-            return Channel(sock)
-        return TLSChannel(sock, options.ssl or _default_context(), server_hostname=endpoint.host)
-    except BaseException:
-        sock.close()
-        raise
+def _channel(sock: socket.socket, endpoint: Endpoint, options: TransportOptions) -> Channel:
+    if not endpoint.secure:
+        return Channel(sock)
+    return TLSChannel(sock, options.ssl or _default_context(), server_hostname=endpoint.host)
 
 
 @functools.cache
@@ -63,24 +109,31 @@ def _default_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _reason(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate does not verify: {error.verify_message}"
-    return error.reason or str(error)
+@contextmanager
+def _explained(end: str) -> Iterator[None]:
+    """Put what the system and OpenSSL say into words.
+
+    :param end: what it means that the connection ends here.
+    """
+    try:
+        yield
+    except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+        raise ConnectionResetError(end) from error
+    except ssl.SSLError as error:
+        raise RefusedError(f"TLS: {tls_words(error, listening=False)}", retry=False) from error
 
 
 async def _upgrade(channel: Channel, handshake: ClientHandshake) -> tuple[Agreement, bytes]:
-    await channel.handshake()
     channel.write(handshake.request)
     await channel.flush()
     head = Head(RESPONSE)
     while True:
         data = await channel.read()
         if not data:
-            raise ConnectionResetError("the connection ended before an HTTP response")
+            raise ConnectionResetError
         try:
             response = head.feed(data)
         except HTTPAnswer as fault:
-            raise RefusedError(f"no WebSocket there: {fault.body}", retry=False) from None
+            raise no_websocket(fault.body) from None
         if response is not None:
             return handshake.finish(response, head.rest), head.rest

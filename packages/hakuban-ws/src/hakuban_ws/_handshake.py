@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,8 +15,7 @@ from wsproto.extensions import PerMessageDeflate
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from hakuban.transport import RefusedError
-
+from ._answers import no_websocket, refusal
 from ._deflate import Deflater, Inflater
 from ._frames import FrameReader, FrameWriter
 
@@ -31,12 +32,17 @@ MAX_HEAD = 32 * 1024
 MAX_HEADERS = 128
 MAX_FIRST_LINE = 8 * 1024
 
+# Alerts and handshakes begin like this.
+_TLS_RECORDS = (b"\x15", b"\x16")
 _END_OF_HEAD = b"\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"([A-Z]+) [!-~]+ HTTP/1\.[01]\r\n")
 # How the first line of a head may begin; there is no use in waiting for the rest of anything else.
 REQUEST = re.compile(rb"[A-Z]{1,16}(?: [!-~]*(?: [HTP/1.0\r]*)?)?")
 RESPONSE = re.compile(rb"H(?:T(?:T(?:P(?:/(?:1(?:\.[\x20-\xff\r]*)?)?)?)?)?)?")
-_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
+_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*websocket", re.IGNORECASE)
+_SERVED = "GET, HEAD, OPTIONS"
+_KEY_BYTES = 16
+_RETRY_AFTER = ("Retry-After", "1")
 # The transport's own, which options may not set; and what names and values may be made of.
 _OWN_HEADER = re.compile(r"host|connection|upgrade|sec-websocket-.*", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -76,13 +82,27 @@ class HTTPAnswer(Exception):
 
     :ivar status: the status code.
     :ivar body: one line of text.
+    :param head_only: whether the body is only announced, as HEAD asks.
     """
 
-    def __init__(self, status: int, body: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        body: str,
+        headers: Sequence[tuple[str, str]] = (),
+        *,
+        head_only: bool = False,
+    ) -> None:
         self.status = status
         self.body = body
         self._headers = tuple(headers)
+        self._head_only = head_only
         super().__init__(f"{status} {body}")
+
+    @classmethod
+    def try_later(cls, body: str) -> HTTPAnswer:
+        """Not now: 503, with the time after which to come back."""
+        return cls(HTTPStatus.SERVICE_UNAVAILABLE, body, [_RETRY_AFTER])
 
     def encode(self) -> bytes:
         """The response; the connection is to be closed after it."""
@@ -94,7 +114,8 @@ class HTTPAnswer(Exception):
             "Connection: close",
             *(f"{name}: {value}" for name, value in self._headers),
         ]
-        return "\r\n".join(lines).encode("ascii") + _END_OF_HEAD + body
+        head = "\r\n".join(lines).encode("ascii") + _END_OF_HEAD
+        return head if self._head_only else head + body
 
 
 class Head:
@@ -132,8 +153,10 @@ class Head:
 
     def _check_first_line(self, pattern: re.Pattern[bytes]) -> None:
         line, newline, _ = self._data[: MAX_FIRST_LINE + 1].partition(b"\n")
+        if line[:1] in _TLS_RECORDS:
+            raise HTTPAnswer(400, "TLS on one side only; use wss:// on both, or ws://")
         if not pattern.fullmatch(line):
-            raise HTTPAnswer(400, "not HTTP/1.1")
+            raise HTTPAnswer(400, "not HTTP/1.1; is it another protocol?")
         if len(line) > MAX_FIRST_LINE:
             raise HTTPAnswer(431, f"first line over {MAX_FIRST_LINE} bytes")
         if newline:
@@ -152,10 +175,12 @@ class ServerHandshake:
         line = _REQUEST_LINE.match(head)
         if line is None:
             raise HTTPAnswer(400, "not an HTTP/1.1 request")
-        if line[1] != b"GET":
-            raise HTTPAnswer(405, "only GET is served here", [("Allow", "GET")])
-        if _UPGRADE.search(head) is None:
-            raise HTTPAnswer(200, "hakuban ok")
+        method = line[1].decode()
+        if method not in _SERVED.split(", "):
+            raise HTTPAnswer(405, f"only {_SERVED} are served here", [("Allow", _SERVED)])
+        if method != "GET" or _UPGRADE.search(head) is None:
+            allow = [("Allow", _SERVED)] if method == "OPTIONS" else ()
+            raise HTTPAnswer(200, "hakuban ok", allow, head_only=method == "HEAD")
         self._http = H11Handshake(ConnectionType.SERVER)
         try:
             self._http.receive_data(head)
@@ -169,6 +194,8 @@ class ServerHandshake:
         self._request = request
         self.path = request.target
         self.headers = _header_map(request)
+        if not _is_key(self.headers["sec-websocket-key"]):
+            raise HTTPAnswer(400, "Sec-WebSocket-Key is not one key of 16 bytes in base64")
 
     def accept(self, now: int, *, compression: bool) -> tuple[Agreement, bytes]:
         """Agree; returns the response too.
@@ -226,11 +253,11 @@ class ClientHandshake:
             self._http.receive_data(head)
             event = next(self._http.events(), None)
         except (RemoteProtocolError, LocalProtocolError, ValueError) as error:
-            raise RefusedError(f"no WebSocket there: {error}", retry=False) from None
+            raise no_websocket(f"is it another server? {error}") from None
         if isinstance(event, RejectConnection):
-            raise _refusal(event.status_code, rest)
+            raise refusal(event.status_code, event.headers, rest)
         if not isinstance(event, AcceptConnection):
-            raise RefusedError("no WebSocket there: no response", retry=False)
+            raise no_websocket("is it another server? It gave no response")
         deflate = event.extensions[0] if event.extensions else None
         assert deflate is None or isinstance(deflate, PerMessageDeflate)
         return Agreement(event.subprotocol == SUBPROTOCOL, deflate, _clock(event))
@@ -252,24 +279,25 @@ def _header_map(request: Request) -> dict[str, str]:
     return headers
 
 
+def _is_key(text: str) -> bool:
+    """Say whether it is what RFC 6455, 4.2.1 asks for; two keys, joined by a comma, are not."""
+    try:
+        return len(base64.b64decode(text, validate=True)) == _KEY_BYTES
+    except (binascii.Error, ValueError):  # the other one for what is not ASCII
+        return False
+
+
 def header_lines(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Headers as bytes; what is wrong with one is said without its value, which may be a secret."""
+    """Headers as bytes.
+
+    :raises ValueError: one cannot be sent; said without its value, which may be a secret.
+    """
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise ValueError(f"header {name!r} is not what HTTP can carry")
         if _OWN_HEADER.fullmatch(name):
             raise ValueError(f"header {name!r} is the transport's own")
     return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-
-
-def _refusal(status: int, body: bytes) -> RefusedError:
-    line = body[:200].partition(b"\n")[0].decode("ascii", "replace").strip()
-    reason = "".join(character for character in line if character.isprintable())
-    # A redirect or a page of another server will not become a WebSocket by trying again; a server's error may pass.
-    return RefusedError(
-        f"HTTP {status}" + (f": {reason}" if reason else ""),
-        retry=status >= HTTPStatus.INTERNAL_SERVER_ERROR,
-    )
 
 
 def _clock(event: AcceptConnection) -> int | None:

@@ -8,16 +8,24 @@ import logging
 import socket
 import ssl
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import anyio
 
-from hakuban.transport import ConnectionRequest, Liveness, RefusedError, default_max_connections
+from hakuban.transport import (
+    ConnectionRequest,
+    Liveness,
+    RefusedError,
+    default_max_connections,
+    redacted,
+)
 
 from ._channel import Channel, TLSChannel
 from ._handshake import REQUEST, Head, HTTPAnswer, ServerHandshake
 from ._sockets import address_text, set_options
 from ._stream import WebSocketStream
+from ._tls import tls_words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -102,14 +110,15 @@ class Listener:
         with sock, contextlib.suppress(OSError):  # it may have gone already
             if not self._endpoint.secure:
                 sock.setblocking(False)
-                sock.send(HTTPAnswer(503, "too many connections", [("Retry-After", "1")]).encode())
+                sock.send(HTTPAnswer.try_later("too many connections").encode())
                 sock.shutdown(socket.SHUT_WR)
 
     def _log_pause(self, error: OSError) -> None:
         now = time.monotonic()
         if now >= self._log_again:
             self._log_again = now + _LOG_SECONDS
-            logger.warning("%s accepts nobody for now: %s", self._endpoint, error.strerror)
+            url = redacted(str(self._endpoint))
+            logger.warning("%s accepts nobody for now: %s", url, error.strerror)
 
     async def _serve_one(self, sock: socket.socket, address: Address) -> None:
         peer = address_text(address)
@@ -155,17 +164,20 @@ class Listener:
                     return await self._upgrade(channel, peer)
                 except ssl.SSLError as error:
                     # The alert is on its way; the peer has to see it before the end.
-                    logger.info("%s: TLS handshake failed: %s", peer, error)
+                    logger.info("%s: no TLS: %s", peer, tls_words(error, listening=True))
                 except HTTPAnswer as answer:
-                    logger.info("%s: answered %s", peer, answer)
+                    # health checks come all the time
+                    level = logging.DEBUG if answer.status == HTTPStatus.OK else logging.INFO
+                    logger.log(level, "%s: answered %s", peer, answer)
                     channel.write(answer.encode())
                     await channel.flush()
             with anyio.move_on_after(_FAREWELL_SECONDS):
                 await channel.end()
         except TimeoutError:
-            logger.info("%s: no handshake in time", peer)
+            seconds = self._options.handshake_timeout
+            logger.info("%s: no request to connect within %g s", peer, seconds)
         except OSError as error:
-            logger.info("%s: handshake failed: %s", peer, error)
+            logger.info("%s: gone before it was connected: %s", peer, error)
         return None
 
     def _channel(self, sock: socket.socket) -> Channel:
@@ -216,6 +228,8 @@ class Listener:
                 )
             )
         except RefusedError as refusal:
+            if refusal.retry:
+                raise HTTPAnswer.try_later(refusal.reason) from None
             raise HTTPAnswer(403, refusal.reason) from None
         except Exception:  # a plugin that fails lets nobody in, and stops nobody else
             logger.exception("hakuban_authorize failed for %s", peer)

@@ -45,55 +45,75 @@ def set_options(sock: socket.socket, *, nodelay: bool) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _NOTSENT_LOWAT_BYTES)
 
 
-async def open_socket(host: str, port: int) -> socket.socket:
-    """Connect to the first address of a host that answers.
+class Host:
+    """The addresses of a host that is to be connected to; each is tried once.
 
-    :raises OSError: none does.
+    :ivar untried: those that were not.
+    :ivar failures: why the others did not do.
     """
-    addresses = await _resolve(host, port, 0)
-    attempts = _Attempts()
-    try:
-        async with anyio.create_task_group() as tasks:
-            for family, address in addresses:
-                over = anyio.Event()
-                tasks.start_soon(attempts.run, tasks, family, address, over)
-                with anyio.move_on_after(_HEAD_START):
-                    await over.wait()
-    except BaseException:
-        if attempts.connected is not None:
-            attempts.connected.close()
-        raise
-    if attempts.connected is None:
-        raise attempts.failure(host, port)
-    return attempts.connected
 
+    def __init__(self, name: str, port: int, addresses: Iterable[tuple[int, Address]]) -> None:
+        self._name = name
+        self._port = port
+        self.untried = list(addresses)
+        self.failures: list[OSError] = []
+        self._connected: tuple[socket.socket, Address] | None = None
 
-class _Attempts:
-    """The attempts to connect to one host; the first to succeed ends the others."""
+    async def connect(self) -> tuple[socket.socket, Address]:
+        """Connect to the first that answers, and give the address too.
 
-    def __init__(self) -> None:
-        self.connected: socket.socket | None = None
-        self._errors: list[OSError] = []
+        :raises OSError: none does, or did and was of use.
+        """
+        try:
+            async with anyio.create_task_group() as tasks:
+                for family, address in tuple(self.untried):
+                    over = anyio.Event()
+                    tasks.start_soon(self._try, tasks, family, address, over)
+                    with anyio.move_on_after(_HEAD_START):
+                        await over.wait()
+        except BaseException:
+            if self._connected is not None:
+                self._connected[0].close()
+            raise
+        if self._connected is None:
+            raise self._failure()
+        connected, self._connected = self._connected, None
+        return connected
 
-    async def run(self, tasks: TaskGroup, family: int, address: Address, over: anyio.Event) -> None:
+    async def _try(
+        self, tasks: TaskGroup, family: int, address: Address, over: anyio.Event
+    ) -> None:
         try:
             sock = await _connect(family, address)
         except OSError as error:
-            self._errors.append(error)
+            self.untried.remove((family, address))
+            self.failures.append(error)
         else:
-            if self.connected is None:
-                self.connected = sock
+            if self._connected is None:
+                self.untried.remove((family, address))
+                self._connected = sock, address
                 tasks.cancel_scope.cancel()
             else:
                 sock.close()
         finally:
             over.set()
 
-    def failure(self, host: str, port: int) -> OSError:
-        if len(self._errors) == 1:
-            return self._errors[0]
-        reasons = "; ".join(str(error) for error in self._errors)
-        return OSError(f"cannot connect to {host} port {port}: {reasons}")
+    def _failure(self) -> OSError:
+        if len(self.failures) == 1:
+            return self.failures[0]
+        # somebody who is there and keeps silent is another case than nobody
+        silent = all(isinstance(error, TimeoutError) for error in self.failures)
+        reasons = "; ".join(str(error) for error in self.failures)
+        text = f"cannot connect to {self._name} port {self._port}: {reasons}"
+        return TimeoutError(text) if silent else OSError(text)
+
+
+async def find_host(name: str, port: int) -> Host:
+    """Look up the addresses of a host.
+
+    :raises OSError: the name leads nowhere.
+    """
+    return Host(name, port, await _resolve(name, port, 0))
 
 
 async def _connect(family: int, address: Address) -> socket.socket:
@@ -169,5 +189,9 @@ async def _resolve(host: str, port: int, flags: int) -> list[tuple[int, Address]
             host, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICHOST
         )
     except socket.gaierror:
-        found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        try:
+            found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        except socket.gaierror as error:
+            text = f"no address for the name {host}: {error.strerror}; is it spelled right?"
+            raise socket.gaierror(text) from error  # the resolver's numbers mean nothing to people
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))

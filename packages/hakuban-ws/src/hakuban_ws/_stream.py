@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from anyio.lowlevel import checkpoint
 from hakuban.transport import LinkTimeoutError, PeerViolationError
 
 from ._frames import CLOSE, PING, PONG, close_payload
+from ._tls import tls_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +71,7 @@ class WebSocketStream:
         "_end",
         "_keep_alive",
         "_last_words",
+        "_listening",
         "_liveness",
         "_ping_due",
         "_pinged",
@@ -98,6 +101,7 @@ class WebSocketStream:
         received: bytes,
     ) -> None:
         self._channel = channel
+        self._listening = listening
         self._reader, self._writer = agreement.codec(
             listening=listening, max_message=options.max_message
         )
@@ -132,21 +136,21 @@ class WebSocketStream:
         if self._closed:
             raise anyio.ClosedResourceError
         if self._sending or self._ended:
-            raise anyio.BrokenResourceError
+            raise self._broken()
         self._sending = True
         try:
             await self._send_units(messages)
         except anyio.ClosedResourceError:
             if self._closed:
                 raise
-            raise anyio.BrokenResourceError from None
+            raise self._broken() from None
         except OSError as error:
-            raise anyio.BrokenResourceError from error
+            raise anyio.BrokenResourceError(self._words(error)) from error
         self._sending = False
         if self._control_due:
             self._send_control()
         if self._ended:
-            raise anyio.BrokenResourceError
+            raise self._broken()
         self._sends += 1
         if self._sends == _SENDS_PER_TURN:
             self._sends = 0
@@ -254,7 +258,7 @@ class WebSocketStream:
         except anyio.ClosedResourceError:
             return  # interrupted: the caller looks at why
         except OSError as error:
-            lost = anyio.BrokenResourceError(str(error))
+            lost = anyio.BrokenResourceError(self._words(error))
             lost.__cause__ = error
             self._lose(lost)
         else:
@@ -266,6 +270,16 @@ class WebSocketStream:
     def _lose(self, error: anyio.BrokenResourceError) -> None:
         self._last_words = (_CODE_ABNORMAL, "")
         self._finish(error)
+
+    def _broken(self) -> anyio.BrokenResourceError:
+        if self._end is None:
+            return anyio.BrokenResourceError("an earlier send failed or was cancelled")
+        return anyio.BrokenResourceError(str(self._end) or "the other side has closed the link")
+
+    def _words(self, error: OSError) -> str:
+        if isinstance(error, ssl.SSLError):
+            return tls_words(error, listening=self._listening)
+        return str(error)
 
     def _finish(self, end: Exception) -> None:
         """Let `receive` raise this from now on; the first one counts."""

@@ -45,15 +45,18 @@ class WebSocketTransport:
     ) -> AsyncIterator[WebSocketStream]:
         """Connect.
 
+        A host may have several addresses: those that keep silent or end the connection leave the others their time. A
+        refusal is an answer.
+
         :raises InvalidURLError: and ValueError, as `check`.
         :raises OSError: nobody answers, or not to the end.
         :raises TimeoutError: not within `handshake_timeout`.
         :raises RefusedError: the other side said no, its certificate does not verify, or it is no WebSocket server.
+            `retry` is True for HTTP 404, 408, 425, 429 and 5xx.
         """
         endpoint = _checked(url, options, listening=False)
         liveness = Liveness()
-        with anyio.fail_after(options.handshake_timeout):
-            stream = await open_stream(endpoint, options, liveness)
+        stream = await open_stream(endpoint, options, liveness)
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(liveness.run)
