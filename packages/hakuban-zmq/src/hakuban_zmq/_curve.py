@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import tempfile
 import time
 from contextlib import contextmanager, suppress
@@ -41,7 +42,7 @@ _KEY: Final = 32  # bytes
 class KeyFileError(InvalidURLError):
     """A certificate that a URL needs cannot be used.
 
-    :ivar url: the URL as given.
+    :ivar url: the URL, as in `InvalidURLError`.
     :ivar path: the file or directory.
     :ivar reason: what is wrong with it, and what to do.
     """
@@ -57,14 +58,6 @@ class _Unusable(Exception):
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
         self.reason = reason
-
-
-class InsecureListenerError(InvalidURLError):
-    """A listener would be reached from other machines without encryption, or by everybody.
-
-    :ivar url: the URL as given.
-    :ivar reason: what is missing, and what to do.
-    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +81,11 @@ class ConnectorKeys:
 class ListenerKeys:
     """What a listener shows, and whom it lets in.
 
-    :ivar clients: a directory of public certificates; None lets in everybody who knows the listener's own one.
+    :ivar clients: None lets in everybody who knows the listener's own public certificate.
     """
 
     secret: bytes
-    clients: Path | None
+    clients: AllowList | None
 
     def options(self) -> dict[str, object]:
         """Give the options of the socket."""
@@ -106,7 +99,7 @@ class ListenerKeys:
         except BaseException:
             socket.close(0)
             raise
-        return _Gate(socket, None if self.clients is None else AllowList(self.clients))
+        return _Gate(socket, self.clients)
 
 
 class _Seen(NamedTuple):
@@ -127,7 +120,11 @@ class AllowList:
         self._directory = directory
         self._read: list[_Seen] | None = None
         self._keys: frozenset[bytes] = frozenset()
-        if not directory.is_dir():
+        try:
+            there = directory.is_dir()
+        except OSError:  # nobody may look
+            there = False
+        if not there:
             raise _Unusable(str(directory), "is no directory of public certificates (*.key)")
 
     def __contains__(self, key: bytes) -> bool:
@@ -175,17 +172,12 @@ class _Gate(Source):
         self.socket.send_multipart([version, request, status, text, key, b""], zmq.NOBLOCK)
 
 
-def read_connector_keys(
-    url: str, secret_key_file: str | None, server_key_file: str
-) -> ConnectorKeys:
+def read_connector_keys(url: str, secret_key_file: str, server_key_file: str) -> ConnectorKeys:
     """Read what the connecting side needs.
 
     :raises KeyFileError: a file is missing or none of these.
     """
     with _wanted_for(url):
-        if secret_key_file is None:
-            reason = f"a link with CURVE needs an own certificate too ({SECRET_KEY_FILE})"
-            raise _Unusable(server_key_file, reason)
         public, secret = _read(secret_key_file)
         server, _ = _read(server_key_file)
         return ConnectorKeys(public, _need_secret(secret_key_file, secret), server)
@@ -198,9 +190,7 @@ def read_listener_keys(url: str, secret_key_file: str, client_keys: str | None) 
     """
     with _wanted_for(url):
         _, secret = _read(secret_key_file)
-        clients = None if client_keys is None else Path(client_keys)
-        if clients is not None:
-            AllowList(clients)  # better now than at the first client
+        clients = None if client_keys is None else AllowList(Path(client_keys))
         return ListenerKeys(_need_secret(secret_key_file, secret), clients)
 
 
@@ -245,12 +235,20 @@ def write_keys(directory: str | PathLike[str], name: str) -> tuple[Path, Path]:
 def _read(path: str) -> tuple[bytes, bytes | None]:
     try:
         public, secret = zmq.auth.load_certificate(path)
-        for key in (public, secret):
-            if key is not None and len(z85.decode(key)) != _KEY:
-                raise ValueError("a key is damaged")
-    except (OSError, ValueError, KeyError) as error:
-        raise _Unusable(path, f"cannot be read as a certificate: {error}") from None
+    except OSError as error:
+        raise _Unusable(path, f"cannot be read: {error.strerror or 'there is no file'}") from None
+    except (ValueError, IndexError):  # a line without what it begins with, for example
+        raise _Unusable(path, "cannot be read as a certificate: there is no key in it") from None
+    if not all(key is None or _is_key(key) for key in (public, secret)):
+        raise _Unusable(path, "cannot be read as a certificate: a key is damaged")
     return public, secret
+
+
+def _is_key(text: bytes) -> bool:
+    try:
+        return len(z85.decode(text)) == _KEY
+    except (ValueError, KeyError, struct.error):  # the length, a character, a number
+        return False
 
 
 def _need_secret(path: str, secret: bytes | None) -> bytes:
@@ -261,7 +259,7 @@ def _need_secret(path: str, secret: bytes | None) -> bytes:
 
 def _read_public(path: Path) -> bytes:
     try:
-        return zmq.auth.load_certificate(path)[0]
-    except (OSError, ValueError) as error:
-        logger.warning("%s lets nobody in: %s", path, error)
+        return _read(str(path))[0]
+    except _Unusable as error:
+        logger.warning("%s lets nobody in: it %s", path, error.reason)
         return b""

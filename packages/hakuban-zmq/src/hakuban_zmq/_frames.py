@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hakuban.transport import PeerViolationError
+from hakuban.transport import PeerViolationError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ _BYE: Final = struct.Struct(">H")
 _LENGTH: Final = struct.Struct(">I")
 _MORE: Final = 1 << 31  # in a record's length: the message goes on in the next record
 _RECORD: Final = CHUNK - _LENGTH.size
-_TOO_BIG: Final = 1009
+TOO_BIG: Final = 1009
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,8 @@ def _text(text: str) -> bytes:
 
 
 def _read_text(data: bytes, start: int) -> str:
-    return data[start : start + MAX_REASON].decode("utf-8", "ignore")
+    """Read what is meant for people: it goes to logs and terminals."""
+    return printable(data[start : start + MAX_REASON].decode("utf-8", "ignore"))
 
 
 def chunks(messages: Sequence[bytes], to: bytes) -> Iterator[bytes]:
@@ -244,7 +245,7 @@ class Reassembly:
                 raise PeerViolationError("malformed chunk")
             if len(self._part) + length > self._max_message:
                 raise PeerViolationError(
-                    f"a message is over max_message={self._max_message}", code=_TOO_BIG
+                    f"a message is over max_message={self._max_message}", code=TOO_BIG
                 )
             piece = data[offset : offset + length]
             offset += length

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 import zmq
@@ -26,11 +26,28 @@ STOP_SECONDS: Final = 5.0
 _CONTROL: Final = 16
 
 
+class Pipe(Protocol):
+    """How a stream reaches the other side."""
+
+    def send(self, data: bytes, /) -> bool:
+        """Hand a frame to ZeroMQ, if it takes it now; then take what has come."""
+        ...
+
+    def look(self) -> bool:
+        """Take what has come; returns whether there is more than that."""
+        ...
+
+    def forget(self) -> None:
+        """The stream is closed: nothing that comes is for it."""
+        ...
+
+
 class Hub:
     """Owns a socket from `open` to the end of `run`. Belongs to one event loop.
 
     :param context: what the sockets are made in.
     :param release: gives it back.
+    :ivar url: where it connects to or listens, for people.
     :ivar running: set once the tasks of `run` are there.
     :ivar skipping: whether there are parts left of a message that is not ours: we send one part.
     """
@@ -39,7 +56,9 @@ class Hub:
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         release: Callable[[zmq.Context[zmq.Socket[bytes]]], None],
+        url: str,
     ) -> None:
+        self.url = url
         self._context = context
         self._release = release
         self._sources: list[Source] = []
@@ -57,7 +76,7 @@ class Hub:
 
         :raises OSError: there are too many.
         """
-        with as_os_error():
+        with as_os_error(self.url):
             socket = self._context.socket(kind)
             self._main = Source(socket, take)
             self._sources.append(self._main)
@@ -73,7 +92,7 @@ class Hub:
 
         :raises OSError: there are too many sockets.
         """
-        with as_os_error():
+        with as_os_error(self.url):
             self._monitor = Monitor(self._context, self._main.socket, events, note)
         self._sources.append(self._monitor)
 

@@ -34,6 +34,7 @@ from ._frames import (
     session_of,
 )
 from ._hub import STOP_SECONDS, Hub
+from ._metadata import address_of, descriptor_of, key_of
 from ._sources import as_os_error
 from ._stream import ZeroMQStream
 
@@ -83,25 +84,25 @@ class Listener(Hub):
     """Serves links on one ROUTER.
 
     :param handler: run for each established stream; it owns the stream.
-    :ivar url: what it is bound to.
+    :ivar url: what it is to be bound to, and is once `open` has returned.
     """
 
     def __init__(
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         release: Callable[[zmq.Context[zmq.Socket[bytes]]], None],
+        url: str,
         options: TransportOptions,
         window: Window,
         handler: Callable[[MessageStream], Awaitable[None]],
     ) -> None:
-        super().__init__(context, release)
+        super().__init__(context, release, url)
         self._options = options
         self._window = window
         self._handler = handler
         self._liveness = Liveness()
         most = options.max_connections
         self._limit = default_max_connections() if most is None else most
-        self.url = ""
         self._encrypted = False
         self._bound: list[str] = []
         self._to_unbind = 0
@@ -131,14 +132,13 @@ class Listener(Hub):
             if keys is not None:
                 self._encrypted = True
                 options |= keys.options()
-                with as_os_error():
+                with as_os_error(self.url):
                     self.add(keys.open(self._context))
             socket = self.open_socket(zmq.ROUTER, self._take, options)
             if endpoints[0].kind != "inproc":
                 self.monitor(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED, self._note)
-            with as_os_error():
-                for endpoint in endpoints:
-                    self._bind(socket, endpoint)
+            for endpoint in endpoints:
+                self._bind(socket, endpoint)
         except BaseException:
             self.close()
             raise
@@ -148,8 +148,9 @@ class Listener(Hub):
         if self._bound and endpoint.kind == "tcp":
             endpoint = replace(endpoint, port=self.port)
         try:
-            socket.bind(endpoint.address)
-        except zmq.ZMQError as error:
+            with as_os_error(str(endpoint)):
+                socket.bind(endpoint.address)
+        except OSError as error:
             # "localhost" has addresses of both families also where there is but one
             if self._bound and error.errno in _NO_SUCH_ADDRESS:
                 return
@@ -281,8 +282,8 @@ class Listener(Hub):
         # A descriptor may be that of a connection which has ended: the monitor knows first.
         while self._monitor is not None and self._monitor.look():
             pass
-        peer = _Peer(self, name, _descriptor(first), hello.session)
-        address = _address(first, self.url)
+        peer = _Peer(self, name, descriptor_of(first), hello.session)
+        address = address_of(first, self.url)
         try:
             identity = self._admit(hello, address, first)
         except RefusedError as refusal:
@@ -319,16 +320,19 @@ class Listener(Hub):
         :raises RefusedError: with what to tell the peer.
         """
         if hello.version != VERSION:
-            reason = f"version {VERSION} of the protocol is spoken here, and not {hello.version}"
+            reason = (
+                f"version {VERSION} is spoken here, not {hello.version}: upgrade the older side"
+            )
             raise RefusedError(reason, retry=False)
         if self._closed:
             raise RefusedError("the listener is closed", retry=True, code=1001)
         if self._connections >= self._limit:
-            raise RefusedError("too many connections", retry=True, code=1013)
+            reason = f"too many connections (max_connections={self._limit})"
+            raise RefusedError(reason, retry=True, code=1013)
         if self._options.authorize is None:
             return None
         # without CURVE, a peer sets it as it likes
-        key = _property(first, "User-Id") if self._encrypted else ""
+        key = key_of(first) if self._encrypted else ""
         request = ConnectionRequest(
             url=self.url,
             headers={"curve-key": key} if key else {},
@@ -373,20 +377,3 @@ class Listener(Hub):
         for peer in gone:
             self.forget(peer)
             peer.stream.lose("the connection has ended")
-
-
-def _property(first: zmq.Frame, name: str) -> str:
-    """Give what libzmq knows of the connection that a message came by; "" when it does not."""
-    try:
-        return str(first.get(name))
-    except (zmq.ZMQError, UnicodeDecodeError):
-        return ""
-
-
-def _descriptor(first: zmq.Frame) -> int | None:
-    descriptor = _property(first, "__fd")
-    return int(descriptor) if descriptor else None
-
-
-def _address(first: zmq.Frame, url: str) -> str:
-    return _property(first, "Peer-Address") or f"a client of {url}"

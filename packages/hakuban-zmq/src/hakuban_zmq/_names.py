@@ -26,7 +26,9 @@ def check_reachable(endpoint: Endpoint) -> None:
     :raises ConnectionRefusedError: nobody listens under this name of this process.
     """
     if endpoint.kind == "inproc" and _bound.get(endpoint.host) != os.getpid():
-        raise ConnectionRefusedError(errno.ECONNREFUSED, f"nobody listens on {endpoint}")
+        raise ConnectionRefusedError(
+            errno.ECONNREFUSED, f"nobody listens on {endpoint}; listen first, in this process"
+        )
 
 
 def take_name(endpoint: Endpoint) -> Callable[[], None]:
@@ -40,7 +42,9 @@ def take_name(endpoint: Endpoint) -> Callable[[], None]:
         return _nothing
     with _lock:
         if _bound.get(endpoint.host) == os.getpid():
-            raise OSError(errno.EADDRINUSE, f"{endpoint} is in use in this process")
+            raise OSError(
+                errno.EADDRINUSE, f"{endpoint} is in use in this process; take another name"
+            )
         _bound[endpoint.host] = os.getpid()
     return partial(_give_back, endpoint.host)
 
@@ -59,7 +63,8 @@ def _check_free(endpoint: Endpoint) -> None:
     if address.startswith("@"):
         address = "\0" + address[1:]
     elif os.path.lexists(address) and not stat.S_ISSOCK(os.lstat(address).st_mode):
-        raise OSError(errno.EEXIST, f"{endpoint} is there, and no socket")  # libzmq would remove it
+        # libzmq would remove it
+        raise OSError(errno.EEXIST, f"{endpoint} is there, and no socket; take another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -68,4 +73,6 @@ def _check_free(endpoint: Endpoint) -> None:
             pass  # somebody listens, who has much to do
         except OSError:
             return  # nobody, or nobody any more: libzmq says whether it can be bound
-    raise OSError(errno.EADDRINUSE, f"{endpoint} is in use")
+    raise OSError(
+        errno.EADDRINUSE, f"{endpoint} is in use; stop who listens there, or take another"
+    )

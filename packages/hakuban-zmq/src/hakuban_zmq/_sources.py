@@ -7,6 +7,7 @@ at EVENTS after that and takes what is there, before the loop has its next turn.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import struct
 from contextlib import contextmanager
@@ -25,6 +26,14 @@ TURN: Final = 100
 """Messages taken before the loop has its turn: about 1 ms."""
 
 _EVENT: Final = struct.Struct("=HI")
+
+_STEPS: Final = {
+    errno.EACCES: "ports below 1024 need privileges, and a path a folder that this user may write to",
+    errno.EADDRINUSE: "stop who listens there, or take another address",
+    errno.EADDRNOTAVAIL: "take an address that this machine has, or 0.0.0.0 for all of them",
+    errno.EMFILE: "let this process open more files (ulimit -n)",
+    errno.ENOENT: "make the folder first",
+}
 
 _numbers = itertools.count()
 
@@ -136,12 +145,14 @@ class Monitor(Source):
 
 
 @contextmanager
-def as_os_error() -> Iterator[None]:
-    """Make OSError of the errors of ZeroMQ, which are none."""
+def as_os_error(where: str) -> Iterator[None]:
+    """Make OSError of the errors of ZeroMQ, which are none, and say where that was and what to do."""
     try:
         yield
     except zmq.ZMQError as error:
-        raise OSError(error.errno, str(error)) from error
+        code = error.errno or errno.EIO
+        step = _STEPS.get(code, "try another address")
+        raise OSError(code, f"{where}: {zmq.strerror(code)}; {step}") from error
 
 
 def set_options(socket: zmq.Socket[bytes], **values: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -20,6 +20,7 @@ from ._frames import (
     MAX_FRAME,
     PING,
     PONG,
+    TOO_BIG,
     Reassembly,
     Window,
     chunks,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from hakuban.transport import Identity, Liveness, TransportOptions
 
+    from ._hub import Pipe
 
 TIMEOUT: Final = 6.0
 """Seconds of silence that end a link, unless the options say otherwise."""
@@ -51,21 +53,10 @@ _RETRY_SECONDS: Final = 0.1
 _SENDS_PER_TURN: Final = 16
 _CODE_ABNORMAL: Final = 1006
 
-
-class Pipe(Protocol):
-    """How a stream reaches the other side."""
-
-    def send(self, data: bytes, /) -> bool:
-        """Hand a frame to ZeroMQ, if it takes it now; then take what has come."""
-        ...
-
-    def look(self) -> bool:
-        """Take what has come; returns whether there is more than that."""
-        ...
-
-    def forget(self) -> None:
-        """The stream is closed: nothing that comes is for it."""
-        ...
+_CLOSED: Final = "this side has closed the link"
+_FULL: Final = "ZeroMQ takes nothing for it any more"
+_TOO_LARGE: Final = "raise max_message on the side that receives, or send less"
+_OTHER_VERSION: Final = "both sides need a hakuban-zmq, best of one version"
 
 
 class ZeroMQStream:
@@ -177,10 +168,9 @@ class ZeroMQStream:
 
     async def send(self, messages: Sequence[bytes], /) -> None:
         """Send a batch in order; on return ZeroMQ has all of it."""
-        if self._closed:
-            raise anyio.ClosedResourceError
-        if self._sending or self._ended:
-            raise anyio.BrokenResourceError
+        self._check_sending()
+        if self._sending:
+            raise anyio.BrokenResourceError("an earlier send was cancelled, or has failed")
         self._sending = True
         for data in chunks(messages, self.remote_session):
             while self._credit <= 0 or self._credit_chunks <= 0:
@@ -192,8 +182,8 @@ class ZeroMQStream:
             self._credit -= len(data)
             self._credit_chunks -= 1
             if not self._send(data):
-                self.lose("ZeroMQ takes nothing for it any more")
-                raise anyio.BrokenResourceError
+                self.lose(_FULL)
+                raise anyio.BrokenResourceError(_FULL)
         self._sending = False
         self._sends += 1
         if self._sends == _SENDS_PER_TURN:
@@ -202,16 +192,16 @@ class ZeroMQStream:
 
     def _check_sending(self) -> None:
         if self._closed:
-            raise anyio.ClosedResourceError
+            raise anyio.ClosedResourceError(_CLOSED)
         if self._ended:
-            raise anyio.BrokenResourceError
+            raise anyio.BrokenResourceError(str(self._end) or "the other side closed the link")
 
     async def receive(self, /) -> Sequence[bytes]:
         """Give the next messages."""
         waited = False
         while True:
             if self._closed:
-                raise anyio.ClosedResourceError
+                raise anyio.ClosedResourceError(_CLOSED)
             if self._unread or self._whole:
                 if not waited:
                     await checkpoint()  # a flood must leave the loop its turn
@@ -271,7 +261,7 @@ class ZeroMQStream:
                 whole.extend(self._reassembly.messages(data))
             except PeerViolationError as violation:
                 self._unread.clear()
-                self._end = violation
+                self._end = self._fault(violation)
                 self._wake()
                 return batch
             self._grant(len(data))
@@ -290,14 +280,14 @@ class ZeroMQStream:
             self._room += grant.size
             self._room_chunks += grant.chunks
             if not self._send(encode_grant(self.remote_session, grant)):
-                self.lose("ZeroMQ takes nothing for it any more")
+                self.lose(_FULL)
 
     # ---- the socket's side ------------------------------------------------------------------------------------------
 
     def hear(self, data: bytes) -> bool:
         """Take what has come from the other side; False when it was meant for another session."""
         if len(data) < HEADER:
-            self._finish(PeerViolationError("malformed frame"))
+            self._finish(self._fault(PeerViolationError("malformed frame")))
             return True
         if session_of(data) != self._session:
             return False
@@ -317,7 +307,7 @@ class ZeroMQStream:
             elif kind != PONG:
                 raise PeerViolationError(f"frame of kind {kind}")
         except PeerViolationError as violation:
-            self._finish(violation)
+            self._finish(self._fault(violation))
         return True
 
     def _hear_data(self, data: bytes) -> None:
@@ -377,6 +367,12 @@ class ZeroMQStream:
     def _send(self, data: bytes) -> bool:
         self._last_sent = time.monotonic()
         return self._pipe.send(data)
+
+    def _fault(self, violation: PeerViolationError) -> PeerViolationError:
+        """Say who broke the rules, and what to do."""
+        step = _TOO_LARGE if violation.code == TOO_BIG else _OTHER_VERSION
+        reason = f"{self.remote_address}: {violation.reason}; {step}"
+        return PeerViolationError(reason, code=violation.code)
 
     def _finish(self, end: Exception) -> None:
         """Let `receive` raise this when all was taken; the first one counts."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from hakuban.transport import Liveness
+from hakuban.transport import Liveness, check_exposure
 
 from ._connector import Connector
 from ._contexts import new_context, shared, terminate
@@ -18,7 +19,6 @@ from ._curve import (
     INSECURE,
     SECRET_KEY_FILE,
     SERVER_KEY_FILE,
-    InsecureListenerError,
     KeyFileError,
     read_connector_keys,
     read_listener_keys,
@@ -30,7 +30,7 @@ from ._names import check_reachable, take_name
 from ._urls import parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from os import PathLike
 
     import zmq
@@ -38,12 +38,22 @@ if TYPE_CHECKING:
 
     from hakuban.transport import MessageStream, TransportOptions
 
-    from ._curve import ListenerKeys
+    from ._curve import ConnectorKeys, ListenerKeys
     from ._stream import ZeroMQStream
     from ._urls import Endpoint
 
 WINDOW: Final = 256 * 1024
 HIGH_WATER_MARK: Final = 512
+
+_MOST: Final = 1_000_000_000  # twice that is a number for libzmq still
+_NOT_ENCRYPTED: Final = (
+    f"set {SECRET_KEY_FILE} and {CLIENT_KEYS}, since nothing is encrypted without"
+    " (hakuban-zmq-keygen makes certificates)"
+)
+_NO_LIST: Final = (
+    f"set {CLIENT_KEYS} to a directory of the certificates let in, since everybody gets in who knows"
+    " the public certificate of this listener"
+)
 
 
 class ZeroMQTransport:
@@ -55,9 +65,12 @@ class ZeroMQTransport:
     :param server_key_file: the listener's public certificate (`HAKUBAN_ZMQ_SERVER_KEY_FILE`); connecting with it is
         CURVE.
     :param client_keys: a directory with the public certificates of those let in (`HAKUBAN_ZMQ_CLIENT_KEYS`).
-    :param insecure: listen beyond this machine without CURVE, or without an allow-list (`HAKUBAN_ZMQ_INSECURE=1`).
+    :param insecure: listen beyond this machine without CURVE, or without an allow-list (`HAKUBAN_ZMQ_INSECURE=1`), as
+        `listen(..., insecure=True)` does.
     :param window: bytes that may be on their way on a link, or wait for its reader.
     :param high_water_mark: chunks of up to 64 KiB that may.
+    :raises TypeError: an argument is of another type.
+    :raises ValueError: `window` or `high_water_mark` is not from 1 to 1,000,000,000.
     """
 
     def __init__(
@@ -70,11 +83,23 @@ class ZeroMQTransport:
         window: int = WINDOW,
         high_water_mark: int = HIGH_WATER_MARK,
     ) -> None:
-        self._secret_key_file = secret_key_file
-        self._server_key_file = server_key_file
-        self._client_keys = client_keys
+        if not isinstance(insecure, bool):  # "no" would count as yes
+            raise TypeError(f"insecure is True or False, not {insecure!r:.100}")
+        self._secret_key_file = _path(secret_key_file)
+        self._server_key_file = _path(server_key_file)
+        self._client_keys = _path(client_keys)
         self._insecure = insecure
-        self._window = Window(window, high_water_mark)
+        self._window = Window(_count("window", window), _count("high_water_mark", high_water_mark))
+
+    def check(self, url: str, _options: TransportOptions, /, *, listening: bool) -> None:
+        """Refuse what can never work. Does no I/O.
+
+        :raises InvalidURLError: the URL cannot be used.
+        :raises KeyFileError: one certificate is named, and the one that it needs is not.
+        """
+        endpoint = parse_url(url, listening=listening)
+        files = self._listener_files if listening else self._connector_files
+        files(url, endpoint)
 
     @asynccontextmanager
     async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[ZeroMQStream]:
@@ -86,13 +111,15 @@ class ZeroMQTransport:
         :raises TimeoutError: not within `handshake_timeout`.
         :raises RefusedError: the other side said no, does not know our key, or is none of ours.
         """
-        endpoint = parse_url(url)
+        endpoint = parse_url(url, listening=False)
+        files = self._connector_files(url, endpoint)
+        keys = None if files is None else read_connector_keys(url, *files)
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             connector: Connector | None = None
             try:
-                with anyio.fail_after(options.handshake_timeout):
-                    connector, stream = await self._reach(endpoint, options, tasks)
+                with _answer_within(options.handshake_timeout, endpoint):
+                    connector, stream = await self._reach(endpoint, keys, options, tasks)
                 try:
                     yield stream
                 finally:
@@ -109,14 +136,13 @@ class ZeroMQTransport:
             raise failure
 
     async def _reach(
-        self, endpoint: Endpoint, options: TransportOptions, tasks: TaskGroup
+        self,
+        endpoint: Endpoint,
+        keys: ConnectorKeys | None,
+        options: TransportOptions,
+        tasks: TaskGroup,
     ) -> tuple[Connector, ZeroMQStream]:
         """Try the addresses of a host in turn."""
-        server = _given(self._server_key_file, SERVER_KEY_FILE)
-        keys = None
-        if server is not None and endpoint.kind != "inproc":
-            secret = _given(self._secret_key_file, SECRET_KEY_FILE)
-            keys = read_connector_keys(str(endpoint), secret, server)
         check_reachable(endpoint)
         liveness = Liveness()
         failure: OSError | None = None
@@ -126,9 +152,10 @@ class ZeroMQTransport:
             connector = Connector(address, options, self._window, liveness)
             connector.open(keys)
             tasks.start_soon(connector.run)
+            # one that says nothing leaves the others their time; the last one has what is left
+            share = (deadline - anyio.current_time()) / left if left > 1 else None
             try:
-                # one that says nothing leaves the others their time
-                with anyio.fail_after((deadline - anyio.current_time()) / left):
+                with _answer_within(share, address):
                     stream = await connector.answer()
             except OSError as error:  # a TimeoutError is one too
                 with anyio.move_on_after(STOP_SECONDS, shield=True):
@@ -156,13 +183,16 @@ class ZeroMQTransport:
         """Listen until cancelled.
 
         :raises InvalidURLError: the URL cannot be used.
-        :raises InsecureListenerError: it leads beyond this machine, and there is no CURVE with an allow-list.
+        :raises InsecureListenerError: it leads beyond this machine, and there is neither CURVE with an allow-list nor an
+            authorising plugin.
         :raises KeyFileError: a certificate cannot be used.
         :raises OSError: an address cannot be bound.
         """
-        endpoint = parse_url(url, bind=True)
+        endpoint = parse_url(url, listening=True)
+        files = self._listener_files(url, endpoint)
+        keys = None if files is None else read_listener_keys(url, *files)
         addresses = await endpoint.resolve()
-        keys = self._listener_keys(url, addresses)
+        self._check_exposure(url, addresses, options, keys)  # libzmq lets in as soon as it binds
         # Within a context there is one who answers for all keys; so a listener with keys has its own.
         context = shared.acquire() if keys is None else new_context()
         release_context = shared.release if keys is None else terminate
@@ -176,41 +206,84 @@ class ZeroMQTransport:
             give_back_name()
             release_context(context)
 
-        listener = Listener(context, release, options, self._window, handler)
+        listener = Listener(context, release, str(endpoint), options, self._window, handler)
         listener.open(addresses, socket_options(self._window, options), keys)
         if endpoint.kind == "tcp":
             endpoint = replace(endpoint, port=listener.port)
         listener.url = str(endpoint)
         await listener.serve(lambda: task_status.started(listener.url))
 
-    def _listener_keys(self, url: str, addresses: Sequence[Endpoint]) -> ListenerKeys | None:
-        secret = _given(self._secret_key_file, SECRET_KEY_FILE)
+    def _check_exposure(
+        self,
+        url: str,
+        addresses: Sequence[Endpoint],
+        options: TransportOptions,
+        keys: ListenerKeys | None,
+    ) -> None:
+        wanted = options.insecure or self._insecure or os.environ.get(INSECURE) == "1"
+        check_exposure(
+            url,
+            [address.host for address in addresses if address.kind == "tcp"],
+            replace(options, insecure=wanted),
+            protected=keys is not None and keys.clients is not None,
+            remedy=_NOT_ENCRYPTED if keys is None else _NO_LIST,
+        )
+
+    def _connector_files(self, url: str, endpoint: Endpoint) -> tuple[str, str] | None:
+        """Give where the own certificate is and that of the listener; None without CURVE.
+
+        :raises KeyFileError: the own one is not named.
+        """
+        server = _given(self._server_key_file, SERVER_KEY_FILE)
+        if server is None or endpoint.kind == "inproc":
+            return None
+        own = _given(self._secret_key_file, SECRET_KEY_FILE)
+        if own is None:
+            reason = f"a link with CURVE needs an own certificate too ({SECRET_KEY_FILE})"
+            raise KeyFileError(url, server, reason)
+        return own, server
+
+    def _listener_files(self, url: str, endpoint: Endpoint) -> tuple[str, str | None] | None:
+        """Give where the own certificate is and, if there is a list, those of whom it lets in; None without CURVE.
+
+        :raises KeyFileError: the own one is not named.
+        """
+        own = _given(self._secret_key_file, SECRET_KEY_FILE)
         clients = _given(self._client_keys, CLIENT_KEYS)
-        keys = None
-        if secret is not None and addresses[0].kind != "inproc":
-            keys = read_listener_keys(url, secret, clients)
-        elif clients is not None and secret is None:
+        if endpoint.kind == "inproc":
+            return None
+        if own is None and clients is not None:
             reason = f"an allow-list keeps nobody out without a secret key ({SECRET_KEY_FILE})"
             raise KeyFileError(url, clients, reason)
-        insecure = self._insecure or os.environ.get(INSECURE) == "1"
-        if not insecure and not all(address.local for address in addresses):
-            if keys is None:
-                reason = (
-                    "other machines would get in, and nothing would be encrypted: set"
-                    f" {SECRET_KEY_FILE} and {CLIENT_KEYS} (hakuban-zmq-keygen makes certificates),"
-                    f" listen on 127.0.0.1, or say {INSECURE}=1"
-                )
-                raise InsecureListenerError(url, reason)
-            if keys.clients is None:
-                reason = (
-                    "everybody who knows the public certificate of this listener would get in: set"
-                    f" {CLIENT_KEYS} to a directory of the certificates let in, or say {INSECURE}=1"
-                )
-                raise InsecureListenerError(url, reason)
-        return keys
+        return None if own is None else (own, clients)
 
 
-def _given(argument: str | PathLike[str] | None, variable: str) -> str | None:
-    if argument is not None:
-        return os.fspath(argument)
-    return os.environ.get(variable) or None
+@contextmanager
+def _answer_within(seconds: float | None, endpoint: Endpoint) -> Iterator[None]:
+    """Bound a wait.
+
+    :raises TimeoutError: says where nobody answered, and for how long.
+    """
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError as error:
+        if error.args:  # it is not this one
+            raise
+        reason = f"{endpoint}: no answer within {round(seconds or 0, 3):g} s; is it a listener of hakuban, and up?"
+        raise TimeoutError(reason) from None
+
+
+def _given(argument: str | None, variable: str) -> str | None:
+    return os.environ.get(variable) or None if argument is None else argument
+
+
+def _path(argument: str | PathLike[str] | None) -> str | None:
+    return None if argument is None else os.fsdecode(argument)
+
+
+def _count(name: str, value: int) -> int:
+    number = operator.index(value)
+    if not 1 <= number <= _MOST:
+        raise ValueError(f"{name} is a number from 1 to {_MOST:,}, not {number}")
+    return number

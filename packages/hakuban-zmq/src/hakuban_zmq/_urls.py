@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 import anyio
 from typing_extensions import override
 
-from hakuban.transport import InvalidURLError
+from hakuban.transport import InvalidURLError, host_and_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SCHEMES = ("zmq+inproc", "zmq+ipc", "zmq+tcp")
 
+LONGEST_PATH: Final = (108 if sys.platform == "linux" else 104) - 1
+"""Bytes of the longest path of a socket: `sun_path` of the system, without the zero at its end."""
+
+_ASCII = re.compile(r"[!-~]+")
 _NAME = re.compile(r"[!-.0-~]+")
-_IPC = re.compile(r"@[!-~]+|/[!-~]*[^/]")
+_IPC = re.compile(r"@[!-~]+|/[!-~]*[!-.0-~]")
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._-]+)?\]|[0-9A-Za-z._-]+):[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +54,6 @@ class Endpoint:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"tcp://{host}:{self.port}"
 
-    @property
-    def local(self) -> bool:
-        """Whether nobody beyond this machine can get there; only for what `resolve` gave."""
-        return self.kind != "tcp" or ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
-
     async def resolve(self) -> Sequence[Endpoint]:
         """Give the same with addresses for the name of the host.
 
@@ -60,60 +61,72 @@ class Endpoint:
         """
         if self.kind != "tcp":
             return [self]
-        found = await anyio.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        try:
+            found = await anyio.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            reason = (
+                f"{self}: the host is not known ({error.strerror}); look at its name, and at DNS"
+            )
+            raise socket.gaierror(error.errno, reason) from None
         hosts = dict.fromkeys(str(address[0]) for *_, address in found)
         return [Endpoint("tcp", host, self.port) for host in hosts]
 
 
-def parse_url(url: str, *, bind: bool = False) -> Endpoint:
-    """Read a URL.
+def parse_url(url: str, *, listening: bool) -> Endpoint:
+    """Read a URL: whatever can never work is found here. No text quotes a part of it, which may be a password.
 
-    :raises InvalidURLError: with what is wrong; user and password are left out of it.
+    :raises InvalidURLError: says what is wrong, and what to write.
     """
-    parts = _split(url)
+    if not _ASCII.fullmatch(url):
+        reason = "a blank, or a character beyond ASCII; write a host as DNS has it (xn--...)"
+        raise InvalidURLError(url, reason)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidURLError(url, "the host is none; IPv6 addresses stand in brackets") from None
     if parts.scheme not in SCHEMES:
         raise InvalidURLError(url, f"the scheme is none of {', '.join(SCHEMES)}")
+    before, at, _ = parts.netloc.rpartition("@")
+    if at and (before or parts.scheme != "zmq+ipc"):
+        reason = "no user, no password: keys are files, see HAKUBAN_ZMQ_SECRET_KEY_FILE"
+        raise InvalidURLError(url, reason)
     if parts.query or parts.fragment:
         raise InvalidURLError(url, "a ZeroMQ address has no query and no fragment")
-    kind = parts.scheme.removeprefix("zmq+")
-    if kind == "tcp":
-        return _tcp(url, parts, bind=bind)
+    if parts.scheme == "zmq+tcp":
+        return _tcp(url, parts, listening=listening)
     rest = parts.netloc + parts.path
-    if kind == "inproc":
-        if not _NAME.fullmatch(rest):
-            raise InvalidURLError(url, "a name is missing, as in zmq+inproc://name")
-    elif not _IPC.fullmatch(rest):
+    if parts.scheme == "zmq+ipc":
+        return _ipc(url, rest)
+    if not _NAME.fullmatch(rest):
+        reason = "a name without slashes is missing; write zmq+inproc://lab, for example"
+        raise InvalidURLError(url, reason)
+    return Endpoint("inproc", rest)
+
+
+def _tcp(url: str, parts: SplitResult, *, listening: bool) -> Endpoint:
+    host, port = host_and_port(url, listening=listening)
+    if parts.path not in ("", "/"):
+        raise InvalidURLError(url, "a ZeroMQ address has no path: end it with the port")
+    try:
+        if not _AUTHORITY.fullmatch(parts.netloc):
+            raise ValueError
+        if ":" in host:
+            IPv6Address(host)
+        host.encode("idna")  # a part of the name may be empty, or too long
+    except ValueError:
+        reason = "the host is neither a name nor an address; 0.0.0.0 listens on all of this machine"
+        raise InvalidURLError(url, reason) from None
+    return Endpoint("tcp", host, port)
+
+
+def _ipc(url: str, path: str) -> Endpoint:
+    if not _IPC.fullmatch(path):
         raise InvalidURLError(
             url, "neither an absolute path (zmq+ipc:///run/x) nor an abstract name (zmq+ipc://@x)"
         )
-    return Endpoint(kind, rest)
-
-
-def _tcp(url: str, parts: SplitResult, *, bind: bool) -> Endpoint:
-    if not parts.hostname:
-        raise InvalidURLError(url, "the host is missing")
-    if parts.path not in ("", "/"):
-        raise InvalidURLError(url, "a ZeroMQ address has no path")
-    try:
-        parts.hostname.encode("idna")
-        port = parts.port
-    except ValueError as error:
-        raise InvalidURLError(url, f"host or port: {error}") from None
-    if port is None:
-        raise InvalidURLError(url, "the port is missing, as in zmq+tcp://127.0.0.1:3002")
-    if port == 0 and not bind:
-        raise InvalidURLError(url, "port 0 is for listening only")
-    return Endpoint("tcp", parts.hostname, port)
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise InvalidURLError(url, str(error)) from None
-    before, at, behind = parts.netloc.rpartition("@")
-    if at and (before or parts.scheme != "zmq+ipc"):
-        # Secrets in URLs end up in logs; this message must not be the first of them.
-        redacted = f"{parts.scheme}://...@{behind}"
-        raise InvalidURLError(redacted, "keys are files: see HAKUBAN_ZMQ_SECRET_KEY_FILE")
-    return parts
+    if len(path) > LONGEST_PATH:
+        reason = (
+            f"the path has {len(path)} bytes, and a socket's {LONGEST_PATH} at most: shorten it"
+        )
+        raise InvalidURLError(url, reason)
+    return Endpoint("ipc", path)
