@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+import hakuban
+import hakuban.sync
 from hakuban._exceptions import InvalidURLError
 from hakuban.testing import MemoryStream, MemoryTransport, check_transport, cut_links
 from hakuban.transport import (
@@ -102,6 +104,23 @@ async def test_a_url_of_another_form_is_invalid(url: str) -> None:
     with pytest.raises(InvalidURLError):
         async with TRANSPORT.connect(url, OPTIONS):
             pass
+
+
+@pytest.mark.parametrize("url", ["memory://", "memory:///", "MEMORY://"])
+async def test_a_name_is_needed_to_connect_and_not_to_listen(url: str) -> None:
+    with hakuban.LocalNode() as node:
+        for call in (
+            lambda: node.connect(url, transport=TRANSPORT),
+            lambda: node.connect(url, transport=TRANSPORT, wait=False),
+            lambda: hakuban.sync.connect(node, url, transport=TRANSPORT),
+        ):
+            with pytest.raises(InvalidURLError, match="a name is missing"):
+                call()
+        with pytest.raises(InvalidURLError, match="a name is missing"):
+            async with TRANSPORT.connect(url, OPTIONS):
+                pass
+        async with node.listen(url, transport=TRANSPORT) as listener:
+            assert listener.url.rpartition("/")[2]
 
 
 async def test_another_event_loop_is_refused_for_good_with_advice() -> None:

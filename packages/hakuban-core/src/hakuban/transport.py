@@ -293,8 +293,9 @@ def check_exposure(
 ) -> None:
     """Refuse to listen where other machines get in and nothing keeps strangers out.
 
-    To be called by `Transport.serve` with what it has bound, before `task_status.started`. Fine is: this machine alone,
-    an authorising plugin (`options.authorize`), a transport that knows its peers, or `options.insecure`.
+    To be called by `Transport.serve` with what it has bound, or is about to bind where binding lets somebody in, before
+    `task_status.started`. Fine is: this machine alone, an authorising plugin (`options.authorize`), a transport that
+    knows its peers, or `options.insecure`.
 
     :param addresses: the IP addresses that are bound, without port, for example "0.0.0.0" or "::1"; a text that is none
         counts as reachable from everywhere.

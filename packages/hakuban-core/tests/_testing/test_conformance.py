@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio.testing
 from typing_extensions import override
@@ -32,6 +33,7 @@ from hakuban.testing import (
     cut_links,
 )
 from hakuban.transport import (
+    InvalidURLError,
     LinkTimeoutError,
     MessageStream,
     PeerViolationError,
@@ -506,6 +508,48 @@ class BindsInATaskGroup(Wrapping):
         return in_a_group()
 
 
+class Checking(Wrapping):
+    """Has the `check` of the memory transport."""
+
+    def check(self, url: str, options: TransportOptions, /, *, listening: bool) -> object:
+        self.inner.check(url, options, listening=listening)
+        return None
+
+
+class RefusesWhatItServes(Checking):
+    @override
+    def check(self, url: str, options: TransportOptions, /, *, listening: bool) -> object:
+        if not listening and url[-1:].isdigit():
+            raise InvalidURLError(url, "no name")
+        return super().check(url, options, listening=listening)
+
+
+class ListensToNoOne(Checking):
+    @override
+    def check(self, url: str, options: TransportOptions, /, *, listening: bool) -> object:
+        return super().check(url, options, listening=False)
+
+
+class AnswersLater(Checking):
+    @override
+    async def check(self, url: str, options: TransportOptions, /, *, listening: bool) -> None:
+        await anyio.lowlevel.checkpoint()
+
+
+class StumblesOverGarbage(Checking):
+    @override
+    def check(self, url: str, options: TransportOptions, /, *, listening: bool) -> object:
+        if url.endswith("["):
+            raise ValueError("Invalid IPv6 URL")
+        return super().check(url, options, listening=listening)
+
+
+class TakesWhatCannotWork(Checking):
+    @override
+    def check(self, url: str, options: TransportOptions, /, *, listening: bool) -> object:
+        return None
+
+
 class OneAtATime(Wrapping):
     def __init__(self) -> None:
         super().__init__()
@@ -769,6 +813,11 @@ class NoticesLate(NoSignOfLife):
 
 CASES: list[tuple[Callable[[], Any], str, str]] = [
     (partial(getattr, memory, "MemoryTransport"), "a transport has connect", "no object"),
+    (RefusesWhatItServes, "check, if there is one", "check with listening=False raised"),
+    (ListensToNoOne, "check, if there is one", "check with listening=True raised"),
+    (AnswersLater, "check, if there is one", "check is a coroutine"),
+    (StumblesOverGarbage, "can never work is refused", "raised ValueError"),
+    (TakesWhatCannotWork, "can never work is refused", "and connect raised InvalidURLError"),
     (partial(Wrapping, Addressless), "the addresses", "local_address"),
     (partial(SaysAnotherUrl, "memory://elsewhere"), "with a URL that connect", "ConnectionRefused"),
     (partial(SaysAnotherUrl, 3001), "with a URL that connect", "3001"),
@@ -854,8 +903,9 @@ def test_every_rule_is_broken_by_some_transport_of_this_test() -> None:
     assert promises == set().union(*broken)
 
 
-def test_a_wrapped_transport_that_is_not_broken_passes() -> None:
-    check(Wrapping())
+@pytest.mark.parametrize("kind", [Wrapping, Checking])
+def test_a_wrapped_transport_that_is_not_broken_passes(kind: type[Wrapping]) -> None:
+    check(kind())
 
 
 def test_a_listener_that_outlives_its_handlers_is_found() -> None:

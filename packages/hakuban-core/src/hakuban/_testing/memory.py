@@ -254,21 +254,22 @@ class MemoryTransport:
 
         :raises InvalidURLError: there is no name to connect to.
         """
-        if not _name(url) and not listening:
-            raise InvalidURLError(url, "a name is missing, as in memory://lab")
+        _name(url, listening=listening)
 
     @asynccontextmanager
     async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MemoryStream]:
         """Connect to a listener of this event loop; the context manager closes the stream.
 
+        :raises InvalidURLError: there is no name.
         :raises ConnectionRefusedError: nobody listens under this name.
         :raises RefusedError: the listener's `authorize` said no, or the listener belongs to another event loop.
         """
-        name = _name(url)
+        name = _name(url, listening=False)
         await checkpoint()
         listener = _listeners.get(name)
         if listener is None:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, f"nobody listens on {url}")
+            reason = f"nobody listens on memory://{name}; listen first, in this event loop"
+            raise ConnectionRefusedError(errno.ECONNREFUSED, reason)
         stream = listener.accept(options)
         try:
             yield stream
@@ -321,11 +322,17 @@ def _bind(wanted: str, listener: _Listener) -> str:
         if _listeners.setdefault(name, listener) is listener:
             listener.url = f"memory://{name}"
             return name
-    raise OSError(errno.EADDRINUSE, f"memory://{wanted} is in use in this process")
+    reason = (
+        f"memory://{wanted} is in use in this process; take another name, or none for a free one"
+    )
+    raise OSError(errno.EADDRINUSE, reason)
 
 
-def _name(url: str) -> str:
+def _name(url: str, *, listening: bool = True) -> str:
     scheme, separator, name = plain_text("a URL", url).partition("://")
     if scheme.lower() != "memory" or not separator:
         raise InvalidURLError(url, "not a memory://name URL")
-    return name.rstrip("/")
+    name = name.rstrip("/")
+    if not (name or listening):
+        raise InvalidURLError(url, "a name is missing; write memory://lab, for example")
+    return name

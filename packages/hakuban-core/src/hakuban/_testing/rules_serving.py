@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from ..transport import LinkTimeoutError, Transport
+from ..transport import InvalidURLError, LinkTimeoutError, Transport
 from .environment import (
     PATIENCE,
     Finding,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from .environment import Environment
 
 __all__ = ["SERVING_RULES", "SILENCE_RULES", "echo", "expect_echo"]
+
+GARBAGE: Final = ("", ":", ":x", ":0", "[", "[::1:1", "?", "/:/", "user:password@")
+"""What may stand behind the scheme and "://", and names no host that somebody would have to look up."""
 
 LINKS: Final = 20
 SILENCE: Final = 0.5
@@ -63,6 +67,49 @@ async def _check_started(env: Environment) -> None:
             raise Finding(f"task_status.started was given {url!r}")
         async with env.connecting(url) as stream:
             await expect_echo(stream, b"hello")
+
+
+async def _check_urls_that_work(env: Environment) -> None:
+    if not hasattr(env.transport, "check"):
+        return
+    _expect_taken(env, env.new_url(), listening=True)
+    async with env.serving(echo) as url:
+        _expect_taken(env, url, listening=False)
+
+
+async def _check_garbage(env: Environment) -> None:
+    if not hasattr(env.transport, "check"):
+        return
+    scheme = env.new_url().partition("://")[0]
+    for garbage in GARBAGE:
+        url = f"{scheme}://{garbage}"
+        _refusal_by_check(env, url, listening=True)
+        if _refusal_by_check(env, url, listening=False) is None:
+            refusal = await _refusal(env, url)
+            if isinstance(refusal, ValueError):
+                raise Finding(f"check took {url!r}, and connect raised {refusal!r}")
+
+
+def _expect_taken(env: Environment, url: str, *, listening: bool) -> None:
+    refusal = _refusal_by_check(env, url, listening=listening)
+    if refusal is not None:
+        raise Finding(f"check with listening={listening} raised {refusal!r}")
+
+
+def _refusal_by_check(env: Environment, url: str, *, listening: bool) -> InvalidURLError | None:
+    """Ask `check`, within this turn of the loop."""
+    check: Any = getattr(env.transport, "check", None)
+    try:
+        answer = check(url, env.serve_options if listening else env.options, listening=listening)
+    except InvalidURLError as refusal:
+        return refusal
+    except Exception as error:
+        raise Finding(f"check({url!r}, listening={listening}) raised {error!r}") from error
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()  # else it would be warned of
+        raise Finding("check is a coroutine, and has to answer at once")
+    return None
 
 
 async def _check_addresses(env: Environment) -> None:
@@ -212,6 +259,16 @@ SERVING_RULES: Final = (
         "serve calls task_status.started with a URL that connect accepts",
         "put the real host and port into the URL once the socket listens",
         _check_started,
+    ),
+    Rule(
+        "check, if there is one, answers at once and takes what serve and connect take",
+        "a function, no coroutine, without I/O; or leave check out",
+        _check_urls_that_work,
+    ),
+    Rule(
+        "a URL of the scheme that can never work is refused by check with InvalidURLError, and by nothing else",
+        "parse URLs in one function that check, connect and serve call, and turn each ValueError into InvalidURLError",
+        _check_garbage,
     ),
     Rule(
         "the addresses of a stream, if it has any, are text",
