@@ -18,7 +18,13 @@ from hakuban._testing.conformance import _apply_together
 from hakuban._testing.environment import Environment
 from hakuban._testing.rules_process import PROCESS_RULES
 from hakuban.testing import TransportContractError, check_transport
-from hakuban.transport import TransportOptions, register_plugin, unregister_plugin
+from hakuban.transport import (
+    ConnectionRequest,
+    Identity,
+    TransportOptions,
+    register_plugin,
+    unregister_plugin,
+)
 from support.broken_tcp import EXAMPLE as MODULE
 from support.broken_tcp import Broken, Deaf, Trusting
 
@@ -93,10 +99,50 @@ async def test_nodes_share_an_object_over_the_transport_of_thirty_lines() -> Non
 
 
 @pytest.mark.usefixtures("registered")
-async def test_a_url_without_a_port_is_told_to_whoever_wrote_it() -> None:
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("tcp://127.0.0.1", "port is missing"),
+        ("tcp://:3001", "host or port is missing"),
+        ("tcp://127.0.0.1:x", "port is no number"),
+        ("tcp://127.0.0.1:99999", "port is no number"),
+    ],
+)
+async def test_a_url_that_can_never_work_is_told_to_whoever_wrote_it(url: str, hint: str) -> None:
     with hakuban.LocalNode() as node:
-        with pytest.raises(hakuban.InvalidURLError, match="port is missing"):
-            async with node.connect("tcp://127.0.0.1"):
+        for call in (
+            lambda: node.connect(url),
+            lambda: node.connect(url, wait=False),
+            lambda: node.listen(url),
+        ):
+            with pytest.raises(hakuban.InvalidURLError, match=hint):
+                call()
+
+
+@pytest.mark.usefixtures("registered")
+async def test_port_0_is_for_listening_only() -> None:
+    with hakuban.LocalNode() as node:
+        with pytest.raises(hakuban.InvalidURLError, match="port 0 is for listening only"):
+            node.connect(URL, wait=False)
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
+async def test_strangers_are_let_in_only_where_the_user_said_so(address: str) -> None:
+    def anybody(_: ConnectionRequest) -> Identity:
+        raise AssertionError("this transport asks nobody")
+
+    with hakuban.LocalNode() as node:
+        for unguarded in (
+            node.listen(f"tcp://{address}"),
+            node.listen(f"tcp://{address}", authorize=anybody),
+        ):
+            with pytest.raises(hakuban.InsecureListenerError, match="other machines can reach"):
+                await unguarded.__aenter__()
+        async with node.listen(f"tcp://{address}", insecure=True):
+            pass
+        for here in ("tcp://localhost:0", "tcp://[::1]:0"):
+            async with node.listen(here):
                 pass
 
 

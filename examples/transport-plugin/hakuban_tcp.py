@@ -3,36 +3,35 @@ from socket import SO_SNDBUF, SOL_SOCKET
 
 import anyio.streams.buffered
 
-from hakuban.transport import PeerViolationError, hookimpl, host_and_port
+from hakuban.transport import PeerViolationError, check_exposure, hookimpl, host_and_port
 
 
 class TcpStream:  # each message follows its length in four bytes
     def __init__(self, socket, options):
         socket.extra(anyio.abc.SocketAttribute.raw_socket).setsockopt(SOL_SOCKET, SO_SNDBUF, 131072)
         self.io, self.limit = anyio.streams.buffered.BufferedByteStream(socket), options.max_message
+        self.send = lambda ms: self.io.send(b"".join(len(m).to_bytes(4, "big") + m for m in ms))
+        self.aclose = lambda code=1000, reason="": self.io.aclose()
 
-    async def send(self, messages):
-        await self.io.send(b"".join(len(one).to_bytes(4, "big") + one for one in messages))
-
-    async def receive(self):
+    async def receive(self, size=0):
         with suppress(anyio.IncompleteRead):
-            if (size := int.from_bytes(await self.io.receive_exactly(4), "big")) > self.limit:
-                raise PeerViolationError(f"a message of {size} bytes", code=1009)
-            return [await self.io.receive_exactly(size)]
-        raise anyio.EndOfStream
-
-    async def aclose(self, code=1000, reason=""):
-        await self.io.aclose()
+            if (size := int.from_bytes(await self.io.receive_exactly(4), "big")) <= self.limit:
+                return [await self.io.receive_exactly(size)]
+        raise PeerViolationError("too large", code=1009) if size > self.limit else anyio.EndOfStream
 
 
 class TcpTransport:
+    check = staticmethod(lambda url, _, *, listening: host_and_port(url, listening=listening))
+
     @asynccontextmanager
     async def connect(self, url, options):
-        async with await anyio.connect_tcp(*host_and_port(url)) as socket:
+        async with await anyio.connect_tcp(*host_and_port(url, listening=False)) as socket:
             yield TcpStream(socket, options)
 
     async def serve(self, url, options, handler, *, task_status):
         host, port = host_and_port(url)
+        bound = [found[4][0] for found in await anyio.getaddrinfo(host, port)]
+        check_exposure(url, bound, type(options)(insecure=options.insecure))  # nobody authorises
         tcp = await anyio.create_tcp_listener(local_host=host, local_port=port)
         async with anyio.create_task_group() as handlers, tcp:  # left in reverse: the socket first
             task_status.started(f"tcp://{host}:{tcp.extra(anyio.abc.SocketAttribute.local_port)}")
