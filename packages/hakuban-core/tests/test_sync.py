@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 
 import pytest
@@ -103,3 +104,101 @@ def test_a_forked_child_gets_a_thread_of_its_own() -> None:
             finally:
                 os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# ---- fork -----------------------------------------------------------------------------------------------------------
+
+FORKING = """
+import os, signal, sys, time
+import hakuban
+
+def child():
+{child}
+
+parent = os.getpid()
+node, router = hakuban.LocalNode("node"), hakuban.LocalNode("router")
+code = None
+try:
+    with hakuban.sync.listen(router, "memory://fork") as listener:
+        with hakuban.sync.connect(node, "memory://fork") as connection:
+            with node.object("x").observe() as seen, router.object("x").expose() as exposed:
+                exposed.set_object_data(1)
+                seen.wait_state_sync(5)
+                pid = os.fork()
+                if pid == 0:
+                    began = time.monotonic()
+                    signal.alarm(15)
+                    child()
+                else:
+                    deadline = time.monotonic() + 10
+                    while code is None and time.monotonic() < deadline:
+                        done, status = os.waitpid(pid, os.WNOHANG)
+                        code = os.waitstatus_to_exitcode(status) if done else None
+                        time.sleep(0.01)
+                    exposed.set_object_data(2)
+                    while seen.object_data() != 2:
+                        time.sleep(0.01)
+                    assert connection.up, "the parent's link is as it was"
+                    print("parent", code)
+finally:
+    if os.getpid() != parent:
+        assert time.monotonic() - began < 1, "leaving took long"
+if os.getpid() != parent:
+    print("child left")
+"""
+CHILDREN = {
+    "leaves": ("pass", 0, ["child left"]),
+    "raises": ("raise ValueError('of the child')", 1, []),
+    "exits": ("sys.exit(3)", 3, []),
+    "is interrupted": ("raise KeyboardInterrupt", -signal.SIGINT, []),
+    "closes the node": ("node.close(); router.close()", 0, ["child left"]),
+    "uses the node": (
+        """
+for use in (
+    lambda: node.object("y").observe(),
+    lambda: node.snapshot(),
+    lambda: exposed.set_object_data(3),
+    lambda: node.peers,
+    lambda: hakuban.sync.listen(node, "memory://y").__enter__(),
+    lambda: hakuban.sync.connect(node, "memory://y").__enter__(),
+):
+    try:
+        use()
+    except hakuban.NodeForkedError:
+        pass
+    else:
+        raise AssertionError("no error")
+""",
+        0,
+        ["child left"],
+    ),
+    "makes nodes": (
+        """
+with hakuban.sync.listen(hakuban.LocalNode(), "memory://child") as mine:
+    with hakuban.sync.connect(hakuban.LocalNode(), mine.url) as below:
+        assert below.up
+""",
+        0,
+        ["child left"],
+    ),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("child", CHILDREN)
+def test_a_forked_child_leaves_a_block_at_once(child: str) -> None:
+    code, exit_code, said = CHILDREN[child]
+    program = FORKING.format(child=textwrap.indent(textwrap.dedent(code).strip(), "    "))
+    done = subprocess.run(
+        [sys.executable, "-Wdefault", "-Wignore:This process:DeprecationWarning", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [*said, f"parent {exit_code}"], done.stderr
+    if child == "raises":
+        assert done.stderr.splitlines()[-1] == "ValueError: of the child"
+    elif child != "is interrupted":
+        assert done.stderr == ""
+    assert "leaving took long" not in done.stderr

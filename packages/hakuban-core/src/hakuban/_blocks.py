@@ -5,17 +5,25 @@ from __future__ import annotations
 import sys
 import warnings
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
+    from collections.abc import Callable, Coroutine
+    from types import FrameType, TracebackType
 
-__all__ = ["Entered", "LinkBlock"]
+__all__ = ["Block", "LinkBlock"]
 
 T = TypeVar("T")
+
+
+def _place() -> tuple[str, int]:
+    """Give file and line of the code that has called into this package: there, and not where something is collected."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # as the standard library's warnings do
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "hakuban":
+        frame = frame.f_back
+    return ("<unknown>", 1) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 class Entered:
@@ -24,9 +32,10 @@ class Entered:
     :param spelling: how a block is written, for people: "async with node.connect(...)".
     """
 
-    __slots__ = ("_spelling", "_told", "_used")
+    __slots__ = ("_place", "_spelling", "_told", "_used")
 
     def __init__(self, spelling: str) -> None:
+        self._place = _place()
         self._spelling = spelling
         self._used = False
         self._told = False  # or there is nothing to tell
@@ -42,10 +51,14 @@ class Entered:
             )
         self._used = True
 
-    def refuse(self, why: str) -> NoReturn:
+    def refuse(self, why: str, error: type[Exception] = TypeError) -> NoReturn:
         """The block is used in a way that cannot work."""
         self._told = True
-        raise TypeError(f"{why}: write `{self._spelling}:`")
+        raise error(f"{why}: write `{self._spelling}:`")
+
+    @override
+    def __repr__(self) -> str:
+        return f"<a link, to be made by `{self._spelling}:`>"
 
     def hand_over(self) -> None:
         """Somebody else sees to it that the block is entered."""
@@ -54,24 +67,50 @@ class Entered:
     def collected(self, block: object) -> None:
         """Nobody holds the block any more."""
         if not (self._used or self._told) and not sys.is_finalizing():
-            warnings.warn(
-                f"a link was never made: write `{self._spelling}:`",
-                RuntimeWarning,
-                stacklevel=3,
-                source=block,
-            )
+            self._told = True
+            file, line = self._place
+            text = f"a link was never made: write `{self._spelling}:`"
+            warnings.warn_explicit(text, RuntimeWarning, file, line, source=block)
 
 
-class LinkBlock(AbstractAsyncContextManager[T]):
+class Block:
+    """What is to be entered, and is nothing before.
+
+    :ivar entered: whether it was.
+    """
+
+    __slots__ = ("entered",)
+
+    def __init__(self, spelling: str) -> None:
+        self.entered: Entered = Entered(spelling)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_") or name == "entered":
+            raise AttributeError(name)  # somebody looks what this is, or __init__ was interrupted
+        self.entered.refuse(f"there is no {name!r} before the block is entered", AttributeError)
+
+    @override
+    def __repr__(self) -> str:
+        return repr(self.entered)
+
+    def __del__(self) -> None:
+        try:
+            entered = self.entered
+        except AttributeError:
+            return  # __init__ was interrupted
+        entered.collected(self)
+
+
+class LinkBlock(Block, AbstractAsyncContextManager[T]):
     """The block of one link or listener; its arguments are checked already. Entered once, by one task.
 
     :param make: makes what is entered.
     """
 
-    __slots__ = ("_block", "_make", "entered")
+    __slots__ = ("_block", "_make")
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]], spelling: str) -> None:
-        self.entered: Entered = Entered(spelling)
+        super().__init__(spelling)
         self._make = make
         self._block: AbstractAsyncContextManager[T] | None = None
 
@@ -82,14 +121,14 @@ class LinkBlock(AbstractAsyncContextManager[T]):
         return await self._block.__aenter__()
 
     @override
-    async def __aexit__(
+    def __aexit__(
         self,
         exc_type: type[BaseException] | None,
         exc_value: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> Coroutine[Any, Any, bool | None]:
         assert self._block is not None
-        return await self._block.__aexit__(exc_type, exc_value, traceback)
+        return self._block.__aexit__(exc_type, exc_value, traceback)
 
     def __await__(self) -> NoReturn:
         self.entered.refuse("a link lasts until its block is left, so it is not awaited")
@@ -99,6 +138,3 @@ class LinkBlock(AbstractAsyncContextManager[T]):
 
     def __exit__(self, *_: object) -> None:
         """Is there for the sake of `__enter__`."""
-
-    def __del__(self) -> None:
-        self.entered.collected(self)

@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import atexit
 import os
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
+from contextvars import Context
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from anyio.from_thread import BlockingPortalProvider
+import anyio
+from anyio.from_thread import BlockingPortal
 from typing_extensions import Unpack, override
 
-from ._blocks import Entered, LinkBlock
+from ._blocks import Block, LinkBlock
 from ._waking import in_event_loop
 
 if TYPE_CHECKING:
@@ -36,12 +40,59 @@ __all__ = ["connect", "listen"]
 
 _T = TypeVar("_T")
 
-_loop_thread = BlockingPortalProvider()
+
+class _LoopThread:
+    """The thread that runs the event loop of all blocks: begins with the first one, and ends with the last.
+
+    A BlockingPortalProvider would do, but for the child of a fork: what it leaves there waits for the thread, which did
+    not come along, when it is collected.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._users = 0
+        self._running: tuple[BlockingPortal, Thread] | None = None
+
+    def __enter__(self) -> BlockingPortal:
+        with self._lock:
+            if self._running is None:
+                started: Future[BlockingPortal] = Future()
+                thread = Thread(target=_run_loop, args=(started,), name="hakuban.sync", daemon=True)
+                thread.start()
+                self._running = started.result(), thread
+            self._users += 1
+            return self._running[0]
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users or self._running is None:
+                return
+            (portal, thread), self._running = self._running, None
+        portal.call(portal.stop)
+        thread.join()
+
+
+def _run_loop(started: Future[BlockingPortal]) -> None:
+    async def run() -> None:
+        async with BlockingPortal() as portal:
+            started.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    try:
+        # in a context of its own: that of whoever starts the thread may say that another event loop runs
+        Context().run(anyio.run, run)
+    finally:
+        if not started.done():
+            started.set_exception(RuntimeError("no event loop could be started in a thread"))
+
+
+_loop_thread = _LoopThread()
 
 
 def _after_fork() -> None:
     global _loop_thread  # noqa: PLW0603  # the thread did not come along
-    _loop_thread = BlockingPortalProvider()
+    _loop_thread = _LoopThread()
     _open.clear()
 
 
@@ -67,7 +118,7 @@ def connect(
         node.connect(
             url, transport=transport, wait=wait, name=name, load_limit=load_limit, **options
         ),
-        "connect(...)",
+        "with hakuban.sync.connect(node, ...) as connection",
     )
 
 
@@ -83,29 +134,28 @@ def listen(
 
     :raises RuntimeError: an event loop runs in this thread.
     """
-    return _Block(node.listen(url, transport=transport, name=name, **options), "listen(...)")
+    return _Block(
+        node.listen(url, transport=transport, name=name, **options),
+        "with hakuban.sync.listen(node, ...) as listener",
+    )
 
 
-class _Block(AbstractContextManager[_T]):
+class _Block(Block, AbstractContextManager[_T]):
     """A block of `async with` on the shared loop, as a plain one."""
 
     def __init__(self, block: AbstractAsyncContextManager[_T], spelling: str) -> None:
-        self._block = block
+        super().__init__(spelling)
         assert isinstance(block, LinkBlock)
         block.entered.hand_over()
-        self._spelling = spelling
-        self._entered = Entered(f"with hakuban.sync.{spelling}")
+        self._block: LinkBlock[_T] = block
         self._stack = ExitStack()
         self._process = os.getpid()
 
     @override
     def __enter__(self) -> _T:
         if in_event_loop():
-            self._entered.hand_over()
-            raise RuntimeError(
-                f"this would block the event loop of this thread; write `async with node.{self._spelling}`"
-            )
-        self._entered.once()
+            self._refuse("this would block the event loop of this thread", RuntimeError)
+        self.entered.once()
         with ExitStack() as stack:
             portal = stack.enter_context(_loop_thread)
             entered = stack.enter_context(portal.wrap_async_context_manager(self._block))
@@ -126,16 +176,17 @@ class _Block(AbstractContextManager[_T]):
         self._stack.__exit__(exc_type, exc_value, traceback)
 
     async def __aenter__(self) -> NoReturn:
-        self._entered.refuse("hakuban.sync is for threads without an event loop")
+        self._refuse("hakuban.sync is for threads without an event loop", TypeError)
 
     async def __aexit__(self, *_: object) -> None:
         """Is there for the sake of `__aenter__`."""
 
     def __await__(self) -> NoReturn:
-        self._entered.refuse("hakuban.sync is for threads without an event loop")
+        self._refuse("hakuban.sync is for threads without an event loop", TypeError)
 
-    def __del__(self) -> None:
-        self._entered.collected(self)
+    def _refuse(self, why: str, error: type[Exception]) -> NoReturn:
+        self.entered.hand_over()
+        self._block.entered.refuse(why, error)  # which says what to write in an event loop
 
 
 _open: set[_Block[Any]] = set()
