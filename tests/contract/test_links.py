@@ -93,7 +93,7 @@ async def test_connecting_waits_for_somebody_to_listen(
             f"cannot connect to {url}"
         ]
         told = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
-        assert f"connected to {url}" in told
+        assert [line for line in told if f"; the link to {url} is up after " in line]
 
 
 @pytest.mark.promise("stale-visible", "self-healing")

@@ -1,37 +1,151 @@
-"""How links end: the reason that users hear, and the word that the other side hears."""
+"""How links end: the reason that users hear, in words, and the word that the other side hears."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import anyio
 
-from ._exceptions import LinkError, LinkTimeoutError, PeerViolationError
+from ._exceptions import (
+    HakubanError,
+    LinkError,
+    LinkTimeoutError,
+    PeerViolationError,
+)
+from ._text import printable
 
 if TYPE_CHECKING:
     from .transport import MessageStream
 
-__all__ = ["BROKEN", "Farewell", "closed_by_peer", "farewell", "lost"]
+__all__ = [
+    "BROKEN",
+    "closed_by_peer",
+    "farewell",
+    "is_bug",
+    "located",
+    "lost",
+    "not_entered",
+    "single",
+    "words",
+]
 
 BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
 """What a stream raises when its link is gone."""
 
+E = TypeVar("E", bound=Exception)
+
 Farewell: TypeAlias = tuple[int, str]
 """Close code and reason."""
+
+_MOST_CAUSES = 3  # of a group, in words
+
+# What says nothing by itself; the first kind that fits.
+_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, "no answer in time"),
+    (ConnectionRefusedError, "nobody listens there"),
+    (ConnectionResetError, "the other side, or the network, reset the connection"),
+    (ConnectionError, "the connection broke"),
+    (anyio.EndOfStream, "the other side closed the link"),
+    (anyio.ClosedResourceError, "this side closed the link"),
+    (anyio.BrokenResourceError, "the connection broke"),
+)
+
+
+def words(error: BaseException) -> str:
+    """Say what an exception means, in a line that is never empty and may be shown on a terminal."""
+    if isinstance(error, BaseExceptionGroup):
+        leaves = _leaves(error)
+        more = len(leaves) - _MOST_CAUSES
+        said = "; ".join(dict.fromkeys(words(leaf) for leaf in leaves[:_MOST_CAUSES]))
+        return f"{said}; and {more} more" if more > 0 else said
+    text = _text(error)
+    if isinstance(error, PeerViolationError):
+        about = "" if error.descriptor is None else f" ({printable(str(error.descriptor))})"
+        return f"the other side broke the protocol: {text}{about}"
+    kind = type(error).__name__
+    if text and isinstance(error, (HakubanError, *BROKEN)):
+        return text
+    if text and text != kind:
+        return f"{kind}: {text}"  # "division by zero", "'key'": too little without
+    if error.__cause__ is not None:
+        return words(error.__cause__)
+    return next((said for of, said in _WORDS if isinstance(error, of)), kind)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return printable(str(error)).strip()
+    except Exception:  # noqa: BLE001  # a class of somebody else's
+        return ""
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for one in error.exceptions for leaf in _leaves(one)]
+    return [error]
+
+
+def single(error: Exception) -> Exception:
+    """Take one exception out of the groups that a transport's task groups have put it into.
+
+    Several together, none of them a bug, become one LinkError that says all of them.
+    """
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, ExceptionGroup) and not is_bug(error):
+        return _caused(LinkError(words(error)), error)
+    return error
+
+
+def is_bug(error: BaseException) -> bool:
+    """Say whether an exception is one that nobody has foreseen: neither an error of ours, nor a link that broke."""
+    return not all(isinstance(leaf, (HakubanError, *BROKEN)) for leaf in _leaves(error))
+
+
+def located(error: Exception, url: str) -> Exception:
+    """Give an exception with a text, and with a note of where it came up: what users get to see of it.
+
+    :param url: where the link leads, or where it came to, fit to be shown.
+    """
+    if not _text(error):
+        said = words(error)
+        error.args = (said,)
+        if not _text(error):  # its class makes the text of something else
+            error = _caused(LinkError(said), error)
+    if isinstance(error, LinkError):
+        error.url = url
+    note = f"link: {url}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+    return error
+
+
+def not_entered(error: Exception, patience: float) -> Exception:
+    """Give the reason why a transport could not be entered.
+
+    :param patience: seconds that it was allowed.
+    """
+    error = single(error)
+    if isinstance(error, TimeoutError) and not _text(error):
+        return _caused(TimeoutError(f"no answer within {patience:g} s"), error)
+    return error
 
 
 def lost(error: Exception) -> LinkError:
     """Give the reason for what a stream has raised."""
-    reason = LinkError(str(error) or "the link was lost")
-    reason.__cause__ = error
-    return reason
+    return _caused(LinkError(words(error)), error)
+
+
+def _caused(error: E, cause: Exception) -> E:
+    error.__cause__ = cause
+    return error
 
 
 def closed_by_peer(stream: MessageStream) -> LinkError:
     """Give the reason for the end of a stream that the other side has closed in good order."""
     code = getattr(stream, "close_code", None)
     reason = getattr(stream, "close_reason", None)
-    said = ": " + reason if reason else ""
+    said = f": {reason}" if reason else ""
     return LinkError(f"the other side closed the link ({code or 'no code'}){said}", code=code)
 
 
@@ -43,4 +157,6 @@ def farewell(reason: Exception | None, goodbye: Farewell) -> Farewell:
         return 1001, str(reason)
     if type(reason) is LinkError and reason.code == 1000:
         return 1000, reason.reason  # the peer has left by a word of the protocol
+    if reason is not None and is_bug(reason):
+        return 1011, "internal error"
     return goodbye

@@ -14,6 +14,7 @@ from ._core.events import Event, LinkDown, LinkUp, Tick
 from ._entries import NOT_OPEN
 from ._exceptions import NodeBrokenError, NodeForkedError
 from ._gate import Gate
+from ._log import LogLine
 from ._mirror import Mirror
 from ._polling import PENDING
 
@@ -31,22 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 T = TypeVar("T")
-
-logger = logging.getLogger("hakuban")
-
-
-class _LogLine:
-    """Something to be logged outside the lock."""
-
-    __slots__ = ("_arguments", "_level", "_text")
-
-    def __init__(self, level: int, text: str, *arguments: object) -> None:
-        self._level = level
-        self._text = text
-        self._arguments = arguments
-
-    def wake(self) -> None:
-        logger.log(self._level, self._text, *self._arguments)
 
 
 class Engine:
@@ -159,6 +144,10 @@ class Engine:
     def wall(self) -> int:
         """Give the time for default versions: Unix nanoseconds by the clock of the tree's root."""
         return time_ns() + self.clock_offset
+
+    def count(self) -> tuple[int, int]:
+        """Count the open contracts of this process, and the objects that the node knows. Never waits."""
+        return len(self._mirror.contracts), len(self._machine.world.objects)
 
     @property
     def forked(self) -> bool:
@@ -308,15 +297,15 @@ class Engine:
                 self.submit(operation)
 
     def release_entry(self, entry: ContractEntry, warning: str) -> bool:
-        """Close a contract that nobody holds any more, without ever waiting: for finalizers.
+        """Close a contract that nobody holds any more, and log that, without ever waiting: for finalizers.
 
-        :return: whether the caller may do anything, for example give the warning; else it is logged soon.
+        :return: whether the caller may do anything, for example give the warning; else there is only the log.
         """
         free = not self._gate.inside
 
         def release(machine: Machine, now: float) -> None:
-            self._close_entry(machine, entry, now)
-            if not free:
+            if not entry.closed:
+                self._close_entry(machine, entry, now)
                 self.say(logging.WARNING, "%s", warning)
 
         self._deferred.append(release)
@@ -381,7 +370,7 @@ class Engine:
 
     def say(self, level: int, text: str, *arguments: object) -> None:
         """Have something logged. Only under the lock, where nothing else may log."""
-        self._outbox.append(_LogLine(level, text, *arguments))
+        self._outbox.append(LogLine(level, text, *arguments))
 
     def _stop(self, link: Link) -> None:
         self._outbox.append(link.canceller)

@@ -328,9 +328,11 @@ class LinkError(HakubanError):
 
     :ivar code: the WebSocket close code that says why (RFC 6455, section 7.4), also on other transports.
     :ivar reason: one line for people.
+    :ivar url: where the link led, without user, password, query and fragment; None where nobody has said.
     """
 
     code: int = 1006
+    url: str | None = None
 
     def __init__(self, reason: str, *, code: int | None = None) -> None:
         self.reason: str = printable(reason) or "no reason was given"

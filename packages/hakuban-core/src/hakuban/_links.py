@@ -11,23 +11,24 @@ from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
 from ._core.events import LinkUp
-from ._endings import BROKEN, closed_by_peer, farewell, lost
-from ._exceptions import LinkError, LinkTimeoutError, NodeBrokenError, PeerViolationError
+from ._endings import BROKEN, closed_by_peer, farewell, located, lost, single
+from ._exceptions import LinkError, LinkTimeoutError, PeerViolationError
 from ._liveness import OTHER_TIMEOUT, OUR_TIMEOUT
+from ._log import logger
 from ._remotes import RemoteNode
+from ._text import printable
 from ._turn import Turn
 from ._waking import Bell, Canceller
 from ._wire import Limits, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ._core.machine import Machine
-    from ._endings import Farewell
     from ._engine import Engine
     from ._messages import Instruction, PeerEvent
     from ._remotes import Traffic
-    from .transport import MessageStream, TransportOptions
+    from .transport import Identity, MessageStream, TransportOptions
 
 __all__ = ["Link", "LinkOwner"]
 
@@ -36,15 +37,15 @@ HEARD_AT_ONCE: Final = 32  # events told the machine in one step; fewer if they 
 PATIENCE: Final = 0.5  # seconds before a violator that may come back at once is told to go
 CLOSING: Final = 1.0  # seconds that a close may take
 CLOSING_CANCELLED: Final = 0.5
-
-logger = logging.getLogger("hakuban")
+LEAVING: Final = (1000, "")  # what it is closed with when it is cancelled, or left
+GOING_AWAY: Final = (1001, "the listener is closing")
 
 
 class LinkOwner(Protocol):
     """Who wants to know about a link. Called under the lock."""
 
-    def established(self, remote: RemoteNode) -> None:
-        """The peer has said its name."""
+    def established(self, remote: RemoteNode) -> str:
+        """The peer has said its name; give what the log shall say beside that."""
         ...
 
     def lost(self, reason: Exception | None) -> None:
@@ -60,15 +61,18 @@ class Link:
     :ivar remote: the peer, once it has said its name. Set under the lock.
     :ivar bell: wakes the writer, from any thread.
     :ivar canceller: ends the link from any thread.
+    :ivar upstream: whether this side connected.
     :ivar reason: why it ended; None before, and when it was cancelled.
     """
 
     __slots__ = (
+        "_address",
         "_dry",
         "_engine",
         "_finishing",
         "_goodbye",
         "_heard",
+        "_identity",
         "_keep_alive_due",
         "_left",
         "_name",
@@ -80,7 +84,7 @@ class Link:
         "_skips_told",
         "_stream",
         "_traffic",
-        "_upstream",
+        "_url",
         "bell",
         "canceller",
         "fault",
@@ -88,6 +92,7 @@ class Link:
         "ready",
         "reason",
         "remote",
+        "upstream",
     )
 
     def __init__(
@@ -96,27 +101,30 @@ class Link:
         stream: MessageStream,
         options: TransportOptions,
         *,
+        url: str,
         name: str,
-        goodbye: Farewell,
         traffic: Traffic,
         load_limit: Sequence[tuple[float, int]] | None = None,
         owner: LinkOwner | None = None,
     ) -> None:
         """Make a link of the current task.
 
-        :param goodbye: what to close it with when it is cancelled, or left.
+        :param url: where it leads, or where it came to; fit to be shown.
         :param load_limit: of the connecting side; None makes it the listening one.
         """
         self._engine = engine
         self._stream = stream
         self._options = options
+        self._url = url
         self._name = name
-        self._goodbye = goodbye
         self._traffic = traffic
         self._owner = owner
-        self._upstream = load_limit is not None
+        self.upstream: bool = load_limit is not None
+        self._goodbye = LEAVING if self.upstream else GOING_AWAY
+        self._address = ""
+        self._identity: Identity | None = None
         self._session = Session(
-            listening=not self._upstream,
+            listening=not self.upstream,
             name=name,
             load_limit=load_limit or (),
             limits=Limits(max_message=options.max_message),
@@ -140,15 +148,7 @@ class Link:
         """
         try:
             with self._scope:
-                self._enter()
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self._write)
-                    if not getattr(self._stream, "detects_silence", False):
-                        group.start_soon(self._watch)
-                    await self._read()
-                    self._scope.cancel()
-        except NodeBrokenError as error:
-            self._end(error)
+                await self._guard(self._talk)
         finally:
             self._engine.exit_link(self)
             self._dry.set()
@@ -156,6 +156,27 @@ class Link:
             with anyio.move_on_after(CLOSING if in_order else CLOSING_CANCELLED, shield=True):
                 await self._close()
         return self.reason
+
+    async def _talk(self) -> None:
+        self._enter()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._guard, self._write)
+            if not getattr(self._stream, "detects_silence", False):
+                group.start_soon(self._guard, self._watch)
+            await self._guard(self._read)
+            self._scope.cancel()
+
+    async def _guard(self, part: Callable[[], Awaitable[None]]) -> None:
+        """Run a part of the link, whose failure is the link's end and nobody else's."""
+        try:
+            await part()
+        except BROKEN as error:
+            self._end(lost(error))
+        except Exception as error:  # noqa: BLE001  # a transport's code, on a peer's bytes: whoever tells of it sorts it
+            self._end(single(error))
+        else:
+            return
+        self._scope.cancel()
 
     async def flush(self) -> None:
         """Return when all that there is to say was sent, or the link has ended."""
@@ -170,15 +191,11 @@ class Link:
 
     def named(self, name: str) -> None:
         """The peer has said its name. Only under the lock."""
-        self.remote = RemoteNode(
-            self.id,
-            name,
-            self._remote_address(),
-            self._upstream,
-            getattr(self._stream, "identity", None),
-        )
-        if self._owner is not None:
-            self._owner.established(self.remote)
+        came = self.remote is None
+        self.remote = RemoteNode(self.id, name, self._address, self.upstream, self._identity)
+        beside = "" if self._owner is None else self._owner.established(self.remote)
+        if came:
+            self._engine.say(logging.INFO, "link up: %s%s", str(self), beside)
 
     def ended(self) -> None:
         """The facts of the link are void. Only under the lock, and once."""
@@ -186,25 +203,25 @@ class Link:
             self._owner.lost(self.reason)
 
     def _enter(self) -> None:
+        stream = self._stream
+        self._address = str(getattr(stream, "remote_address", None) or "")
+        self._identity = getattr(stream, "identity", None)
         self._engine.enter_link(
             self,
             LinkUp(
                 link=-1,
-                upstream=self._upstream,
+                upstream=self.upstream,
                 local_name=self._name,
-                local_address=getattr(self._stream, "local_address", None) or "",
-                remote_address=self._remote_address(),
-                wall=self._engine.wall() if self._upstream else None,
+                local_address=str(getattr(stream, "local_address", None) or ""),
+                remote_address=self._address,
+                wall=self._engine.wall() if self.upstream else None,
             ),
         )
-
-    def _remote_address(self) -> str:
-        return getattr(self._stream, "remote_address", None) or ""
 
     def _end(self, reason: Exception) -> None:
         """The link has ended: its facts are void from here on. The first reason holds."""
         if self.reason is None:
-            self.reason = reason
+            self.reason = located(reason, self._url)
             self._engine.exit_link(self)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
@@ -222,21 +239,10 @@ class Link:
                 turn.end()
         except PeerViolationError as error:
             self._end(error)
-            descriptor = "" if error.descriptor is None else f" ({error.descriptor})"
-            logger.warning(
-                "%s broke the protocol: %s%s; its link is closed", self, error, descriptor
-            )
             if not getattr(self._stream, "peer_is_ours", False):
                 await self._discard()
         except anyio.EndOfStream:
             self._end(closed_by_peer(self._stream))
-        except (LinkError, NodeBrokenError) as error:
-            self._end(error)
-        except BROKEN as error:
-            self._end(lost(error))
-        except Exception as error:  # a transport's code, on a peer's bytes
-            self._end(error)
-            logger.exception("%s: the link has failed", self)
 
     async def _take(self, message: bytes, turn: Turn) -> None:
         heard: list[PeerEvent] = []
@@ -276,34 +282,25 @@ class Link:
     async def _write(self) -> None:
         turn = Turn()
         batch = self._session.opening()
-        try:
-            while True:
-                if batch:
-                    await self._stream.send(batch)
-                    self._said = monotonic()
-                    self._traffic.messages_out += len(batch)
-                    self._traffic.bytes_out += sum(map(len, batch))
-                batch = []
-                if self.ready or self._keep_alive_due:
-                    turn.begin()
-                    batch = await self._collect(turn)
-                    if turn.over():
-                        await turn.give()
-                    turn.end()
-                elif self._finishing:
-                    self._dry.set()
-                    return
-                else:
-                    await self.bell.wait()
-                    turn.taken()
-        except NodeBrokenError as error:
-            self._end(error)
-        except BROKEN as error:
-            self._end(lost(error))
-        except Exception as error:  # a transport's code, on a peer's bytes
-            self._end(error)
-            logger.exception("%s: the link has failed", self)
-        self._scope.cancel()
+        while True:
+            if batch:
+                await self._stream.send(batch)
+                self._said = monotonic()
+                self._traffic.messages_out += len(batch)
+                self._traffic.bytes_out += sum(map(len, batch))
+            batch = []
+            if self.ready or self._keep_alive_due:
+                turn.begin()
+                batch = await self._collect(turn)
+                if turn.over():
+                    await turn.give()
+                turn.end()
+            elif self._finishing:
+                self._dry.set()
+                return
+            else:
+                await self.bell.wait()
+                turn.taken()
 
     async def _collect(self, turn: Turn) -> list[bytes]:
         """Give the next messages: about as many as fit into a batch, and into a turn."""
@@ -357,9 +354,7 @@ class Link:
         while True:
             now = monotonic()
             if now >= self._heard + timeout:
-                self._end(LinkTimeoutError(timeout))
-                self._scope.cancel()
-                return
+                raise LinkTimeoutError(timeout)
             due = max(asked, min(self._heard, self._said)) + keep_alive
             if now >= due:
                 asked = now
@@ -379,11 +374,11 @@ class Link:
                 await self._stream.aclose(*farewell(self.reason, self._goodbye))
         except BROKEN:
             pass  # it was gone already
-        except Exception:  # a transport's code: no other link may notice
+        except Exception:  # noqa: BLE001  # a transport's code: no other link may notice
             logger.exception("%s: the link could not be closed in good order", self)
 
     @override
     def __str__(self) -> str:
-        address = self._remote_address() or "an unknown address"
+        address = self._address or "an unknown address"
         name = f"{self.remote.name} at " if self.remote is not None else ""
-        return f"{name}{address}"
+        return printable(f"{name}{address} ({self._url.partition(':')[0]})")

@@ -11,8 +11,10 @@ import anyio
 from ._blocks import LinkBlock
 from ._checks import checked_name
 from ._links import Link
+from ._log import link_down
 from ._plugins import authorizer, find_target
 from ._remotes import Listener, Traffic
+from ._text import redacted
 from ._timer import ticking
 
 if TYPE_CHECKING:
@@ -21,21 +23,19 @@ if TYPE_CHECKING:
     from ._engine import Engine
     from ._options import TransportArguments
     from ._plugins import LinkTarget
-    from ._remotes import RemoteNode
     from .transport import MessageStream, Transport, TransportOptions
 
 __all__ = ["listen"]
-
-GOING_AWAY = (1001, "the listener is closing")
 
 
 class _Acceptor:
     """Runs a link for each stream that a transport has accepted."""
 
-    __slots__ = ("_engine", "_links", "_name", "_options")
+    __slots__ = ("_engine", "_links", "_name", "_options", "_url")
 
-    def __init__(self, engine: Engine, options: TransportOptions, name: str) -> None:
+    def __init__(self, engine: Engine, url: str, options: TransportOptions, name: str) -> None:
         self._engine = engine
+        self._url = redacted(url)
         self._links: dict[Link, None] = {}
         self._options = options
         self._name = name
@@ -46,8 +46,8 @@ class _Acceptor:
             self._engine,
             stream,
             self._options,
+            url=self._url,
             name=self._name,
-            goodbye=GOING_AWAY,
             traffic=Traffic(),
         )
         self._engine.update(self, lambda: self._links.update({link: None}))
@@ -55,11 +55,11 @@ class _Acceptor:
             await link.run()
         finally:
             self._engine.update(self, lambda: self._links.pop(link))
+            link_down(link, link.reason)
 
-    def remotes(self) -> list[RemoteNode]:
-        """Give the peers that have said their names."""
-        remotes = self._engine.read(lambda: [link.remote for link in self._links])
-        return [remote for remote in remotes if remote is not None]
+    def links(self) -> list[Link]:
+        """Give the links, in the order of their coming."""
+        return self._engine.read(lambda: list(self._links))
 
 
 def listen(
@@ -75,7 +75,8 @@ def listen(
     target = find_target(url, transport, arguments, listening=True)
     authorize = target.options.authorize or authorizer()
     options = replace(target.options, authorize=authorize, clock=engine.wall)
-    acceptor = _Acceptor(engine, options, checked_name(name) or target.said.name or default_name)
+    name = checked_name(name) or target.said.name or default_name
+    acceptor = _Acceptor(engine, target.url, options, name)
     return LinkBlock(
         lambda: _listening(engine, target, options, acceptor),
         "async with node.listen(...) as listener",
@@ -93,7 +94,7 @@ async def _listening(
     async with ticking(engine), anyio.create_task_group() as group:
         try:
             bound = await group.start(target.transport.serve, target.url, options, acceptor.accept)
-            yield Listener(bound, acceptor.remotes)
+            yield Listener(bound, acceptor.links)
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
             failure = error
         group.cancel_scope.cancel()

@@ -9,12 +9,15 @@ import anyio
 from typing_extensions import override
 
 from ._polling import ENDED, PENDING, Ended, Pending
+from ._shown import shown_connection, shown_listener
+from ._text import redacted
 from ._waiting import Cursor, wait_for, wait_for_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._engine import Engine
+    from ._links import Link
     from .transport import Identity
 
 __all__ = [
@@ -31,6 +34,9 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class RemoteNode:
     """The node on the other side of a link.
+
+    Name and address are as they came: before they go to a terminal, `hakuban.transport.printable` takes control
+    characters out; `repr` does that too.
 
     :ivar id: the number of the link; links of a node are numbered in the order of their making.
     :ivar name: the name that the node gave itself.
@@ -224,15 +230,20 @@ class Connection:
     def __repr__(self) -> str:
         return f"<Connection {self.url} {'up' if self.up else 'down'}>"
 
+    @override
+    def __str__(self) -> str:
+        state = self._state
+        return shown_connection(state.url, state.status, closed=state.closed)
+
 
 class Listener:
     """What `LocalNode.listen` gives: where the node listens, and who has come. Thread-safe."""
 
-    __slots__ = ("_remotes", "_url")
+    __slots__ = ("_links", "_url")
 
-    def __init__(self, url: str, remotes: Callable[[], list[RemoteNode]]) -> None:
+    def __init__(self, url: str, links: Callable[[], list[Link]]) -> None:
         self._url = url
-        self._remotes = remotes
+        self._links = links
 
     @property
     def url(self) -> str:
@@ -242,11 +253,16 @@ class Listener:
     @property
     def peers(self) -> tuple[RemoteNode, ...]:
         """The nodes that are connected to this listener now, in the order of their coming."""
-        return tuple(self._remotes())
+        remotes = [link.remote for link in self._links()]
+        return tuple(remote for remote in remotes if remote is not None)
 
     @override
     def __repr__(self) -> str:
-        return f"<Listener {self._url}>"
+        return f"<Listener {redacted(self._url)}>"
+
+    @override
+    def __str__(self) -> str:
+        return shown_listener(redacted(self._url), self._links)
 
 
 class Statuses(Cursor[ConnectionStatus]):

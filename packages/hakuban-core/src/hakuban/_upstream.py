@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,16 +12,10 @@ import anyio
 
 from ._blocks import LinkBlock
 from ._checks import checked_flag, checked_name
-from ._endings import BROKEN
-from ._exceptions import (
-    AlreadyConnectedError,
-    InvalidURLError,
-    LinkError,
-    PeerViolationError,
-    PluginError,
-    RefusedError,
-)
+from ._endings import BROKEN, is_bug, located, not_entered, single
+from ._exceptions import AlreadyConnectedError, LinkError, PeerViolationError, RefusedError
 from ._links import Link
+from ._log import Outage, link_down
 from ._options import load_limit_argument
 from ._plugins import find_target
 from ._polling import PENDING, Pending
@@ -51,8 +44,6 @@ LATER: Final = 60.0  # and longer still
 GOOD: Final = 1.0  # seconds a link has to last to count as one
 FLUSH: Final = 1.0
 CLOSE: Final = 1.5  # seconds: more than a link allows itself
-
-logger = logging.getLogger("hakuban")
 
 
 class Backoff:
@@ -185,7 +176,7 @@ class _Connector:
         self._leaving = False
         self._ended = anyio.Event()
         self._backoff = Backoff()
-        self._outage_told = self._recovery_told = False
+        self._outage = Outage(state.url)
         self._up_since: float | None = None
 
     async def wait_first(self) -> None:
@@ -216,25 +207,29 @@ class _Connector:
 
     async def run(self) -> None:
         """Make link after link."""
+        error: Exception | None = None
         try:
             while True:
+                error = None
                 error = await self._attempt()
-                made, self._link = self._link is not None, None
                 if self._leaving or error is None or self._over():
                     return
-                self._judge(error)
+                link, self._link = self._link, None
+                self._judge(link, error)
                 if self._fatal is not None:
                     return
-                if not made:
+                if link is None or link.id < 0 or link.reason is not error:  # else it has said so
                     self._engine.update(self._state, partial(self._state.lost, error))
                 await anyio.sleep(
                     self._backoff.next(
                         monotonic(),
                         hopeful=not (isinstance(error, RefusedError) and not error.retry),
-                        answered=made or not _is_nobody(error),
+                        answered=link is not None or not _is_nobody(error),
                     )
                 )
         finally:
+            if self._link is not None:
+                link_down(self._link, error or self._link.reason)
             self._state.close()
             self._ended.set()
 
@@ -245,6 +240,7 @@ class _Connector:
         """Make a link, and give the reason of its end; None if this side wanted it."""
         self._up_since = None
         asked = time_ns()
+        failure: Exception | None = None
         try:
             async with self._transport.connect(self._url, self._options) as stream:
                 self._read_clock(stream, asked)
@@ -252,15 +248,21 @@ class _Connector:
                     self._engine,
                     stream,
                     self._options,
+                    url=self._state.url,
                     name=self._name,
-                    goodbye=(1000, ""),
                     traffic=self._state.traffic,
                     load_limit=self._load_limit,
                     owner=self,
                 )
-                return await self._link.run()
+                await self._link.run()
         except Exception as error:  # noqa: BLE001  # a transport's code: `_judge` sorts out what it is
-            return _single(error)
+            failure = error
+        reason = None if self._link is None else self._link.reason
+        if failure is None or (reason is not None and not is_bug(failure)):
+            return reason  # what went wrong later, while the transport cleaned up, does not matter
+        if self._link is None:
+            failure = not_entered(failure, self._options.handshake_timeout)
+        return located(single(failure), self._state.url)
 
     def _read_clock(self, stream: MessageStream, asked: int) -> None:
         """Follow the clock of the listening side, if it can be told apart from ours: it was stated in between."""
@@ -270,41 +272,28 @@ class _Connector:
             alike = asked <= clock <= now
             self._engine.clock_offset = 0 if alike else clock - (asked + now) // 2
 
-    def established(self, remote: RemoteNode) -> None:
+    def established(self, remote: RemoteNode) -> str:
         """Hear from a link. Under the lock."""
+        beside = ""
         if self._up_since is None:
             self._up_since = monotonic()
-            if self._outage_told and not self._recovery_told:
-                self._recovery_told = True
-                self._engine.say(logging.INFO, "connected to %s", self._state.url)
+            beside = self._outage.recovered(again=self._state.links > 0)
         self._state.established(remote)
+        return beside
 
     def lost(self, reason: Exception | None) -> None:
         """Hear from a link. Under the lock."""
         self._state.lost(reason)
 
-    def _judge(self, error: Exception) -> None:
+    def _judge(self, link: Link | None, error: Exception) -> None:
         """Draw the consequences of a link that was lost, or not made."""
-        was_up = self._up_since is not None
         if self._up_since is not None and monotonic() - self._up_since >= GOOD:
             self._backoff.reset()
-            self._outage_told = self._recovery_told = False
-        if not (self._patient or self._state.links) and _is_final(error):
+            self._outage.over()
+        if not (self._patient or self._state.links) and _is_final(error, made=link is not None):
             self._fatal = error
-        if self._fatal is None and not self._outage_told:
-            self._outage_told = True
-            what = "lost the link to" if was_up else "cannot connect to"
-            logger.warning(
-                "%s %s: %s; trying again until it works",
-                what,
-                self._state.url,
-                error,
-                exc_info=None if _is_known(error) else error,
-            )
-
-
-def _is_known(error: Exception) -> bool:
-    return isinstance(error, (LinkError, *BROKEN, InvalidURLError, PluginError))
+        else:
+            self._outage.failed(link, error)
 
 
 def _is_nobody(error: Exception) -> bool:
@@ -313,17 +302,13 @@ def _is_nobody(error: Exception) -> bool:
     return isinstance(error, OSError) and not isinstance(error, gone)
 
 
-def _is_final(error: Exception) -> bool:
-    """Say whether trying again cannot help."""
+def _is_final(error: Exception, *, made: bool) -> bool:
+    """Say whether trying again cannot help.
+
+    :param made: whether there was a stream: what nobody has foreseen there may not come up again.
+    """
     if isinstance(error, RefusedError):
         return not error.retry
     if isinstance(error, PeerViolationError):
         return True  # a peer that was never understood speaks another protocol
-    return not isinstance(error, (LinkError, *BROKEN))
-
-
-def _single(error: Exception) -> Exception:
-    """Take one exception out of the groups that a transport's task groups have put it into."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    return not (made or isinstance(error, (LinkError, *BROKEN)))

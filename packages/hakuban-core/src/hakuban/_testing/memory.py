@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint, current_token
 
 from .._exceptions import InvalidURLError, PeerViolationError, RefusedError
 from .._text import plain_text
-from ..transport import MIB, ConnectionRequest
+from ..transport import MIB, ConnectionRequest, redacted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -268,7 +268,7 @@ class MemoryTransport:
         await checkpoint()
         listener = _listeners.get(name)
         if listener is None:
-            reason = f"nobody listens on memory://{name}; listen first, in this event loop"
+            reason = f"nobody listens on {redacted(url)}; listen first, in this event loop"
             raise ConnectionRefusedError(errno.ECONNREFUSED, reason)
         stream = listener.accept(options)
         try:

@@ -1,0 +1,119 @@
+"""What this package writes to the log: fit for a terminal, and one line for one fact. See docs/logging.md."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ._endings import is_bug, words
+from ._exceptions import PeerViolationError
+from ._text import printable
+
+if TYPE_CHECKING:
+    from ._links import Link
+
+__all__ = ["LogLine", "Outage", "link_down", "logger"]
+
+logger = logging.getLogger("hakuban")
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    """Take control characters out of the arguments of a record: names, addresses and reasons are written by peers."""
+    arguments = record.args
+    if isinstance(arguments, tuple):
+        record.args = tuple(
+            one if isinstance(one, (int, float)) else printable(str(one)) for one in arguments
+        )
+    return True
+
+
+logger.addFilter(
+    _make_printable
+)  # each record of this package passes here: children have handlers of their own
+
+
+class LogLine:
+    """Something to be logged outside a lock: by `wake`, as other things in the outbox of an engine."""
+
+    __slots__ = ("_arguments", "_level", "_text")
+
+    def __init__(self, level: int, text: str, *arguments: object) -> None:
+        self._level = level
+        self._text = text
+        self._arguments = arguments
+
+    def wake(self) -> None:
+        logger.log(self._level, self._text, *self._arguments)
+
+
+def link_down(link: Link, reason: Exception | None, *, told: bool = False) -> None:
+    """Tell that a link has ended, in one line.
+
+    :param reason: None when this side wanted it.
+    :param told: whether what may be alarming about it was told before.
+    """
+    if reason is None:
+        if link.remote is not None:
+            logger.info("link down: %s: closed by this side", link)
+        return
+    level, trace = logging.INFO, None
+    if is_bug(reason) and not told:
+        level, trace = logging.ERROR, reason
+    elif isinstance(reason, PeerViolationError) and not told:
+        level = logging.WARNING
+    logger.log(level, "link down: %s: %s", link, words(reason), exc_info=trace)
+
+
+class Outage:
+    """Time without a good link, as far as the log is concerned: its first failure and its end are told, and no attempt.
+
+    :param url: where the link leads, fit to be shown.
+    """
+
+    __slots__ = ("_began", "_bugs", "_recovered", "_url")
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._began: float | None = None
+        self._bugs: set[type[Exception]] = set()  # whose traceback was told
+        self._recovered = False
+
+    def failed(self, link: Link | None, error: Exception) -> None:
+        """A link was lost, or could not be made."""
+        was_up = link is not None and link.remote is not None
+        first = self._began is None
+        bug = is_bug(error) and type(error) not in self._bugs
+        if first:
+            self._began = monotonic()
+            self._recovered = False
+        if bug:
+            self._bugs.add(type(error))
+        if first or bug:
+            logger.log(
+                logging.ERROR if bug else logging.WARNING,
+                "%s %s: %s; trying again until it works",
+                "lost the link to" if was_up else "cannot connect to",
+                link if was_up else self._url,
+                words(error),
+                exc_info=error if bug else None,
+            )
+        elif link is not None and was_up:
+            link_down(link, error, told=True)
+
+    def recovered(self, *, again: bool) -> str:
+        """A link is up; give what is to be said beside that. Once for each outage.
+
+        :param again: whether it was up before.
+        """
+        if self._began is None or self._recovered:
+            return ""
+        self._recovered = True
+        lasted = monotonic() - self._began
+        up = "up again" if again else "up"
+        return f"; the link to {self._url} is {up} after {lasted:.1f} s"
+
+    def over(self) -> None:
+        """A link was good for a while."""
+        self._began = None
+        self._bugs.clear()
