@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 from typing_extensions import Unpack, override
@@ -11,7 +12,10 @@ from ._checks import checked_integer, checked_name, checked_rebalance
 from ._core.machine import Machine
 from ._descriptors import ObjectDescriptor, TagDescriptor, object_named
 from ._engine import Engine
+from ._names import default_name
 from ._serializers import JSON, checked_serializer
+from ._shown import shown_node
+from ._text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["LocalNode"]
 
 MAX_STATE: Final = 16_672_358  # 15.9 MiB: what fits into a message of 16 MiB, with its version, format and descriptor
-DEFAULT_NAME: Final = "python-client"
 
 
 class LocalNode:
@@ -43,7 +46,8 @@ class LocalNode:
                 async for state in weather:
                     print(state.data)
 
-    :param name: what other nodes call this one, in logs and monitors, at most 1,024 bytes; None for "python-client".
+    :param name: what other nodes call this one, in logs and monitors, at most 1,024 bytes; None for the name of the
+        program and four random hexadecimal digits, as in "exposer-3f2a".
     :param serializer: how values become bytes and back, where a contract says nothing else.
     :param max_state: bytes that the data of a state may have; more raise StateTooLargeError when set.
     :param rebalance: of a node that others connect to: how much lighter (in load, from 0 to 1) another exposer has to
@@ -62,7 +66,7 @@ class LocalNode:
         max_state: int = MAX_STATE,
         rebalance: float | None = 0.1,
     ) -> None:
-        self._name = checked_name(name)
+        self._name = checked_name(name) or default_name(os.urandom(2).hex())
         most = checked_integer("max_state", max_state, 0, 2**63 - 1)
         self._engine = Engine(Machine(rebalance=checked_rebalance(rebalance)))
         self._defaults = Defaults(self._engine, checked_serializer(serializer), most)
@@ -70,7 +74,7 @@ class LocalNode:
     @property
     def name(self) -> str:
         """What other nodes call this one, unless a link says otherwise."""
-        return self._name or DEFAULT_NAME
+        return self._name
 
     # ---- contracts --------------------------------------------------------------------------------------------------
 
@@ -239,4 +243,8 @@ class LocalNode:
     @override
     def __repr__(self) -> str:
         closed = " closed" if self.closed else ""
-        return f"<LocalNode {self.name}{closed}>"
+        return f"<LocalNode {printable(self.name)}{closed}>"
+
+    @override
+    def __str__(self) -> str:
+        return shown_node(self._engine, self.name)
