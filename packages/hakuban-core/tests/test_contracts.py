@@ -70,6 +70,41 @@ def test_a_forgotten_contract_is_released_with_a_warning() -> None:
     assert node.snapshot().objects == []
 
 
+@pytest.mark.filterwarnings("ignore:.*never closed:ResourceWarning")  # as Python does by default
+@pytest.mark.parametrize("kind", ["observe", "expose"])
+@pytest.mark.parametrize("of", ["object", "tag"])
+def test_a_contract_that_nobody_keeps_is_logged_once_with_what_to_write(
+    kind: str, of: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = LocalNode()
+    contracts = [getattr(getattr(node, of)("oven\x1b[31m"), kind)()]
+    collect(contracts)
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    kind_and_name = f"<{of.capitalize()}{kind.capitalize()} "
+    assert record.getMessage().startswith(kind_and_name)
+    assert "oven" in record.getMessage()
+    assert "write `with ... as contract:`, or keep it and call close()" in record.getMessage()
+    assert record.getMessage().isprintable()
+    node.close()
+    collect(contracts)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*never closed:ResourceWarning")
+def test_a_contract_that_was_closed_is_nobodys_worry(caplog: pytest.LogCaptureFixture) -> None:
+    node = LocalNode()
+    contract = node.object(WEATHER).observe()
+    contract.close()
+    with node.object(WEATHER).expose():
+        pass
+    left = node.tag("weather").observe()
+    node.close()
+    del contract, left
+    gc.collect()
+    assert not caplog.records
+
+
 def test_a_stream_or_sink_keeps_its_contract_alive() -> None:
     node = LocalNode()
     stream = iter(node.object(WEATHER).observe())

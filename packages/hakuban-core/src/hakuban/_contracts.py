@@ -24,8 +24,8 @@ __all__ = ["Contract"]
 class Contract:
     """A contract of a node: in effect from its making until `close`. A context manager that closes it.
 
-    Thread-safe, and independent of event loops. A contract that is never closed gives a ResourceWarning when it is
-    collected, and is closed then.
+    Thread-safe, and independent of event loops. A contract that is never closed is closed when it is collected,
+    which is logged at WARNING, and gives a ResourceWarning.
     """
 
     __slots__ = ("__weakref__", "_engine", "_entry")
@@ -66,7 +66,10 @@ class Contract:
             return
         if engine.forked or engine.cause is not None:
             return  # there is nothing left to release
-        text = f"{self!r} was never closed: write `with ... as contract:`, or call close()"
+        text = (
+            f"{self!r} was never closed, and is withdrawn since nobody keeps it:"
+            " write `with ... as contract:`, or keep it and call close()"
+        )
         if engine.release_entry(entry, text):
             warnings.warn(text, ResourceWarning, source=self, stacklevel=1)
 
