@@ -160,6 +160,7 @@ SILENT = [
     (Mute(), "Mute"),
     (Broken(), "Broken"),
     (KeyError("x"), "KeyError: 'x'"),
+    (hakuban.InvalidURLError("memory://x?token=sesame", "no port"), "no port"),
 ]
 
 

@@ -8,6 +8,7 @@ import anyio
 
 from ._exceptions import (
     HakubanError,
+    InvalidURLError,
     LinkError,
     LinkTimeoutError,
     PeerViolationError,
@@ -63,6 +64,8 @@ def words(error: BaseException) -> str:
         about = "" if error.descriptor is None else f" ({printable(str(error.descriptor))})"
         return f"the other side broke the protocol: {text}{about}"
     kind = type(error).__name__
+    if isinstance(error, InvalidURLError):
+        return printable(error.reason)  # whoever asks for words says where
     if text and isinstance(error, (HakubanError, *BROKEN)):
         return text
     if text and text != kind:

@@ -63,7 +63,7 @@ def _condition(engine: Engine) -> str:
 
 def _lines(links: Sequence[Link]) -> list[str]:
     shown = [
-        f"  {'above' if link.upstream else 'below'}: {link}, {'down' if link.remote is None else 'up'}"
+        f"  {'above' if link.upstream else 'below'}: {link}, {'coming up' if link.remote is None else 'up'}"
         for link in links[:MOST_LINKS]
     ]
     if len(links) > MOST_LINKS:

@@ -6,7 +6,8 @@
             for state in weather:
                 print(state.data)
 
-The thread starts with the first block and ends with the last one; it keeps no process alive.
+The thread starts with the first block and ends with the last one; it keeps no process alive. The child of a fork has
+neither the thread nor the links: it leaves the blocks it is in at once, and makes nodes of its own.
 """
 
 from __future__ import annotations
