@@ -77,7 +77,9 @@ async def test_entering_waits_for_an_established_link() -> None:
             await connection.wait_up()
     assert [*ups, connection.up] == [True, False]
     assert leaf.peers == ()
-    with pytest.raises(anyio.ClosedResourceError):
+    with pytest.raises(
+        hakuban.ClosedError, match=r"the connection to memory://\S+ is closed; enter"
+    ):
         await connection.wait_up()
 
 
@@ -272,6 +274,24 @@ async def test_a_closed_node_makes_no_links() -> None:
     with pytest.raises(anyio.ClosedResourceError):
         async with node.connect("memory://x", wait=False):
             pass
+
+
+async def test_a_node_that_is_closed_while_somebody_enters_says_so() -> None:
+    leaf = LocalNode()
+
+    async def close() -> None:
+        await until(lambda: leaf._engine.upstream_url)
+        leaf.close()
+
+    async with LocalNode().listen("memory://quiet") as listener, anyio.create_task_group() as group:
+
+        async def silent(stream: MessageStream) -> None:
+            await until(lambda: leaf.closed)
+
+        group.start_soon(close)
+        with pytest.raises(hakuban.ClosedError, match=r"the connection to .* is closed; enter"):
+            async with leaf.connect(listener.url, transport=Scripted(silent)):
+                pass
 
 
 # ---- losing and mending it ------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from typing_extensions import override
 
+from ._exceptions import ClosedError
 from ._polling import ENDED, PENDING, Ended, Pending
 from ._shown import shown_connection, shown_listener
 from ._text import redacted
@@ -137,6 +137,16 @@ class ConnectionState:
 
         self.engine.update(self, change)
 
+    def expect_open(self, outcome: object) -> None:
+        """Look at the outcome of a wait.
+
+        :raises ClosedError: it says that there will be no link any more.
+        """
+        if outcome is ENDED:
+            raise ClosedError(
+                self.url, "the connection to", "enter a new block: `async with node.connect(...):`"
+            )
+
     def poll_up(self) -> bool | Pending | Ended:
         if self.closed:
             return ENDED
@@ -201,21 +211,21 @@ class Connection:
     async def wait_up(self) -> None:
         """Wait until there is an established link. Use `anyio.fail_after` for a time limit.
 
-        :raises anyio.ClosedResourceError: the block of the connection was left, or the node closed.
+        :raises ClosedError: the block of the connection was left, or the node closed.
         """
         state = self._state
-        _expect_open(await wait_for(state.engine, state, state.poll_up))
+        state.expect_open(await wait_for(state.engine, state, state.poll_up))
 
     def wait_up_sync(self, timeout: float | None = None) -> None:
         """Block this thread until there is an established link.
 
         :param timeout: seconds to wait at most, or None.
         :raises TimeoutError: there was none in that time.
-        :raises anyio.ClosedResourceError: the block of the connection was left, or the node closed.
+        :raises ClosedError: the block of the connection was left, or the node closed.
         :raises RuntimeError: an event loop runs in this thread.
         """
         state = self._state
-        _expect_open(
+        state.expect_open(
             wait_for_blocking(state.engine, state, state.poll_up, timeout, "await wait_up()")
         )
 
@@ -284,8 +294,3 @@ class Statuses(Cursor[ConnectionStatus]):
         self._seen = item
         status: ConnectionStatus = item
         return status
-
-
-def _expect_open(outcome: object) -> None:
-    if outcome is ENDED:
-        raise anyio.ClosedResourceError

@@ -184,8 +184,7 @@ class _Connector:
         await wait_for(self._engine, self._state, self._poll_first)
         if self._fatal is not None:
             raise self._fatal
-        if self._state.closed:
-            raise anyio.ClosedResourceError
+        self._state.expect_open(self._state.poll_up())
 
     def _poll_first(self) -> bool | Pending:
         state = self._state
