@@ -8,11 +8,9 @@ from contextlib import suppress
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-import anyio
-
 from ._core.events import Event, LinkDown, LinkUp, Tick
 from ._entries import NOT_OPEN
-from ._exceptions import NodeBrokenError, NodeForkedError
+from ._exceptions import ClosedError, NodeBrokenError, NodeForkedError
 from ._gate import Gate
 from ._log import LogLine
 from ._mirror import Mirror
@@ -46,6 +44,7 @@ class Engine:
     :ivar deadline: the monotonic time at which the machine wants a tick, or None.
     :ivar clock_offset: nanoseconds that the upstream's clock is ahead of ours.
     :ivar links: the links by their ids.
+    :ivar name: the name of the node.
     """
 
     __slots__ = (
@@ -63,11 +62,13 @@ class Engine:
         "closed",
         "deadline",
         "links",
+        "name",
         "timers",
         "upstream_url",
     )
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, name: str) -> None:
+        self.name: str = name
         self._machine = machine
         self._gate = Gate()
         self._dispatching = Gate()
@@ -267,7 +268,7 @@ class Engine:
     def open_entry(self, entry: ContractEntry, operation: Callable[[Machine, float], int]) -> None:
         """Open a contract.
 
-        :raises anyio.ClosedResourceError: the node is closed.
+        :raises ClosedError: the node is closed.
         """
 
         def open(machine: Machine, now: float) -> None:
@@ -277,12 +278,12 @@ class Engine:
 
         self.call(open)
         if entry.id == NOT_OPEN:
-            raise anyio.ClosedResourceError
+            self.expect_open()
 
     def expect_open(self) -> None:
-        """Raise anyio.ClosedResourceError if the node is closed."""
+        """Raise ClosedError if the node is closed."""
         if self.closed:
-            raise anyio.ClosedResourceError
+            raise ClosedError(self.name, "the node", "make a new LocalNode")
 
     def close_entry(self, entry: ContractEntry) -> None:
         """Close a contract, now or at the next occasion."""

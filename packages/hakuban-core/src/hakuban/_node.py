@@ -68,7 +68,7 @@ class LocalNode:
     ) -> None:
         self._name = checked_name(name) or default_name(os.urandom(2).hex())
         most = checked_integer("max_state", max_state, 0, 2**63 - 1)
-        self._engine = Engine(Machine(rebalance=checked_rebalance(rebalance)))
+        self._engine = Engine(Machine(rebalance=checked_rebalance(rebalance)), self._name)
         self._defaults = Defaults(self._engine, checked_serializer(serializer), most)
 
     @property
@@ -144,7 +144,7 @@ class LocalNode:
             call; what follows, where the block is entered.
         :raises UnknownSchemeError: no installed transport serves its scheme (by the call, too).
         :raises AlreadyConnectedError: the node is inside another block of this kind.
-        :raises anyio.ClosedResourceError: the node is closed.
+        :raises ClosedError: the node is closed.
         :raises RefusedError: the other side said no for good.
         :raises PeerViolationError: the other side speaks another protocol.
         :raises NodeBrokenError: an earlier exception broke the node.
@@ -190,7 +190,7 @@ class LocalNode:
         :raises PluginError: a plugin that might authorise peers is broken (by the call, too).
         :raises InsecureListenerError: other machines could connect, and nothing would keep strangers out.
         :raises OSError: nobody can listen there.
-        :raises anyio.ClosedResourceError: the node is closed.
+        :raises ClosedError: the node is closed.
         :raises NodeBrokenError: an earlier exception broke the node.
         """
         from ._listen import listen

@@ -11,7 +11,7 @@ from ._exceptions import ClosedError
 from ._polling import ENDED, PENDING, Ended, Pending
 from ._shown import shown_connection, shown_listener
 from ._text import redacted
-from ._waiting import Cursor, wait_for, wait_for_blocking
+from ._waiting import Cursor, Missing, wait_for, wait_for_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,14 +220,16 @@ class Connection:
         """Block this thread until there is an established link.
 
         :param timeout: seconds to wait at most, or None.
-        :raises TimeoutError: there was none in that time.
+        :raises WaitTimeoutError: there was none in that time.
         :raises ClosedError: the block of the connection was left, or the node closed.
         :raises RuntimeError: an event loop runs in this thread.
         """
         state = self._state
-        state.expect_open(
-            wait_for_blocking(state.engine, state, state.poll_up, timeout, "await wait_up()")
+        missing = Missing(state.url, "no link", "`connection.last_error` says why")
+        outcome = wait_for_blocking(
+            state.engine, state, state.poll_up, timeout, "await wait_up()", missing
         )
+        state.expect_open(outcome)
 
     def statuses(self) -> Statuses:
         """Loop, with `async for` or `for`, over the present status and each later one, until the block is left.
