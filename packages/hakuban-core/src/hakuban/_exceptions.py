@@ -264,7 +264,7 @@ class DeserializationError(HakubanError, ValueError):
         """Say in the text which object it is about, once; a serializer does not know that."""
         if self.descriptor is None and descriptor is not None:
             self.descriptor = descriptor
-            self.args = (f"{descriptor}: {self}",)
+            self.args: tuple[Any, ...] = (f"{descriptor}: {self}",)
 
 
 class WrongFormatError(DeserializationError):

@@ -24,9 +24,8 @@ def default_name(id: str) -> str:
 def _program() -> str:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     module = str(getattr(spec, "name", None) or "").removesuffix(".__main__")
-    if (
-        module and module != "__main__"
-    ):  # `python -m module`; `__main__` is that of a folder or an archive
+    # set by `python -m module`; "__main__" for a folder or an archive
+    if module not in ("", "__main__"):
         return _clean(module)
     # "-c", "-" for what comes by stdin, nothing where people type
     script = str(sys.argv[0]) if getattr(sys, "argv", None) else ""
