@@ -172,8 +172,9 @@ class Cast:
             command = ["-m", "hakuban_router", "--bind", self._url, "--log-level", "warning"]
         else:
             command = [__file__, "--expose", name, "--url", self._url]
+        # in a group of its own: a Ctrl-C of the terminal reaches this program alone, which then ends all of them
         self._processes[name] = subprocess.Popen(
-            [sys.executable, *command], stdin=subprocess.DEVNULL
+            [sys.executable, *command], stdin=subprocess.DEVNULL, process_group=0
         )
         self._news(f"{name} started, process {self._processes[name].pid}, {self._url}")
 
@@ -206,10 +207,10 @@ async def tour(cast: Cast, end: float) -> None:
 
 @contextlib.asynccontextmanager
 async def stopping_on_signals(scope: anyio.CancelScope) -> AsyncIterator[None]:
-    """Cancel a scope on SIGINT and SIGTERM, so that no process is left behind."""
+    """Cancel a scope on SIGTERM and SIGHUP, as SIGINT does by itself, so that no process is left behind."""
 
     async def watch() -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
             async for _ in signals:
                 scope.cancel()
 
@@ -264,11 +265,19 @@ def main() -> None:
     options = parser.parse_args()
     # a link that is lost shows in the table, which lines of text would tear
     logging.getLogger("hakuban").setLevel(logging.ERROR)
-    with contextlib.suppress(KeyboardInterrupt):
+    code = 0
+    try:
         if options.expose:
             anyio.run(expose, options.url, options.expose)
         else:
             anyio.run(view, options)
+    except* KeyboardInterrupt:
+        code = 130  # what shells expect after Ctrl-C
+    except* (
+        BrokenPipeError
+    ):  # `| head` has read enough; Python flushes again at the end: let that go nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +21,11 @@ from support.ports import free_port
 from support.processes import Program, RouterProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-DEMO = Path(__file__).parents[1] / "examples/all_top.py"
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "examples/all_top.py"
+HATCH = ROOT / ".hatch/bin/hatch"
 STARTED = re.compile(r"# (\w+) started, process (\d+), (\S+)")
 
 
@@ -84,11 +90,11 @@ class Demo(Program):
     def producers(self) -> set[str]:
         return {row.producer for row in self.rows.values()}
 
-    def ends_well(self) -> None:
+    def ends_well(self, code: int = 0) -> None:
         """Check that it ends by itself, and leaves nobody behind."""
         while self.step() is not None:
             pass
-        assert self.wait() == 0
+        assert self.wait() == code
         assert "Traceback" not in "\n".join(self.err.seen)
         assert [pid for _, pid in self.pids if psutil.pid_exists(pid)] == []
 
@@ -125,8 +131,66 @@ def test_the_tour_kills_and_starts_again_by_itself() -> None:
         demo.ends_well()
 
 
-def test_the_demo_ends_with_everybody_when_it_is_told_to() -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_the_demo_ends_with_everybody_when_it_is_told_to(name: str) -> None:
+    signum = signal.Signals[name]
     with Demo() as demo:
         demo.until(demo.all_fresh)
-        demo.process.terminate()
-        demo.ends_well()
+        demo.process.send_signal(signum)
+        demo.ends_well(130 if name == "SIGINT" else 0)
+
+
+# ---- as the README says it ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def hatch_run_demo(*options: str, url: str, pipe: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run it as the README says, in a terminal's process group of its own."""
+    if not HATCH.exists():
+        pytest.skip("needs .hatch/bin/hatch, as README.md makes it")
+    command = f"'{HATCH}' run demo {' '.join(options)} --url {url} {pipe}"
+    with subprocess.Popen(
+        ["sh", "-c", command if pipe else f"exec {command}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+
+
+def processes_of(url: str) -> list[list[str]]:
+    """Give the command lines in which a URL stands: hatch, the demo, its router and its exposers."""
+    running = psutil.process_iter(["cmdline"])
+    return [line for process in running if url in (line := process.info["cmdline"] or [])]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_ctrl_c_in_the_terminal_of_the_demo_ends_it_with_130_and_leaves_nothing() -> None:
+    url = f"ws://127.0.0.1:{free_port()}"
+    with hatch_run_demo("--plain", "--calm", url=url) as process:
+        assert process.stdout is not None
+        while process.stdout.readline().startswith("#"):
+            pass  # until the rows begin
+        assert len(processes_of(url)) == 6
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "")
+    assert processes_of(url) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+@pytest.mark.parametrize("lines", [3, 30])
+def test_a_reader_of_the_demo_that_has_read_enough_ends_it_without_a_word(lines: int) -> None:
+    url = f"ws://127.0.0.1:{free_port()}"
+    with hatch_run_demo("--plain", "--calm", url=url, pipe=f"| head -{lines}") as process:
+        out, err = process.communicate(timeout=30)
+    assert len(out.splitlines()) == lines
+    assert (process.returncode, err) == (0, "")
+    assert processes_of(url) == []
