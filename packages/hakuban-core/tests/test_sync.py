@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import pytest
+from typing_extensions import override
 
 import hakuban
 from hakuban import LocalNode, ObjectDescriptor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WEATHER = ObjectDescriptor(["weather"], 1)
 
@@ -48,6 +55,44 @@ def test_an_exception_comes_out_of_the_block_as_it_is() -> None:
         raise ZeroDivisionError
     with pytest.raises(hakuban.InvalidURLError), hakuban.sync.connect(LocalNode(), "nowhere"):
         pass
+
+
+class _InterruptsAtFirstFailure(logging.Handler):
+    """Presses Ctrl-C, so to speak, while the main thread waits for a link."""
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        if "cannot connect" in record.getMessage():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+@pytest.fixture
+def interrupted_by_the_first_failure() -> Iterator[None]:
+    handler = _InterruptsAtFirstFailure()
+    logging.getLogger("hakuban").addHandler(handler)
+    yield
+    logging.getLogger("hakuban").removeHandler(handler)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals")
+@pytest.mark.usefixtures("interrupted_by_the_first_failure")
+@pytest.mark.parametrize("others", ["nobody else", "another link"])
+def test_ctrl_c_while_connecting_gives_up_and_leaves_the_node_free(others: str) -> None:
+    before = threading.active_count()
+    node = LocalNode("interrupted")
+    with ExitStack() as stack:
+        if others == "another link":  # whose thread has to live on
+            stack.enter_context(hakuban.sync.listen(LocalNode("other"), "memory://"))
+        with pytest.raises(KeyboardInterrupt), hakuban.sync.connect(node, "memory://nobody"):
+            pass
+        assert threading.active_count() == before + (others == "another link")
+        router = LocalNode("router")
+        with (
+            hakuban.sync.listen(router, "memory://nobody") as listener,
+            hakuban.sync.connect(node, listener.url) as connection,
+        ):
+            assert connection.remote_name == "router"
+    assert threading.active_count() == before
 
 
 async def test_an_event_loop_is_not_blocked_by_it() -> None:

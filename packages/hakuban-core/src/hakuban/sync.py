@@ -15,7 +15,7 @@ from __future__ import annotations
 import atexit
 import os
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from contextvars import Context
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -28,7 +28,7 @@ from ._blocks import Block, LinkBlock
 from ._waking import in_event_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -149,6 +149,7 @@ class _Block(Block, AbstractContextManager[_T]):
         assert isinstance(block, LinkBlock)
         block.entered.hand_over()
         self._block: LinkBlock[_T] = block
+        self._scope: anyio.CancelScope | None = None
         self._stack = ExitStack()
         self._process = os.getpid()
 
@@ -159,10 +160,26 @@ class _Block(Block, AbstractContextManager[_T]):
         self.entered.once()
         with ExitStack() as stack:
             portal = stack.enter_context(_loop_thread)
-            entered = stack.enter_context(portal.wrap_async_context_manager(self._block))
+            try:
+                entered = stack.enter_context(portal.wrap_async_context_manager(self._held()))
+            except (
+                BaseException
+            ):  # a KeyboardInterrupt: nobody waits for the link any more, so it must not go on
+                portal.call(self._give_up)
+                raise
             self._stack = stack.pop_all()
         _open.add(self)
         return entered
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[_T]:
+        with anyio.CancelScope() as self._scope:
+            async with self._block as entered:
+                yield entered
+
+    def _give_up(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
 
     @override
     def __exit__(
