@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,11 +20,12 @@ import hakuban.sync
 from hakuban import ObjectDescriptor, TagDescriptor
 from hakuban_router._cli import UsageError
 from hakuban_router.client import parse
+from support.processes import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from support.processes import Program, RouterProcess
+    from support.processes import RouterProcess
 
     StartRouter = Callable[..., RouterProcess]
     Start = Callable[..., Program]
@@ -99,7 +101,15 @@ def test_arguments_that_make_no_sense_are_refused(argv: list[str], reason: str) 
         (("observe", URL), 2, "TAGS"),
         (("observe", "nonsense", "a", "b"), 2, "nonsense"),
         (("observe", "ftp://127.0.0.1:1", "a", "b"), 2, "scheme 'ftp'"),
-        (("expose", "ws://user:secret@127.0.0.1:1", "a", "b"), 2, "credentials"),
+        (("expose", "ws://user:secret@127.0.0.1:1", "a", "b"), 2, "(?i)password|credentials"),
+        (("expose", "ws://:3001", "a", "b"), 2, "(?i)host"),
+        (("observe", "ws://h:99999?token=secret", "a", "b"), 2, "(?i)port"),
+        (("observe", "ws://127.0.0.1:1?timeout=1s", "a", "b"), 2, "write #timeout=1s"),
+        (("observe", URL, "a", "b", "ws://user:secret@h"), 2, "see --help"),
+        (("ws://user:secret@h", "observe", "a", "b"), 2, "invalid choice"),
+        (("observe", URL, "a\x1b[2J", "{\x1b"), 2, "not JSON"),
+        (("observe", URL, "a", "\udcff"), 2, "cannot be named"),
+        (("expose", URL, "\udcff", "--tag"), 2, "cannot be named"),
     ],
 )
 def test_refusals_are_one_line(start: Start, argv: tuple[str, ...], code: int, reason: str) -> None:
@@ -107,8 +117,9 @@ def test_refusals_are_one_line(start: Start, argv: tuple[str, ...], code: int, r
     assert program.wait() == code
     assert len(program.err.seen) == 1
     assert program.err.seen[0].startswith("hakuban: ")
-    assert reason in program.err.seen[0]
+    assert re.search(reason, program.err.seen[0])
     assert "secret" not in program.err.seen[0]
+    assert program.err.seen[0].isprintable()
 
 
 # ---- a pair of processes -------------------------------------------------------------------------
@@ -152,7 +163,7 @@ def test_lines_of_one_process_become_states_of_another(
     stale = read_until(observe, lambda state: state["data"] == "last" and not state["synchronized"])
     assert stale["age"] > 0
     assert expose.wait() == 0
-    assert observe.stop(signal.SIGINT) == 0
+    assert observe.stop(signal.SIGTERM) == 0
     assert not expose.err.seen
     assert not observe.err.seen
 
@@ -247,12 +258,13 @@ def test_lines_that_are_no_json_are_skipped_and_make_the_exit_code_1(
     observe = start("hakuban_router.client", "observe", router.url, *OBJECT, "--count", "1")
     expose = start("hakuban_router.client", "expose", router.url, *OBJECT, "--count", "1")
     assert read(expose) == {"assigned": True}
-    expose.write("{nonsense\n\nNaN\n")
+    expose.write("{nonsense\n\nNaN\n\\xff\n")
     expose.write("4\n5\n")
     assert read(observe)["data"] == 4  # and --count 1 takes no more
     assert expose.wait() == 1
-    assert len(expose.err.seen) == 2
-    assert all("a line is skipped" in line for line in expose.err.seen)
+    for number, line in zip((1, 3, 4), expose.err.seen, strict=True):  # the second one is blank
+        assert line.startswith(f"hakuban: bad input line {number}: not JSON: ")
+        assert line.endswith("; skipped")
 
 
 def test_a_line_that_is_too_large_is_skipped(start_router: StartRouter, start: Start) -> None:
@@ -261,9 +273,9 @@ def test_a_line_that_is_too_large_is_skipped(start_router: StartRouter, start: S
     expose = start("hakuban_router.client", "expose", router.url, *OBJECT)
     assert read(expose) == {"assigned": True}
     expose.write(f'"{"x" * 16_700_000}"\n')
-    expose.err.wait(re.compile("a line is skipped: a state of 16700002 bytes"))
+    expose.err.wait(re.compile("bad input line 1: a state of 16700002 bytes"))
     expose.write(f'"{"x" * 17_000_000}"\n6\n')
-    expose.err.wait(re.compile("a line is skipped"))  # cut, so no JSON
+    expose.err.wait(re.compile("bad input line 2: not JSON"))  # cut, so none
     assert read(observe)["data"] == 6
     assert observe.wait() == 0
 
@@ -284,6 +296,39 @@ def test_patience_ends_with_code_1_when_nothing_comes(
     expose.process.stdin.close()
     assert expose.wait() == 1
     assert expose.err.seen == ["hakuban: nobody took the last value for 3 s"]
+
+
+NOBODY = "nobody observes this object here, or somebody else was chosen to produce it"
+
+
+def test_the_producer_is_told_once_that_nobody_takes_what_it_reads(
+    start_router: StartRouter, start: Start
+) -> None:
+    router = start_router()
+    expose = start("hakuban_router.client", "expose", router.url, *OBJECT)
+    expose.write("1\n")
+    expose.err.wait(re.compile(f"hakuban: nobody has taken a line for 3 s: {NOBODY}; waiting$"))
+    expose.write("2\n")
+    observe = start("hakuban_router.client", "observe", router.url, *OBJECT, "--count", "1")
+    assert read(observe)["data"] == 2
+    assert expose.process.stdin is not None
+    expose.process.stdin.close()
+    assert expose.wait() == 0
+    assert len(expose.err.seen) == 1
+
+
+@pytest.mark.parametrize("lines", ["1\n2\n", "{nonsense\n3"])
+def test_the_producer_is_told_at_the_end_that_nobody_took_anything(
+    start_router: StartRouter, start: Start, lines: str
+) -> None:
+    router = start_router()
+    expose = start("hakuban_router.client", "expose", router.url, "--tag", "weather")
+    expose.write(lines)
+    assert expose.process.stdin is not None
+    expose.process.stdin.close()
+    assert expose.wait() == ("nonsense" in lines)
+    assert expose.err.seen[-1] == f"hakuban: nobody took a line of the input: {NOBODY}"
+    assert len(expose.err.seen) == 1 + ("nonsense" in lines)
 
 
 def test_patience_covers_a_router_that_is_not_there(start: Start) -> None:
@@ -332,8 +377,9 @@ def test_each_state_renews_patience(start_router: StartRouter, start: Start) -> 
 @pytest.mark.parametrize("command", ["observe", "expose"])
 @pytest.mark.parametrize("url", ["", "ws://127.0.0.1:9"], ids=["connected", "connecting"])
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-def test_an_interrupt_is_a_clean_end(
-    start_router: StartRouter, start: Start, command: str, url: str
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 0), ("SIGHUP", 0)])
+def test_a_signal_ends_it_with_the_code_that_shells_expect(
+    start_router: StartRouter, start: Start, command: str, url: str, name: str, code: int
 ) -> None:
     router = start_router("--monitor-tag", "monitor")
     program = start("hakuban_router.client", command, url or router.url, "monitor", "exchange")
@@ -352,8 +398,9 @@ def test_an_interrupt_is_a_clean_end(
                 if len(state.data["downstream_connections"]) == 2:
                     break
     began = time.monotonic()
-    assert program.stop(signal.SIGINT) == 0
+    assert program.stop(signal.Signals[name]) == code
     assert time.monotonic() - began < 1
+    assert not [line for line in program.err.seen if "cannot connect" not in line]
 
 
 @contextmanager
@@ -380,6 +427,35 @@ def test_a_reader_that_has_gone_is_a_clean_end(start_router: StartRouter) -> Non
         assert not observe.stderr.read()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", ["observe", "expose", "observe --raw"])
+def test_an_output_that_cannot_be_written_is_a_failure(
+    start_router: StartRouter, start: Start, programs: list[Program], arguments: str
+) -> None:
+    router = start_router()
+    other = "expose" if arguments.startswith("observe") else "observe"
+    start("hakuban_router.client", other, router.url, *OBJECT).write("1\n")
+    command = [sys.executable, "-m", "hakuban_router.client", *arguments.split()]
+    redirected = ["sh", "-c", 'exec "$@" >/dev/full', "sh", *command, router.url, *OBJECT]
+    programs.append(Program(redirected))
+    assert programs[-1].wait() == 1
+    assert programs[-1].err.seen == [
+        "hakuban: cannot write to the standard output: No space left on device"
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of files")
+def test_a_file_that_may_not_grow_is_a_failure_too(
+    start_router: StartRouter, programs: list[Program], tmp_path: Path
+) -> None:
+    router = start_router("--monitor-tag", "monitor")
+    command = [sys.executable, "-B", "-m", "hakuban_router.client", "observe", router.url]
+    script = f'ulimit -f 1; exec "$@" >{tmp_path}/out'  # 512 bytes, or 1,024: a picture or two
+    programs.append(Program(["sh", "-c", script, "sh", *command, "monitor", "exchange"]))
+    assert programs[-1].wait(20) == 1
+    assert programs[-1].err.seen == ["hakuban: cannot write to the standard output: File too large"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_a_reader_that_does_not_read_delays_neither_link_nor_end(
     start_router: StartRouter,
@@ -399,7 +475,7 @@ def test_a_reader_that_does_not_read_delays_neither_link_nor_end(
             next(iter(exposing)).wait_unassigned_sync(1.2)
         assert connection.up
         observe.send_signal(signal.SIGINT)
-        assert observe.wait(10) == 0
+        assert observe.wait(10) == 130
         assert observe.stderr is not None
         assert not observe.stderr.read()
 

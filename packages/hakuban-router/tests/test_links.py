@@ -1,4 +1,4 @@
-"""What the options mean for URLs and TLS, and who may listen where."""
+"""What the options mean for URLs and TLS."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ import pytest
 import trustme
 
 from hakuban_router._cli import Config, UsageError
-from hakuban_router._links import (
-    beyond_loopback,
-    check_exposure,
-    connecting_tls,
-    listening_tls,
-    shown,
-    with_defaults,
-)
+from hakuban_router._links import connecting_tls, listening_tls, with_defaults
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,87 +27,14 @@ if TYPE_CHECKING:
             Config(keep_alive="1s", max_message=9, compression=True),
             "ws://h:1/p?q#keep-alive=1s,max-message=9,compression=true",
         ),
+        ("ws://h:1", Config(insecure=True), "ws://h:1#insecure=true"),
+        ("ws://h:1#insecure=false", Config(insecure=True), "ws://h:1#insecure=true,insecure=false"),
     ],
 )
 def test_defaults_stand_before_what_the_url_says_itself(
     url: str, config: Config, expected: str
 ) -> None:
     assert with_defaults(url, config) == expected
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("ws://h:1/a@b?q#name=x", "ws://h:1/a@b?q"),
-        ("wss://user:secret@h:1", "wss://h:1"),
-        ("nonsense", "nonsense"),
-    ],
-)
-def test_urls_for_people_have_no_secrets(url: str, expected: str) -> None:
-    assert shown(url) == expected
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "ws://127.0.0.1:3001",
-        "ws://127.8.8.8:3001/path#name=x",
-        "wss://[::1]:3001",
-        "WS://LocalHost:0",
-        "zmq+ipc:///tmp/socket",
-        "no URL",
-    ],
-)
-def test_loopback_is_recognised(url: str) -> None:
-    assert not beyond_loopback(url)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "ws://0.0.0.0:3001",
-        "ws://[::]:3001",
-        "ws://192.168.1.4:3001",
-        "ws://localhost.example.org:3001",
-        "ws://127.0.0.1.example.org:3001",
-        "ws://127.0.0.1@0.0.0.0:3001",
-        "ws://example.org:3001/127.0.0.1",
-        "ws://[fe80::1%25eth0]:3001",
-        "ws://:3001",
-        "zmq+tcp://*:3001",
-        "ws://[:3001",
-    ],
-)
-def test_whatever_else_may_be_reached_from_other_machines(url: str) -> None:
-    assert beyond_loopback(url)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        Config(),
-        Config(bind=("ws://0.0.0.0:1",), insecure=True),
-        Config(bind=("wss://0.0.0.0:1",), tls_client_ca="ca.pem"),
-        Config(bind=("zmq+tcp://0.0.0.0:1",)),  # its transport knows better
-    ],
-)
-def test_listening_is_allowed_where_nobody_or_not_anybody_can_connect(config: Config) -> None:
-    check_exposure(config)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        Config(bind=("ws://127.0.0.1:1", "ws://0.0.0.0:1")),
-        Config(bind=("ws://0.0.0.0:1",), tls_client_ca="ca.pem"),
-        Config(bind=("wss://0.0.0.0:1",), tls_cert="cert.pem"),
-    ],
-)
-def test_listening_where_anybody_can_connect_has_to_be_asked_for(config: Config) -> None:
-    with pytest.raises(
-        UsageError, match=r"0\.0\.0\.0:1 can be reached from other machines.*--insecure"
-    ):
-        check_exposure(config)
 
 
 # ---- TLS -----------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     Start = Callable[..., Program]
 
 LOOPS = ("asyncio", "uvloop", "trio")
+LISTEN = ("-b", "ws://127.0.0.1:0")
 
 
 def port_of(url: str) -> int:
@@ -134,7 +137,7 @@ def test_the_log_level_decides_what_is_said(start: Start) -> None:
 @pytest.mark.parametrize(
     ("options", "fragment", "name"),
     [
-        ((), "", "router"),
+        ((), "", r"hakuban_router-[0-9a-f]{4}"),
         (("--name", "lab, 2#"), "", "lab, 2#"),
         (("--name", "lab"), "#name=url", "url"),
     ],
@@ -145,7 +148,7 @@ def test_the_name_of_the_url_goes_before_that_of_the_options(
     router = start_router(*options, bind=f"ws://127.0.0.1:0{fragment}")
     node = hakuban.LocalNode()
     with node, hakuban.sync.connect(node, router.url) as connection:
-        assert connection.remote_name == name
+        assert re.fullmatch(name, connection.remote_name or "")
 
 
 def upgrade(url: str, *headers: str) -> socket.socket:
@@ -340,8 +343,37 @@ def test_the_service_manager_is_told_when_it_listens_and_when_it_leaves(
         (("-b", "ws://127.0.0.1:0", "-c", "nonsense"), "nonsense"),
         (("-b", "ws://127.0.0.1:0", "-c", "ftp://127.0.0.1:1"), "scheme 'ftp'"),
         (("-b", "ws://127.0.0.1:0", "-b", "ftp://127.0.0.1:1"), "scheme 'ftp'"),
-        (("-b", "ws://0.0.0.0:0"), "--insecure"),
+        (("-b", "ws://0.0.0.0:0"), r"0\.0\.0\.0, and anybody may connect.*--insecure"),
         (("-b", "ws://127.0.0.1:0", "-b", "ws://[::]:0"), "--insecure"),
+        (("-b", "ws://0.0.0.0:0#insecure=false", "--insecure"), "--insecure"),
+        # URLs that can never work
+        (("-b", "foo://x"), "no transport for scheme 'foo'"),
+        (("-b", "foo://0.0.0.0:1"), "no transport for scheme 'foo'"),
+        *(
+            ((*LISTEN, "-c", url), reason)
+            for url, reason in [
+                ("foo://x", "no transport for scheme 'foo'"),
+                ("ws://:3001", "(?i)host"),
+                ("ws://h:99999", "(?i)port"),
+                ("wss://h:x", "(?i)port"),
+                ("ws://h:0", "(?i)port 0"),
+                ("ws://user:secret@h:1", "(?i)password|credentials"),
+                ("ws://h:1?timeout=1s", "write #timeout=1s"),
+                ("ws://h:1/ł", "(?i)path"),
+                ("zmq+tcp://h", "(?i)port"),
+                ("zmq+tcp://h:0", "(?i)port"),
+                ("zmq+ipc://relative", "(?i)path"),
+            ]
+        ),
+        (("-b", "ws://:3001"), "(?i)host"),
+        (("-b", "ws://127.0.0.1:0?name=x"), "write #name=x"),
+        (("-b", "ws://user:secret@127.0.0.1:0"), "(?i)password|credentials"),
+        (("-b", "zmq+tcp://127.0.0.1"), "(?i)port"),
+        # whatever else the library does not accept
+        ((*LISTEN, "--name", "x" * 1_025), "1024 bytes"),
+        ((*LISTEN, "--name", "\udcff"), "surrogate"),
+        ((*LISTEN, "--monitor-tag", "\udcff"), "surrogate|Unicode"),
+        ((*LISTEN, "--rebalance-threshold", "1e400"), "--rebalance-threshold"),
     ],
 )
 def test_arguments_and_urls_that_make_no_sense_are_one_line_and_code_2(
@@ -372,10 +404,52 @@ def test_a_bind_that_fails_leaves_no_other_listening(start: Start) -> None:
         socket.create_connection(("127.0.0.1", port_of(first)), timeout=10)
 
 
-def test_a_password_in_a_url_is_not_repeated(start: Start) -> None:
-    router = start("hakuban_router", "-b", "ws://user:secret@127.0.0.1:0")
-    assert router.wait() == 2
-    assert not any("secret" in line for line in router.err.seen)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-b", "ws://user:secret@127.0.0.1:0"),
+        ("-b", "ws://user:sec/secret#@127.0.0.1:0"),
+        ("-b", "ws://127.0.0.1:0", "-c", "ws://user:secret@127.0.0.1:0"),
+        ("-b", "ws://127.0.0.1:0?token=secret#nonsense=1"),
+        ("-b", "foo://127.0.0.1:0?token=secret"),
+        ("-b", "wss://127.0.0.1:0?token=secret"),
+        ("ws://user:secret@127.0.0.1:0",),
+        ("-b", "ws://127.0.0.1:0", "https://user:a b secret@h", "more"),
+        ("--timeout", "ws://user:secret@h"),
+        ("--show-config", "-b", "ws://user:secret@h:1/p", "-c", "ws://h:1/p?token=secret#name=secret"),
+        ("--show-config", "--allow-origin", "https://user:secret@h"),
+    ],
+)  # fmt: skip
+def test_a_secret_in_an_argument_is_not_repeated(
+    start: Start, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HAKUBAN_ROUTER_CONNECT", "wss://h:1?token=secret")
+    router = start("hakuban_router", *arguments)
+    assert router.wait() == (0 if "--show-config" in arguments else 2)
+    assert router.out.seen or router.err.seen
+    assert "secret" not in "".join(router.out.seen + router.err.seen)
+
+
+def test_a_query_is_not_repeated_while_it_works_either(start_router: StartRouter) -> None:
+    above = start_router(bind="ws://127.0.0.1:0/p?token=secret")
+    address = f"ws://127.0.0.1:{port_of(above.url.partition('?')[0])}"
+    below = start_router(
+        "--monitor-tag", "monitor", "--connect", f"{address}/p?token=secret", "--log-level", "debug"
+    )
+    node = hakuban.LocalNode()
+    with (
+        node,
+        hakuban.sync.connect(node, below.url),
+        node.object(["monitor"], "websocket-connector").observe() as connector,
+    ):
+        for state in connector:
+            if state.data["upstream_connection"]:
+                break
+        assert state.data["url"] == f"{address}/p?..."
+    below.write("\n")
+    below.err.wait(re.compile("== websocket-connector"))
+    assert below.stop() == above.stop() == 0
+    assert "secret" not in "".join(below.err.seen + above.err.seen)
 
 
 # ---- who may connect -----------------------------------------------------------------------------
@@ -404,20 +478,24 @@ def test_a_plugin_that_authorises_peers_is_enough(
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"),
+    ("code", "exit_code", "reason"),
     [
-        ("from hakuban.transport import hookimpl\n\n@hookimpl\ndef hakuban_transport(scheme): ...", "--insecure"),
-        ("def hakuban_authorize(request): ...", "plugin plugin_for_tests of plugin-for-tests: it has no hook"),
-        ("raise RuntimeError('broken')", "plugin plugin_for_tests of .*: RuntimeError: broken; mend"),
+        ("from hakuban.transport import hookimpl\n\n@hookimpl\ndef hakuban_transport(scheme): ...", 2, "--insecure"),
+        ("def hakuban_authorize(request): ...", 1, "plugin plugin_for_tests of plugin-for-tests: it has no hook"),
+        ("raise RuntimeError('broken')", 1, "plugin plugin_for_tests of .*: RuntimeError: broken; mend"),
     ],
     ids=["transport", "no hook", "broken"],
 )  # fmt: skip
 def test_a_plugin_that_authorises_nobody_is_not(
-    start: Start, install_plugin: Callable[[str, str], None], code: str, reason: str
+    start: Start,
+    install_plugin: Callable[[str, str], None],
+    code: str,
+    exit_code: int,
+    reason: str,
 ) -> None:
     install_plugin("[hakuban.plugins]\ntests = plugin_for_tests\n", code)
     router = start("hakuban_router", "-b", "ws://0.0.0.0:0")
-    assert router.wait() == 2
+    assert router.wait() == exit_code
     assert re.search(reason, router.err.seen[-1])
 
 
@@ -428,8 +506,38 @@ def test_the_configuration_is_shown_without_listening(start: Start) -> None:
     router = start("hakuban_router", "--show-config", "-b", "ws://127.0.0.1:1", "-t", "2")
     assert router.wait() == 0
     assert 'bind = ["ws://127.0.0.1:1"]  # --bind' in router.out.seen
-    assert 'name = "router"  # default' in router.out.seen
+    assert "name = null  # default" in router.out.seen
     assert not router.err.seen
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("hakuban_router", "--show-config"),
+        ("hakuban_router", "--transports"),
+        ("hakuban_router", "--help"),
+        ("hakuban_router", "--version"),
+        ("hakuban_router.client", "--version"),
+        ("hakuban_router.client", "observe", "--help"),
+    ],
+)
+def test_what_cannot_be_printed_is_a_failure_and_a_reader_that_has_gone_is_none(
+    words: tuple[str, ...],
+) -> None:
+    command = [sys.executable, "-m", *words]
+    with Path("/dev/full").open("wb") as disk:
+        full = subprocess.run(command, stdout=disk, stderr=subprocess.PIPE, check=False)
+    assert full.returncode == 1
+    assert re.fullmatch(
+        rb"hakuban(-router)?: error: cannot write to the standard output: No space left on device\n",
+        full.stderr,
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (gone.returncode, gone.stderr) == (0, b"")
 
 
 def test_the_installed_transports_are_listed_a_line_each_the_broken_ones_with_their_error(

@@ -218,7 +218,7 @@ async def test_a_picture_that_is_too_large_is_left_out_with_one_line(
 
 def test_the_report_tells_what_the_pictures_hold(start_router: StartRouter) -> None:
     above = start_router("--name", "above")
-    router = start_router("--monitor-tag=monitor", "--connect", above.url)
+    router = start_router("--monitor-tag=monitor", "--name", "below", "--connect", above.url)
     monitored(router.url, "websocket-connector", lambda it: it["upstream_connection"] is not None)
     exposer, observer = hakuban.LocalNode("exposer"), hakuban.LocalNode("observer")
     with (
@@ -250,7 +250,7 @@ def test_the_report_tells_what_the_pictures_hold(start_router: StartRouter) -> N
         '"exposer", load: 0.5, limit: 7',
         '"observer", load: 0, limit: none',
         f"== websocket-connector {above.url}, connected: yes",
-        '"router" to "above"',
+        '"below" to "above"',
     ):
         assert expected in text, text
 

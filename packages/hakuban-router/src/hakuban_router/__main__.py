@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ._signals import record_signals
-from ._standard_files import occupy_closed
+from ._standard_files import OutputError, occupy_closed, write_out
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -34,13 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv, os.environ)
         if arguments.show_config:
-            print(arguments.describe())
+            write_out(f"{arguments.describe()}\n".encode())
             return 0
         if arguments.transports:
             return _list_transports()
         return _run(arguments.config, recorded)
     except UsageError as error:
         return _complain(str(error), 2)
+    except OutputError as error:
+        return _complain(str(error), 1)
 
 
 def _run(config: Config, recorded: Sequence[int]) -> int:
@@ -50,11 +52,6 @@ def _run(config: Config, recorded: Sequence[int]) -> int:
     from ._log import start_logging
 
     loop = choose_loop(config.loop)
-    _links.check_exposure(config)
-    if config.insecure:
-        os.environ["HAKUBAN_ZMQ_INSECURE"] = (
-            "1"  # that transport refuses by itself, since it knows of its keys
-        )
     listening_tls, connecting_tls = _links.listening_tls(config), _links.connecting_tls(config)
     start_logging(config.log_level, LOG_FORMAT)
     logger = logging.getLogger("hakuban.router")
@@ -76,13 +73,12 @@ def _run(config: Config, recorded: Sequence[int]) -> int:
 
 def _list_transports() -> int:
     """Print a line for each scheme: itself, distribution, version, and what is wrong."""
-    from hakuban.transport import installed_transports
-
-    from ._log import one_line
+    from hakuban.transport import installed_transports, printable
 
     for one in installed_transports():
         error = "" if one.error is None else f" error: {one.error}"
-        print(one_line(f"{one.scheme} {one.distribution} {one.version}{error}"))
+        line = printable(f"{one.scheme} {one.distribution} {one.version}{error}")
+        write_out(f"{line}\n".encode())
     return 0
 
 
@@ -101,9 +97,9 @@ def choose_loop(wanted: str) -> str:
 
 
 def _complain(reason: str, code: int) -> int:
-    from ._log import one_line
+    from ._log import say
 
-    print(f"hakuban-router: error: {one_line(reason)}", file=sys.stderr)
+    say("hakuban-router", f"error: {reason}")
     return code
 
 

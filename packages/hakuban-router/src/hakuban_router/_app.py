@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 import hakuban
+from hakuban.transport import redacted
 
-from ._failures import failure
-from ._links import shown, with_defaults
+from ._failures import Failure, failure
+from ._links import with_defaults
 from ._monitor import Monitor
 from ._sd_notify import notify
 from ._signals import watch_signals
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup, TaskStatus
 
     from ._cli import Config
-    from ._failures import Failure
 
 __all__ = ["run"]
 
@@ -45,7 +45,10 @@ async def run(
     """
     if recorded:
         return None
-    router = _Router(config, listening_tls, connecting_tls)
+    try:
+        router = _Router(config, listening_tls, connecting_tls)
+    except ValueError as error:  # a name that no peer accepts, for example
+        return Failure(2, str(error))
     async with anyio.create_task_group() as group:
         await group.start(watch_signals, recorded, router.end, router.report)
         ignore_terminal_stop()
@@ -66,14 +69,20 @@ class _Router:
         connecting_tls: ssl.SSLContext | None,
     ) -> None:
         self.node = hakuban.LocalNode(config.name, rebalance=config.rebalance_threshold)
-        self.monitor = Monitor(self.node, None if config.connect is None else shown(config.connect))
+        self.monitor = Monitor(
+            self.node, None if config.connect is None else redacted(config.connect)
+        )
+        if config.monitor_tag is not None:
+            hakuban.TagDescriptor(config.monitor_tag)  # raises if it cannot be one
         self._config = config
         self._listening_tls = listening_tls
         self._connecting_tls = connecting_tls
         self._end = anyio.Event()
 
-    def end(self) -> None:
+    def end(self, _signum: int) -> int:
+        """Leave; give the exit code in case that takes too long."""
         self._end.set()
+        return 0
 
     def report(self) -> None:
         """Print the pictures to stderr; in a thread of its own, since the reader of stderr may be slow."""
@@ -120,16 +129,17 @@ class _Router:
                 allow_origins=self._config.allow_origin,
                 max_connections=self._config.max_connections,
             ) as listener:
-                self.monitor.listening.append(listener.url)
-                logger.info("listening on %s", listener.url)
+                bound = redacted(listener.url)
+                self.monitor.listening.append(bound)
+                logger.info("listening on %s", bound)
                 listening = True
                 task_status.started(None)
                 await self._end.wait()
-        except (hakuban.HakubanError, OSError) as error:
+        except (hakuban.HakubanError, OSError, ValueError) as error:
             if listening:
                 raise
             # Handed over, since raised it would come out of the group of all links.
-            task_status.started(failure(f"cannot listen on {shown(url)}", error))
+            task_status.started(failure(f"cannot listen on {redacted(url)}", error))
 
     async def _connect(self, url: str, *, task_status: TaskStatus[Failure | None]) -> None:
         connecting = False
@@ -140,7 +150,7 @@ class _Router:
                 connecting = True
                 task_status.started(None)
                 await self._end.wait()
-        except (hakuban.HakubanError, OSError) as error:
+        except (hakuban.HakubanError, OSError, ValueError) as error:
             if connecting:
                 raise
-            task_status.started(failure(f"cannot connect to {shown(url)}", error))
+            task_status.started(failure(f"cannot connect to {redacted(url)}", error))

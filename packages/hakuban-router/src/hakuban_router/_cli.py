@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from typing_extensions import override
 
+from ._standard_files import write_out
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 
 class UsageError(Exception):
-    """The arguments, or the environment, make no sense; the text is one line for the user."""
+    """The arguments, or the environment, make no sense; the text is for the user, and holds no secrets."""
 
 
 # ---- values --------------------------------------------------------------------------------------
@@ -130,8 +131,8 @@ class Config:
     connect: str | None = _option(
         None, "connect to the router above this one", short="-c", metavar="URL"
     )
-    name: str = _option(
-        "router", "name told to peers; name= in a URL goes before it", short="-n", metavar="NAME"
+    name: str | None = _option(
+        None, "name told to peers; name= in a URL goes before it", short="-n", metavar="NAME"
     )
     monitor_tag: str | None = _option(
         None, "expose snapshots of this router as objects of this tag", metavar="TAG"
@@ -209,20 +210,38 @@ class Arguments:
     transports: bool
 
     def describe(self) -> str:
-        """Write one line for each option: name, value as JSON, and where it comes from."""
+        """Write one line for each option: name, value as JSON without secrets, and where it comes from."""
+        from hakuban.transport import printable
+
         lines = []
         for name, source in self.sources.items():
-            value = json.dumps(getattr(self.config, name), ensure_ascii=False)
-            lines.append(f"{name.replace('_', '-')} = {value}  # {source}")
+            value = getattr(self.config, name)
+            shown = [*map(_shown, value)] if isinstance(value, tuple) else _shown(value)
+            text = json.dumps(shown, ensure_ascii=False)
+            lines.append(printable(f"{name.replace('_', '-')} = {text}  # {source}"))
         return "\n".join(lines)
 
 
+def _shown(value: object) -> object:
+    """Give a value for people: whatever is a URL, or was meant to be one, without its secrets."""
+    from hakuban.transport import redacted
+
+    return redacted(value) if isinstance(value, str) and "://" in value else value
+
+
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError instead of printing the usage and leaving."""
+    """Raises UsageError instead of printing the usage and leaving, and OutputError when help cannot be printed."""
 
     @override
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+        # it quotes arguments, URLs in the wrong place among them: what follows "://" is hidden up to a last "@"
+        bare = re.sub(r"[\w+.-]+://.*", lambda url: str(_shown(url[0])), message, flags=re.DOTALL)
+        raise UsageError(f"{bare}; see --help")
+
+    @override
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        write_out(b"")  # what argparse has printed, and Python would flush too late to tell
+        super().exit(status, message)
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Arguments:
@@ -300,4 +319,4 @@ def _value(source: str, option: Option, text: str) -> object:
     try:
         return option.parse(text)
     except ValueError as error:
-        raise UsageError(f"{source} {text!r}: {error}") from None
+        raise UsageError(f"{source} {_shown(text)!r}: {error}") from None

@@ -6,10 +6,11 @@ import os
 from dataclasses import dataclass
 
 import hakuban
+from hakuban.transport import InsecureListenerError
 
 __all__ = ["Failure", "failure"]
 
-_USAGE = (hakuban.InvalidURLError, hakuban.UnknownSchemeError, hakuban.AmbiguousSchemeError)
+_USAGE = (ValueError, hakuban.UnknownSchemeError, hakuban.AmbiguousSchemeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,13 @@ class Failure:
     reason: str
 
 
-def failure(what: str, error: hakuban.HakubanError | OSError) -> Failure:
-    """Sort an error of `listen` or `connect`.
+def failure(what: str, error: hakuban.HakubanError | OSError | ValueError) -> Failure:
+    """Sort an error of `listen` or `connect`. A ValueError, as InvalidURLError is one, is about what the user wrote.
 
     :param what: what could not be done, for the user.
     """
+    if isinstance(error, InsecureListenerError):
+        return Failure(2, f"{error}, which is --insecure here")
     if isinstance(error, _USAGE):
         return Failure(2, str(error))
     if not isinstance(error, OSError):

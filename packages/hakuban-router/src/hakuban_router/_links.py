@@ -1,14 +1,9 @@
-"""What the options mean for the links: URLs with defaults, TLS, and who may listen where."""
+"""What the options mean for the links: URLs with defaults, and TLS."""
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-
-from hakuban import PluginError
-from hakuban.transport import authorizer
 
 from ._cli import UsageError
 
@@ -18,16 +13,7 @@ if TYPE_CHECKING:
 
     from ._cli import Config
 
-__all__ = [
-    "beyond_loopback",
-    "check_exposure",
-    "connecting_tls",
-    "listening_tls",
-    "shown",
-    "with_defaults",
-]
-
-_LOOPBACK = re.compile(r"localhost|::1|127(\.[0-9]{1,3}){3}")
+__all__ = ["connecting_tls", "listening_tls", "with_defaults"]
 
 
 def with_defaults(url: str, config: Config) -> str:
@@ -38,58 +24,10 @@ def with_defaults(url: str, config: Config) -> str:
         for key in ("timeout", "keep_alive", "max_message")
         if (value := getattr(config, key)) is not None
     ]
-    if config.compression:
-        items.append("compression=true")
+    items += [f"{switch}=true" for switch in ("compression", "insecure") if getattr(config, switch)]
     if fragment:
         items.append(fragment)
     return f"{bare}#{','.join(items)}" if items else bare
-
-
-def shown(url: str) -> str:
-    """Give a URL for people: without options, user and password."""
-    scheme, separator, rest = url.partition("#")[0].partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
-
-
-def check_exposure(config: Config) -> None:
-    """Refuse to listen beyond this machine while anybody may connect, unless the user wants that.
-
-    ZeroMQ binds are left to their transport, which knows of its keys.
-
-    :raises UsageError: says which address, and what to do.
-    """
-    if config.insecure:
-        return
-    for url in config.bind:
-        if url.lower().startswith("zmq+"):
-            continue
-        certified = config.tls_client_ca is not None and url.lower().startswith("wss:")
-        if beyond_loopback(url) and not certified and not _authorised():
-            raise UsageError(
-                f"{shown(url)} can be reached from other machines, and anybody may connect: use wss:// with"
-                " --tls-client-ca, an authorising plugin, or --insecure"
-            )
-
-
-def _authorised() -> bool:
-    """Whether a plugin decides about each peer."""
-    try:
-        return authorizer() is not None
-    except PluginError as error:
-        raise UsageError(str(error)) from error
-
-
-def beyond_loopback(url: str) -> bool:
-    """Whether other machines can reach this address, as far as its text tells. A name other than localhost may mean any."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        return True
-    if not parts.netloc:
-        return False  # a path on this machine, or no URL at all, which is found out later
-    return host is None or not _LOOPBACK.fullmatch(host)
 
 
 # ---- TLS -----------------------------------------------------------------------------------------

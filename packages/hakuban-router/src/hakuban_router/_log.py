@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-__all__ = ["Formatter", "one_line", "start_logging"]
+from hakuban.transport import printable
 
-# Names, descriptors and reasons come from peers: they must not write log lines of their own, nor talk to the terminal.
-_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+if TYPE_CHECKING:
+    from types import TracebackType
 
-
-def one_line(text: str) -> str:
-    """Replace control characters, line breaks among them, by escapes."""
-    return text.translate(_VISIBLE)
+__all__ = ["Formatter", "say", "start_logging"]
 
 
 class Formatter(logging.Formatter):
-    """Writes times in UTC with milliseconds, and no control characters outside of tracebacks."""
+    """Writes times in UTC with milliseconds, and no control characters but the line breaks of tracebacks.
+
+    Names, descriptors and reasons come from peers: they must not write log lines of their own, nor talk to the terminal.
+    """
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -27,7 +30,15 @@ class Formatter(logging.Formatter):
 
     @override
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return one_line(super().formatMessage(record))
+        return printable(super().formatMessage(record))
+
+    @override
+    def formatException(
+        self,
+        ei: tuple[type[BaseException], BaseException, TracebackType | None]
+        | tuple[None, None, None],
+    ) -> str:
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 def start_logging(level: str, format: str) -> None:
@@ -36,3 +47,9 @@ def start_logging(level: str, format: str) -> None:
     handler.setFormatter(Formatter(format))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.raiseExceptions = False  # a reader of stderr that has gone is no reason for tracebacks
+
+
+def say(program: str, text: str) -> None:
+    """Tell the user something, in one line of stderr; a reader of that who has gone is no reason to fail."""
+    with suppress(OSError):
+        print(f"{program}: {printable(text)}", file=sys.stderr, flush=True)

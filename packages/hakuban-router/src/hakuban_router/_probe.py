@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import signal
-import sys
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,12 @@ import anyio.to_thread
 from typing_extensions import override
 
 import hakuban
+from hakuban.transport import redacted
 
 from ._failures import failure
-from ._log import one_line, start_logging
+from ._log import say, start_logging
 from ._signals import watch_signals
-from ._standard_files import read_lines
+from ._standard_files import OutputError, read_lines, write_out
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Sequence
@@ -35,6 +35,10 @@ __all__ = ["run"]
 PATIENCE = (
     1.0  # seconds that the last value waits for somebody who takes it, after the end of the input
 )
+NOTICE = 3.0  # seconds that the first line waits for somebody who takes it, before the user is told
+INTERRUPTED = 130  # what shells expect of a command that was interrupted: 128 + SIGINT
+
+NOBODY = "nobody observes this object here, or somebody else was chosen to produce it"
 
 
 def run(request: Request, recorded: Sequence[int]) -> int:
@@ -65,24 +69,19 @@ class _Output:
         self._lock = anyio.Lock()
 
     async def write(self, line: bytes) -> bool:
-        """Write a line; give False when its reader has gone."""
+        """Write a line; give False when its reader has gone.
+
+        :raises OutputError: it cannot be written.
+        """
         async with self._lock:
             return await anyio.to_thread.run_sync(self._write, line, abandon_on_cancel=True)
 
     def _write(self, line: bytes) -> bool:
-        if sys.stdout is None:  # closed by whoever started us, who wants no lines
-            return True
         self.busy = True
         try:
-            sys.stdout.buffer.write(line + b"\n")
-            sys.stdout.buffer.flush()
-        except OSError:
-            # Python flushes again at the end: let that go nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return False
+            return write_out(line + b"\n")
         finally:
             self.busy = False
-        return True
 
 
 class _Probe(ABC):
@@ -102,7 +101,7 @@ class _Probe(ABC):
 
     async def run(self, recorded: Sequence[int]) -> None:
         async with anyio.create_task_group() as group:
-            await group.start(watch_signals, recorded, self._finish)
+            await group.start(watch_signals, recorded, self._end)
             with self._scope:
                 await self._connect()
             if self._scope.cancelled_caught and not self._finished:
@@ -115,8 +114,8 @@ class _Probe(ABC):
         try:
             async with self._node.connect(self._request.url):
                 await self._work()
-        except (hakuban.HakubanError, OSError) as error:
-            why = failure(f"cannot connect to {self._request.url}", error)
+        except (hakuban.HakubanError, OSError, ValueError) as error:
+            why = failure(f"cannot connect to {redacted(self._request.url)}", error)
             self._complain(why.reason, why.code)
 
     @abstractmethod
@@ -127,9 +126,27 @@ class _Probe(ABC):
         if self._request.timeout is not None:
             self._scope.deadline = anyio.current_time() + self._request.timeout
 
+    def _end(self, signum: int) -> int:
+        """Leave because of a signal; give the exit code."""
+        if signum == signal.SIGINT:
+            self.code = INTERRUPTED
+        self._finish()
+        return self.code
+
     def _finish(self) -> None:
         self._finished = True
         self._scope.cancel()
+
+    async def _print(self, line: bytes) -> bool:
+        """Write a line of the output; give False, and finish, when there is nobody or nothing to write to."""
+        try:
+            written = await self._output.write(line)
+        except OutputError as error:
+            self._complain(str(error))
+            written = False
+        if not written:
+            self._finish()
+        return written
 
     def _counted(self) -> bool:
         """Count a state or line; say whether it was the last one."""
@@ -138,9 +155,9 @@ class _Probe(ABC):
         return self._left == 0
 
     def _complain(self, reason: str, code: int = 1) -> None:
-        self.code = code
-        with suppress(OSError):
-            print(f"hakuban: {one_line(reason)}", file=sys.stderr)
+        if self.code != INTERRUPTED:
+            self.code = code
+        say("hakuban", reason)
 
 
 # ---- observing -----------------------------------------------------------------------------------
@@ -167,7 +184,7 @@ class _Observer(_Probe):
         async for state in states:
             self._renew_patience()
             line = state.raw if self._request.raw else _line(state, name)
-            if not await self._output.write(line) or self._counted():
+            if await self._print(line) and self._counted():
                 self._finish()
 
 
@@ -204,9 +221,13 @@ class _Exposer(_Probe):
     def __init__(self, request: Request, output: _Output) -> None:
         super().__init__(request, output)
         self._sinks: set[Sink] = set()
-        self._value: bytes | None = None
-        self._taken = anyio.Event()
+        self._number = 0  # of the last line that was read
+        self._value: tuple[int, bytes] | None = None  # the number of a line, and itself
+        self._first_read = anyio.Event()
+        self._first_taken = anyio.Event()
+        self._taken = anyio.Event()  # the last value
         self._ended = anyio.Event()
+        self._told = False  # that nobody takes anything
 
     @override
     async def _work(self) -> None:
@@ -221,6 +242,7 @@ class _Exposer(_Probe):
         with builder.expose(capacity=self._request.capacity, serializer=serializer) as sinks:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._produce_all, sinks)
+                group.start_soon(self._notice_nobody)
                 self._read_input()
                 await self._ended.wait()
                 await self._wait_taken()
@@ -239,14 +261,19 @@ class _Exposer(_Probe):
         )
         self._sinks.add(sink)
         self._publish(sink)
-        await self._announce({**name, "assigned": True})
+        await self._print(_json({**name, "assigned": True}))
         await sink.wait_unassigned()
         self._sinks.discard(sink)
-        await self._announce({**name, "assigned": False})
+        await self._print(_json({**name, "assigned": False}))
 
-    async def _announce(self, news: dict[str, Any]) -> None:
-        if not await self._output.write(_json(news)):
-            self._finish()
+    async def _notice_nobody(self) -> None:
+        await self._first_read.wait()
+        with anyio.move_on_after(NOTICE):
+            await self._first_taken.wait()
+        # at the end of the input there are words of their own for that
+        if not (self._first_taken.is_set() or self._sinks or self._ended.is_set()):
+            self._told = True
+            say("hakuban", f"nobody has taken a line for {NOTICE:g} s: {NOBODY}; waiting")
 
     def _read_input(self) -> None:
         token = anyio.lowlevel.current_token()
@@ -258,15 +285,17 @@ class _Exposer(_Probe):
         read_lines(lambda line: hand_over(self._take, line), lambda: hand_over(self._ended.set))
 
     def _take(self, line: bytes) -> None:
+        self._number += 1
         if self._ended.is_set() or not (line.strip() or self._request.raw):
             return
         if not self._request.raw:
             try:
                 hakuban.JSON.deserialize(("JSON",), line, Any)
             except hakuban.DeserializationError as error:
-                self._complain(f"a line is skipped: {error}")
+                self._complain(f"bad input line {self._number}: not JSON: {error.reason}; skipped")
                 return
-        self._value = line
+        self._value = self._number, line
+        self._first_read.set()
         self._taken = anyio.Event()
         for sink in self._sinks:
             self._publish(sink)
@@ -276,13 +305,16 @@ class _Exposer(_Probe):
     def _publish(self, sink: Sink) -> None:
         if self._value is None:
             return
+        number, line = self._value
         try:
-            sink.set(self._value)
+            sink.set(line)
             self._taken.set()
+            self._first_taken.set()
         except hakuban.NotAssignedError:
             pass  # wait_unassigned is about to say so
         except hakuban.StateTooLargeError as error:
-            self._complain(f"a line is skipped: {error}")
+            self._complain(f"bad input line {number}: {error}; skipped")
+            self._value = None  # it would be tried again, and said again, at each assignment
 
     async def _wait_taken(self) -> None:
         if self._value is None:
@@ -290,5 +322,9 @@ class _Exposer(_Probe):
         timeout = self._request.timeout
         with anyio.move_on_after(PATIENCE if timeout is None else timeout):
             await self._taken.wait()
-        if timeout is not None and not self._taken.is_set():
+        if self._taken.is_set():
+            return
+        if timeout is not None:
             self._complain(f"nobody took the last value for {timeout:g} s")
+        elif not (self._first_taken.is_set() or self._told):
+            say("hakuban", f"nobody took a line of the input: {NOBODY}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ._log import one_line
+from hakuban.transport import printable
+
 from ._monitor import CONNECTOR, EXCHANGE, LISTENER
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def render(pictures: dict[str, Json]) -> str:
     lines = ["", *_exchange(pictures[EXCHANGE]), *_listener(pictures[LISTENER])]
     if CONNECTOR in pictures:
         lines += _connector(pictures[CONNECTOR])
-    return "\n".join(map(one_line, lines))
+    return "\n".join(map(printable, lines))
 
 
 def _exchange(exchange: Json) -> Iterator[str]:

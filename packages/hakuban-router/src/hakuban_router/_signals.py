@@ -44,15 +44,17 @@ def record_signals() -> Sequence[int]:
 
 async def watch_signals(
     recorded: Sequence[int],
-    end: Callable[[], object],
+    end: Callable[[int], int],
     report: Callable[[], object] | None = None,
     *,
     task_status: TaskStatus[None],
 ) -> None:
     """Call `end` at the first INT, TERM or HUP, and `report`, in a thread, at each USR2, until cancelled.
 
-    A second INT ends the process by the system's default action, wherever it is. It ends by itself, with code 0, when
-    leaving takes too long: a resolver that blocks a thread cannot be cancelled.
+    A second INT ends the process by the system's default action, wherever it is. It ends by itself when leaving takes
+    too long: a resolver that blocks a thread cannot be cancelled.
+
+    :param end: is told which signal it was, and gives the exit code for the case that leaving takes too long.
     """
     import anyio
     import anyio.to_thread
@@ -77,15 +79,14 @@ async def watch_signals(
                 _leave(signum, end)
 
 
-def _leave(signum: int, end: Callable[[], object]) -> None:
+def _leave(signum: int, end: Callable[[int], int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     logger.info("%s, leaving", signal.Signals(signum).name)
-    watchdog = threading.Timer(PATIENCE, _end_hard)
+    watchdog = threading.Timer(PATIENCE, _end_hard, (end(signum),))
     watchdog.daemon = True
     watchdog.start()
-    end()
 
 
-def _end_hard() -> None:
+def _end_hard(code: int) -> None:
     logger.warning("leaving took longer than %g s: ending", PATIENCE)
-    os._exit(0)
+    os._exit(code)

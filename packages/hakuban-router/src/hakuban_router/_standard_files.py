@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["ignore_terminal_stop", "occupy_closed", "read_lines"]
+__all__ = ["OutputError", "ignore_terminal_stop", "occupy_closed", "read_lines", "write_out"]
 
 CHUNK = 64 * 1024
 HIGHEST = 2  # the standard error
@@ -23,6 +23,33 @@ def occupy_closed() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= HIGHEST:
         pass
     os.close(descriptor)
+
+
+class OutputError(Exception):
+    """The standard output cannot be written; the text is one line for the user."""
+
+
+def write_out(data: bytes) -> bool:
+    """Write to the standard output, and flush it; give False when its reader has gone, which is no failure.
+
+    After either kind of end whatever else is written goes nowhere, what Python flushes at its end included.
+
+    :raises OutputError: it cannot be written, on a full disk for example.
+    """
+    if sys.stdout is None:  # closed by whoever started us, who wants no lines
+        return True
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return False
+        raise OutputError(
+            f"cannot write to the standard output: {error.strerror or error}"
+        ) from None
+    return True
 
 
 def read_lines(

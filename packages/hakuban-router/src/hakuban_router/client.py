@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ._cli import Parser, UsageError, positive
 from ._signals import record_signals
-from ._standard_files import occupy_closed
+from ._standard_files import OutputError, occupy_closed
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -105,10 +105,16 @@ def parse(argv: Sequence[str]) -> Request:
     given = _parser().parse_args(argv)
     if given.tag == (given.json is not None):
         raise UsageError("with --tag, give URL and TAG" if given.tag else "give URL, TAGS and JSON")
+    from hakuban import InvalidDescriptorError
+
+    try:
+        descriptor = _tag(given.tags) if given.tag else _object(given.tags, given.json)
+    except InvalidDescriptorError as error:
+        raise UsageError(f"that cannot be named: {error.reason}") from None
     return Request(
         expose=given.command == "expose",
         url=given.url,
-        descriptor=_tag(given.tags) if given.tag else _object(given.tags, given.json),
+        descriptor=descriptor,
         raw=given.raw,
         count=given.count,
         timeout=given.timeout,
@@ -146,14 +152,20 @@ def _json_text(text: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Observe or expose; give the exit code: 0, 2 for arguments and URLs, 1 for a link refused or patience lost."""
+    """Observe or expose; give the exit code.
+
+    0; 1 for a link refused, patience lost, a bad line of input or an output that cannot be written; 2 for arguments and
+    URLs; 130 after SIGINT.
+    """
     recorded = record_signals()
     occupy_closed()
     try:
         request = parse(sys.argv[1:] if argv is None else argv)
-    except UsageError as error:
-        print(f"hakuban: error: {error} (see --help)", file=sys.stderr)
-        return 2
+    except (UsageError, OutputError) as error:
+        from ._log import say
+
+        say("hakuban", f"error: {error}")
+        return 2 if isinstance(error, UsageError) else 1
     from . import _probe
 
     return _probe.run(request, recorded)
