@@ -109,6 +109,9 @@ def test_arguments_that_make_no_sense_are_refused(argv: list[str], reason: str) 
         (("ws://user:secret@h", "observe", "a", "b"), 2, "invalid choice"),
         (("observe", URL, "a\x1b[2J", "{\x1b"), 2, "not JSON"),
         (("observe", URL, "a", "\udcff"), 2, "cannot be named"),
+        (("observe", URL, str([*range(1_001)]), "b"), 2, "more than 1,?000 tags"),
+        (("expose", URL, "a", "x" * 65_537), 2, "cannot be named.*65,536"),
+        (("observe", URL, "x" * 65_537, "--tag"), 2, "cannot be named.*65,536"),
         (("expose", URL, "\udcff", "--tag"), 2, "cannot be named"),
     ],
 )

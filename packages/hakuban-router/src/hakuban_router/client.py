@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,7 +109,9 @@ def parse(argv: Sequence[str]) -> Request:
     from hakuban import InvalidDescriptorError
 
     try:
-        descriptor = _tag(given.tags) if given.tag else _object(given.tags, given.json)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about floats in names, with lines of this program
+            descriptor = _tag(given.tags) if given.tag else _object(given.tags, given.json)
     except InvalidDescriptorError as error:
         raise UsageError(f"that cannot be named: {error.reason}") from None
     return Request(
@@ -125,7 +128,8 @@ def parse(argv: Sequence[str]) -> Request:
 def _tag(text: str) -> TagDescriptor:
     from hakuban import TagDescriptor
 
-    return TagDescriptor.from_json(_json_text(text))
+    # through its value: the limits of names hold for what users make, and not for what is read
+    return TagDescriptor(TagDescriptor.from_json(_json_text(text)).json)
 
 
 def _object(tags: str, text: str) -> ObjectDescriptor:
@@ -133,7 +137,8 @@ def _object(tags: str, text: str) -> ObjectDescriptor:
 
     listed = json.loads(_json_text(tags))
     texts = [json.dumps(tag) for tag in listed] if isinstance(listed, list) else [_json_text(tags)]
-    return ObjectDescriptor.from_json(texts, _json_text(text))
+    read = ObjectDescriptor.from_json(texts, _json_text(text))
+    return ObjectDescriptor([tag.json for tag in read.tags], read.json)  # with limits, as above
 
 
 def _json_text(text: str) -> str:
