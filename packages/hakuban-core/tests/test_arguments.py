@@ -161,6 +161,21 @@ def test_what_just_fits_is_a_name_for_peers_too() -> None:
         ObjectDescriptor(range(1_001), 1)
 
 
+def test_what_was_read_from_json_is_refused_where_it_is_used(node: LocalNode) -> None:
+    """A peer may say what others ignore; a program that does is told."""
+    many = ObjectDescriptor.from_json([str(number) for number in range(1_001)], "1")
+    long = TagDescriptor.from_json(f'"{"x" * 65_535}"')
+    with pytest.raises(InvalidDescriptorError, match="1,000 tags"):
+        node.object(many)
+    for name in (
+        lambda: node.object(ObjectDescriptor.from_json([], long.json_text)),
+        lambda: node.object([long], 1),
+        lambda: node.tag(long),
+    ):
+        with pytest.raises(InvalidDescriptorError, match="more shortly"):
+            name()
+
+
 def test_a_tuple_that_names_an_object_is_the_spelling_of_the_crate(node: LocalNode) -> None:
     assert node.object((["weather"], {"city": "Poznań"})).descriptor == WEATHER
     assert ObjectDescriptor((("weather",), {"city": "Poznań"})) == WEATHER

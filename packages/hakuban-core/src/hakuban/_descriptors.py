@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
     from ._canonical import Json
 
-__all__ = ["MAX_BYTES", "MAX_TAGS", "ObjectDescriptor", "TagDescriptor", "object_named"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_TAGS",
+    "ObjectDescriptor",
+    "TagDescriptor",
+    "check_size",
+    "object_named",
+]
 
 logger = logging.getLogger("hakuban")
 
@@ -32,8 +39,20 @@ MAX_BYTES: Final = 64 * 1024
 _LIST_OF_A_STRING = re.compile(r'\["(?:[^"\\]|\\.)*"\]', re.DOTALL).fullmatch
 
 
-def _checked(texts: Iterable[str]) -> None:
-    """Refuse a descriptor that peers would ignore for its size."""
+def _check_tags(number: int) -> None:
+    if number > MAX_TAGS:
+        raise InvalidDescriptorError(f"more than {MAX_TAGS:,} tags, which peers ignore; use fewer")
+
+
+def check_size(name: ObjectDescriptor | TagDescriptor) -> None:
+    """Refuse a name that peers would ignore; `from_json` reads what peers say, whatever it is.
+
+    :raises InvalidDescriptorError: there are more than 1,000 tags or 64 KiB.
+    """
+    texts = [name.json_text]
+    if isinstance(name, ObjectDescriptor):
+        _check_tags(len(name.tags))
+        texts += [tag.json_text for tag in name.tags]
     size = sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
     if size > MAX_BYTES:
         raise InvalidDescriptorError(
@@ -68,7 +87,7 @@ class TagDescriptor:
             self._text: str = json._text
         else:
             self._text = encode(json)
-            _checked((self._text,))
+            check_size(self)
             if isinstance(json, (list, tuple)) and _LIST_OF_A_STRING(self._text):
                 _note_list(self._text)
         self._hash = hash(self._text)
@@ -187,13 +206,9 @@ class ObjectDescriptor:
         found: set[TagDescriptor] = set()
         for tag in given:
             found.add(tag if isinstance(tag, TagDescriptor) else TagDescriptor(tag))
-            if len(found) > MAX_TAGS:
-                raise InvalidDescriptorError(
-                    f"more than {MAX_TAGS:,} tags, which peers ignore; use fewer"
-                )
-        text = encode(json)
-        _checked([text, *(tag._text for tag in found)])
-        self._set(tuple(sorted(found)), text)
+            _check_tags(len(found))  # at once: there may be no end of them
+        self._set(tuple(sorted(found)), encode(json))
+        check_size(self)
 
     @classmethod
     def from_json(cls, tags: Iterable[str], text: str) -> ObjectDescriptor:
