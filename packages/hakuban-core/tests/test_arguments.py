@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import enum
 import functools
 import inspect
+import itertools
 import logging
 import math
+import pickle
 from collections import OrderedDict, UserString
 from decimal import Decimal
 from fractions import Fraction
@@ -669,3 +672,139 @@ async def test_a_lambda_that_turns_out_to_be_no_handler_ends_serving(node: Local
     with node.object(WEATHER).expose() as contract, node.object(WEATHER).observe():
         with pytest.RaisesGroup(pytest.RaisesExc(TypeError, match="returned None")):
             await contract.serve(lambda _sink: None)  # type: ignore[arg-type,return-value]  # that is the point
+
+
+# ---- what a reviewer found ------------------------------------------------------------------------------------------
+
+
+def with_database(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def wrapper(sink: Any) -> None:
+        await function(sink, "database")
+
+    return wrapper
+
+
+def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(sink: Any) -> Any:
+        return function(sink)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "right",
+    [with_database(two_arguments), with_database(yielding), plainly(Handlers().good)],
+    ids=["argument", "yield", "plain"],
+)
+async def test_a_decorated_handler_is_judged_by_what_is_called(right: Any) -> None:
+    with LocalNode() as node:
+        contract = node.object("nobody wants it").expose()
+    await contract.serve(right)
+
+
+def test_a_contract_is_not_copied_since_its_copy_would_close_it(node: LocalNode) -> None:
+    for contract in (
+        node.object(WEATHER).observe(),
+        node.object(WEATHER).expose(),
+        node.tag("weather").observe(),
+        node.tag("weather").expose(),
+    ):
+        with contract:
+            for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+                with pytest.raises(TypeError, match="belongs to its node"):
+                    duplicate(contract)
+            assert not contract.closed
+
+
+def test_json_texts_are_texts() -> None:
+    for wrong in (None, b"1", 5):
+        with pytest.raises(TypeError, match="JSON text"):
+            TagDescriptor.from_json(wrong)  # type: ignore[arg-type]  # that is the point
+        with pytest.raises(TypeError, match="JSON text"):
+            ObjectDescriptor.from_json([], wrong)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(TypeError, match="list of JSON texts"):
+        ObjectDescriptor.from_json("123", "1")
+
+
+def test_what_has_no_end_is_refused_after_as_much_as_is_allowed(node: LocalNode) -> None:
+    with pytest.raises(InvalidDescriptorError, match="100,000 tags"):
+        node.object(itertools.repeat("t"), 1)
+    with pytest.raises(ValueError, match="64 names"):
+        RAW.with_format(itertools.repeat("x"))
+    with pytest.raises(ValueError, match="1,000 integers"):
+        with node.object(WEATHER).expose() as contract:
+            contract.set_object_version(itertools.repeat(1))
+    with pytest.raises(ValueError, match="1,000 points"):
+        node.connect("memory://x", load_limit=itertools.repeat((0, 1)))
+    with pytest.raises(ValueError, match="10,000 origins"):
+        node.listen("memory://", allow_origins=itertools.repeat("x"))  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.filterwarnings("ignore:a link was never made")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_argument_that_is_an_array_is_made_of_its_items() -> None:
+    with LocalNode() as node:
+        points: Any = np.array([[0, 3], [10, 5]])
+        block = node.connect("memory://x", load_limit=points)
+        with pytest.raises(TypeError, match="allow_origins"):
+            node.listen("memory://", allow_origins=5)  # type: ignore[arg-type]  # that is the point
+        del block
+
+
+class Encoded(NamedTuple):
+    format: Format
+    data: Any
+
+
+def test_a_named_pair_is_a_pair_and_a_released_view_is_no_data(node: LocalNode) -> None:
+    released = memoryview(b"x")
+    released.release()
+    with node.object("x").expose(serializer=Broken(Encoded((), b"1"))) as contract:
+        contract.set_object_data(1)
+    with (
+        node.object("x").expose(serializer=Broken(Encoded((), released))) as contract,
+        pytest.raises(SerializationError, match="released"),
+    ):
+        contract.set_object_data(1)
+
+
+def test_a_warning_of_a_name_points_at_the_line_that_has_it(node: LocalNode) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: TagDescriptor(1.5),
+        lambda: ObjectDescriptor([1.5], 1),
+        lambda: ObjectDescriptor([], {"a": [{"b": 1.5}]}),
+        lambda: node.object(1.5),
+        lambda: node.object(["t"], 1.5),
+        lambda: node.tag([1.5]),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning, match="floating-point") as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_states_survive_every_protocol_of_pickle(node: LocalNode, protocol: int) -> None:
+    for serializer in (JSON, JSON.with_format(["inner"]), MESSAGE_PACK, RAW):
+        with (
+            node.object("x").expose(serializer=serializer) as contract,
+            node.object("x").observe(serializer=serializer) as watcher,
+        ):
+            contract.set_object_data(b"1" if serializer is RAW else 1)
+            state = watcher.object_state()
+            again = pickle.loads(pickle.dumps(state, protocol))
+            assert (again, again.data) == (state, watcher.object_data())
+
+
+def test_long_names_are_cut_in_errors(node: LocalNode) -> None:
+    with (
+        node.object("x" * 60_000).observe() as watcher,
+        pytest.raises(hakuban.WaitTimeoutError) as caught,
+    ):
+        watcher.wait_state_sync(0.01)
+    assert len(str(caught.value)) < 500
+    with pytest.raises(hakuban.ClosedError) as closed:
+        watcher.wait_state_sync(0.01)
+    assert len(str(closed.value)) < 500

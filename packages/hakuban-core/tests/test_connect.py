@@ -78,7 +78,7 @@ async def test_entering_waits_for_an_established_link() -> None:
     assert [*ups, connection.up] == [True, False]
     assert leaf.peers == ()
     with pytest.raises(
-        hakuban.ClosedError, match=r"the connection to memory://\S+ is closed; enter"
+        hakuban.ClosedError, match=r"the connection to memory://\S+ is closed; enter a new"
     ):
         await connection.wait_up()
 
@@ -289,7 +289,9 @@ async def test_a_node_that_is_closed_while_somebody_enters_says_so() -> None:
             await until(lambda: leaf.closed)
 
         group.start_soon(close)
-        with pytest.raises(hakuban.ClosedError, match=r"the connection to .* is closed; enter"):
+        with pytest.raises(
+            hakuban.ClosedError, match=r"the connection to .* is closed; make a new"
+        ):
             async with leaf.connect(listener.url, transport=Scripted(silent)):
                 pass
 

@@ -478,3 +478,80 @@ def test_every_record_of_the_core_is_printable(caplog: pytest.LogCaptureFixture)
     logging.getLogger("hakuban").info("no arguments: 100%")
     logging.getLogger("hakuban").info("%(a)s", {"a": 1})
     assert caplog.messages == ["\\x1b[0m\\n has 3: '\\\\x07'", "no arguments: 100%", "1"]
+
+
+# ---- exceptions that nobody writes, and somebody raises --------------------------------------------------------------
+
+
+class Sealed(Exception):
+    """Somebody else's exception, which takes no text, no note, and is neither true nor equal to anything."""
+
+    @override
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("read only")
+
+    @override
+    def add_note(self, note: str, /) -> None:
+        raise AttributeError("read only")
+
+    @override
+    def __str__(self) -> str:
+        return ""
+
+    def __bool__(self) -> bool:
+        raise ZeroDivisionError
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+    __hash__ = None  # type: ignore[assignment]  # that is the point
+
+
+@pytest.mark.parametrize("fault", ["enter", "send", "receive", "remote_address"])
+async def test_an_exception_that_cannot_be_touched_is_tried_again_too(fault: str) -> None:
+    async with LocalNode().listen("memory://") as listener:
+        transport = Failing(Sealed()) if fault == "enter" else Faulty(Sealed(), fault)
+        async with LocalNode().connect(listener.url, transport=transport, wait=False) as connection:
+            with anyio.fail_after(10):
+                await connection.wait_up()
+            assert "Sealed" in str(connection.last_error)
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": False})], ids=["asyncio"])
+@pytest.mark.parametrize("fault", ["enter", "receive", "send"])
+async def test_a_cancellation_that_nobody_asked_for_ends_no_connection(
+    fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A library under a transport has cancelled a future of its own, and waits for it."""
+    import asyncio
+
+    class Cancelling(MemoryTransport):
+        made = 0
+
+        @override
+        @asynccontextmanager
+        async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[Any]:
+            self.made += 1
+            if self.made == 1 and fault == "enter":
+                await self.forgotten()
+            async with super().connect(url, options) as stream:
+                if self.made == 1:
+                    setattr(stream, fault, self.forgotten)
+                yield stream
+
+        async def forgotten(self, *_: object) -> NoReturn:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+            raise AssertionError
+
+    async with LocalNode().listen("memory://") as listener:
+        async with LocalNode().connect(
+            listener.url, transport=Cancelling(), wait=False
+        ) as connection:
+            with anyio.fail_after(10):
+                await until(lambda: connection.last_error)
+                await connection.wait_up()
+            assert "nobody had asked" in str(connection.last_error)
+    assert len(lines(caplog, logging.ERROR)) == 1

@@ -181,6 +181,12 @@ def test_control_characters_never_reach_a_transport(character: str) -> None:
         ("ws://h:1/p?token=secret", "ws://h:1/p?..."),
         ("ws://h:1/\x1b[2Jx", "ws://h:1/\\x1b[2Jx"),
         ("ws://h/@x", "ws://h/@x"),
+        ("zmq+ipc://@x", "zmq+ipc://@x"),
+        ("ws:/user:secret@h:3001", "...@h:3001"),
+        ("http//user:secret@h:3001", "...@h:3001"),
+        ("ws:///user:secret@h:3001/p", "ws://...@h:3001/p"),
+        ("ws://user:1234/secret@h", "ws://...@h"),
+        ("ws://h:1/p?mail=ann@lab", "ws://h:1/p?..."),
         ("memory://lab", "memory://lab"),
     ],
 )

@@ -127,7 +127,8 @@ class LinkBlock(Block, AbstractAsyncContextManager[T]):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> Coroutine[Any, Any, bool | None]:
-        assert self._block is not None
+        if self._block is None:
+            self.entered.refuse("the block was not entered", RuntimeError)
         return self._block.__aexit__(exc_type, exc_value, traceback)
 
     def __await__(self) -> NoReturn:

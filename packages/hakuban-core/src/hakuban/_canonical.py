@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import warnings
 from typing import Any, Final, TypeAlias
 
@@ -29,7 +30,7 @@ def _number(value: float, *, warn: bool) -> str:
         warnings.warn(
             "a descriptor with a floating-point number may name another object to a Rust peer,"
             " which reads some of them one digit off; prefer integers or strings",
-            stacklevel=5,
+            stacklevel=_level_of_the_user(),
         )
     if value == 0:
         return "0.0"
@@ -44,6 +45,14 @@ def _number(value: float, *, warn: bool) -> str:
         return f"{sign}0.{'0' * -point}{digits}"
     mantissa = digits if len(digits) == 1 else f"{digits[0]}.{digits[1:]}"
     return f"{sign}{mantissa}e{'+' if point > 0 else ''}{point - 1}"
+
+
+def _level_of_the_user() -> int:
+    """Count the calls from whoever warns to the code that called this package."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001  # as warnings does itself
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("hakuban."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _shortest(value: float) -> tuple[str, int]:

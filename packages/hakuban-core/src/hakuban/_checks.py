@@ -24,6 +24,7 @@ __all__ = [
     "checked_capacity",
     "checked_flag",
     "checked_integer",
+    "checked_items",
     "checked_load_limit",
     "checked_name",
     "checked_number",
@@ -86,7 +87,9 @@ def checked_version(version: Iterable[int]) -> Version:
     :raises TypeError: it is not made of integers.
     :raises ValueError: an integer does not fit into 64 bits, or there are too many.
     """
-    items = _items("a version", version, "an iterable of integers", PEERS.max_version, "integers")
+    items = checked_items(
+        "a version", version, "an iterable of integers", PEERS.max_version, "integers"
+    )
     checked = tuple(
         checked_integer("each item of a version", item, -(2**63), MOST_ITEM) for item in items
     )
@@ -178,10 +181,10 @@ def checked_load_limit(points: Any) -> tuple[tuple[float, int], ...]:
     :raises TypeError: it is not made of pairs of numbers.
     :raises ValueError: a point is out of range, or there are too many.
     """
-    if hasattr(points, "__index__"):
+    if hasattr(points, "__index__") and not hasattr(points, "__iter__"):  # an array has both
         points = [(0, points)]
     shape = "a load, or an iterable of (seconds, load)"
-    items = _items("load_limit", points, shape, PEERS.max_load_points, "points")
+    items = checked_items("load_limit", points, shape, PEERS.max_load_points, "points")
     return tuple(sorted(map(_checked_point, items)))
 
 
@@ -200,8 +203,13 @@ def _checked_point(point: Any) -> tuple[float, int]:
     return seconds, checked_integer("the load of a point of load_limit", load, 0, MOST)
 
 
-def _items(what: str, values: Any, shape: str, most: int, items: str) -> list[Any]:
-    """Take what can be iterated, and no more of it than is allowed."""
+def checked_items(what: str, values: Any, shape: str, most: int, items: str) -> list[Any]:
+    """Take what can be iterated, and no more of it than is allowed: there may be no end of it.
+
+    :param shape: what `values` is, for people.
+    :raises TypeError: it cannot be iterated.
+    :raises ValueError: there is more.
+    """
     if isinstance(values, (str, bytes, bytearray)):
         raise TypeError(f"{what} is {shape}, not {_kind(values)}")
     try:
@@ -211,7 +219,7 @@ def _items(what: str, values: Any, shape: str, most: int, items: str) -> list[An
     found: list[Any] = []
     for value in iterator:
         if len(found) == most:
-            raise ValueError(f"{what} has at most {most:,} {items}: peers refuse more")
+            raise ValueError(f"{what} has at most {most:,} {items}")
         found.append(value)
     return found
 

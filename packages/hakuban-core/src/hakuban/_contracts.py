@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self, SupportsIndex
 
 from typing_extensions import override
 
@@ -55,6 +55,13 @@ class Contract:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @override
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        # its copy would close it when it is collected
+        raise TypeError(
+            f"a {type(self).__name__} belongs to its node, and is neither copied nor pickled"
+        )
 
     def __del__(self) -> None:
         try:

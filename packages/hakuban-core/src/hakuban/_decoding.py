@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from typing_extensions import override
+
 from ._exceptions import DeserializationError
 from ._pickling import can_be_pickled
 
@@ -48,14 +50,23 @@ class Decoder(Generic[T]):
             kept: KeptValue[T] = KeptValue(self(content, descriptor), None)
         except DeserializationError as error:
             return KeptValue(None, error)
+        except Exception as error:  # noqa: BLE001  # a serializer of the user's
+            return self._lost(content, descriptor, f"{type(error).__name__}: {error}")
         if can_be_pickled(kept):
             return kept
-        lost = DeserializationError(
-            content.format,
-            f"a value of {self._type!r:.100} cannot be pickled; read `raw`, or define the type in a module",
-        )
+        reason = f"a value of {self._type!r:.100} cannot be pickled; read `raw`, or define the type in a module"
+        return self._lost(content, descriptor, reason)
+
+    def _lost(
+        self, content: Content, descriptor: ObjectDescriptor | None, reason: str
+    ) -> KeptValue[T]:
+        lost = DeserializationError(content.format, reason)
         lost.name_object(descriptor)
         return KeptValue(None, lost)
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Decoder, (self._serializer, self._type)
 
 
 class KeptValue(Generic[T]):
@@ -76,6 +87,10 @@ class KeptValue(Generic[T]):
             raise self._error
         value: T = self._value
         return value
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return KeptValue, (self._value, self._error)
 
     def to_pickle(
         self,

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from ._canonical import canonical, encode
 from ._exceptions import InvalidDescriptorError
-from ._text import printable
+from ._text import plain_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +32,8 @@ logger = logging.getLogger("hakuban")
 
 MAX_TAGS: Final = 1_000
 """Tags of an object that peers accept."""
+
+MOST_GIVEN: Final = 100_000  # tags, repetitions included: there may be no end of them
 
 MAX_BYTES: Final = 64 * 1024
 """Bytes of all JSON texts of a descriptor that peers accept."""
@@ -99,12 +101,16 @@ class TagDescriptor:
 
     @classmethod
     def from_json(cls, text: str) -> TagDescriptor:
-        """Read a tag from JSON text (the crate's `from_json_string`).
+        """Read a tag from JSON text (the crate's `from_json_string`), as the crate reads what peers say.
+
+        So an integer beyond 64 bits becomes a float; and whether a name is too large for peers is only found out where
+        it is used.
 
         :raises InvalidDescriptorError: the text is not JSON.
+        :raises TypeError: it is no text.
         """
         tag = cls.__new__(cls)
-        tag._text = canonical(text)
+        tag._text = canonical(plain_text("a JSON text", text))
         tag._hash = hash(tag._text)
         return tag
 
@@ -204,7 +210,11 @@ class ObjectDescriptor:
         except TypeError:
             raise TypeError(f"tags are a list of tags, not {type(tags).__name__}") from None
         found: set[TagDescriptor] = set()
-        for tag in given:
+        for count, tag in enumerate(given):
+            if count > MOST_GIVEN:
+                raise InvalidDescriptorError(
+                    f"more than {MOST_GIVEN:,} tags, if most are the same ones"
+                )
             found.add(tag if isinstance(tag, TagDescriptor) else TagDescriptor(tag))
             _check_tags(len(found))  # at once: there may be no end of them
         self._set(tuple(sorted(found)), encode(json))
@@ -212,13 +222,16 @@ class ObjectDescriptor:
 
     @classmethod
     def from_json(cls, tags: Iterable[str], text: str) -> ObjectDescriptor:
-        """Read a descriptor from JSON texts (the crate's `from_json_strings`).
+        """Read a descriptor from JSON texts (the crate's `from_json_strings`); see `TagDescriptor.from_json`.
 
         :raises InvalidDescriptorError: a text is not JSON.
+        :raises TypeError: one is no text, or `tags` are one.
         """
+        if isinstance(tags, (str, bytes)):
+            raise TypeError(f"tags are a list of JSON texts: write [{tags!r:.100}]")
         descriptor = cls.__new__(cls)
         found = {TagDescriptor.from_json(tag) for tag in tags}
-        descriptor._set(tuple(sorted(found)), canonical(text))
+        descriptor._set(tuple(sorted(found)), canonical(plain_text("a JSON text", text)))
         return descriptor
 
     def _set(self, tags: tuple[TagDescriptor, ...], text: str) -> None:

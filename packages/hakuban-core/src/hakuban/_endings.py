@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import anyio
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BROKEN",
+    "ForeignCancellation",
     "closed_by_peer",
     "farewell",
     "is_bug",
@@ -110,17 +112,44 @@ def located(error: Exception, url: str) -> Exception:
 
     :param url: where the link leads, or where it came to, fit to be shown.
     """
-    if not _text(error):
-        said = words(error)
-        error.args = (said,)
-        if not _text(error):  # its class makes the text of something else
-            error = _caused(LinkError(said), error)
+    try:
+        if not _text(error):
+            error.args = (words(error),)
+        note = f"link: {url}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        mute = not _text(error)  # its class makes the text of something else
+    except Exception:  # noqa: BLE001  # a class of somebody else's, which takes neither
+        mute = True
+    if mute:
+        return located(_caused(LinkError(words(error)), error), url)
     if isinstance(error, LinkError):
         error.url = url
-    note = f"link: {url}"
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
     return error
+
+
+class ForeignCancellation:
+    """A block out of which a cancellation that nobody asked for comes as an error: on asyncio, libraries let them out.
+
+    (They cancel a future of their own, and wait for it.) It would end whoever waits, without a word.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        asyncio = sys.modules.get("asyncio")
+        if error is None or asyncio is None or not isinstance(error, asyncio.CancelledError):
+            return
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
+            raise RuntimeError(
+                "a cancellation came out of the transport, and nobody had asked for one"
+            ) from error
 
 
 def not_entered(error: Exception, patience: float) -> Exception:

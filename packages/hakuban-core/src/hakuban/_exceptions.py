@@ -38,7 +38,7 @@ import anyio
 from typing_extensions import override
 
 from ._pickling import picklable
-from ._text import printable, redacted
+from ._text import cut, printable, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -214,7 +214,7 @@ class NotAssignedError(HakubanError):
     def __init__(self, descriptor: object) -> None:
         self.descriptor = descriptor
         super().__init__(
-            f"no longer assigned to produce {descriptor}; stop producing and wait for the next sink"
+            f"no longer assigned to produce {cut(descriptor)}; stop producing and wait for the next sink"
         )
 
 
@@ -264,7 +264,7 @@ class DeserializationError(HakubanError, ValueError):
         """Say in the text which object it is about, once; a serializer does not know that."""
         if self.descriptor is None and descriptor is not None:
             self.descriptor = descriptor
-            self.args: tuple[Any, ...] = (f"{descriptor}: {self}",)
+            self.args: tuple[Any, ...] = (f"{cut(descriptor)}: {self}",)
 
 
 class WrongFormatError(DeserializationError):
@@ -288,7 +288,7 @@ class ClosedError(HakubanError, anyio.ClosedResourceError):
 
     def __init__(self, subject: object, kind: str, step: str) -> None:
         self.subject = subject
-        super().__init__(f"{kind} {subject} is closed; {step}")
+        super().__init__(f"{kind} {cut(subject)} is closed; {step}")
 
 
 class WaitTimeoutError(HakubanError, TimeoutError):
@@ -301,7 +301,7 @@ class WaitTimeoutError(HakubanError, TimeoutError):
     def __init__(self, subject: object, timeout: float, missing: str, step: str) -> None:
         self.subject = subject
         self.timeout = timeout
-        super().__init__(f"{subject}: {missing} within {timeout:g} s; {step}")
+        super().__init__(f"{cut(subject)}: {missing} within {timeout:g} s; {step}")
 
 
 class NodeBrokenError(HakubanError):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from ._checks import PEERS
+from ._checks import PEERS, checked_items
 from ._text import plain_text
 
 if TYPE_CHECKING:
@@ -24,13 +23,16 @@ def checked_format(format: Any) -> Format:
     :raises TypeError: it is not made of texts.
     :raises ValueError: it has more names than peers accept, or something that is no Unicode text.
     """
-    if type(format) is tuple and format in _seen:
+    if type(format) is tuple and len(format) == 1 and type(format[0]) is str and format in _seen:
         return format
-    if isinstance(format, (str, bytes)) or not isinstance(format, Iterable):
+    if isinstance(format, (str, bytes)):
         raise TypeError(f"a format is a tuple of names, as in ('JSON',), not {format!r:.100}")
-    names = tuple(plain_text("a name in a format", name) for name in format)
-    if len(names) > PEERS.max_format:
-        raise ValueError(f"a format has at most {PEERS.max_format} names, not {len(names)}")
+    names = tuple(
+        plain_text("a name in a format", name)
+        for name in checked_items(
+            "a format", format, "a tuple of names, as in ('JSON',)", PEERS.max_format, "names"
+        )
+    )
     try:
         size = sum(len(name.encode()) for name in names)
     except UnicodeEncodeError:
@@ -42,4 +44,4 @@ def checked_format(format: Any) -> Format:
     return names
 
 
-_seen: Final = frozenset({(), ("JSON",), ("MessagePack",)})  # those of every state of most programs
+_seen: Final = frozenset({("JSON",), ("MessagePack",)})  # those of every state of most programs

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
 from ._core.events import LinkUp
-from ._endings import BROKEN, closed_by_peer, farewell, located, lost, single
+from ._endings import BROKEN, ForeignCancellation, closed_by_peer, farewell, located, lost, single
 from ._exceptions import LinkError, LinkTimeoutError, PeerViolationError
 from ._liveness import OTHER_TIMEOUT, OUR_TIMEOUT
 from ._log import logger
@@ -169,7 +169,8 @@ class Link:
     async def _guard(self, part: Callable[[], Awaitable[None]]) -> None:
         """Run a part of the link, whose failure is the link's end and nobody else's."""
         try:
-            await part()
+            with ForeignCancellation():
+                await part()
         except BROKEN as error:
             self._end(lost(error))
         except Exception as error:  # noqa: BLE001  # a transport's code, on a peer's bytes: whoever tells of it sorts it

@@ -12,7 +12,7 @@ from ._blocks import LinkBlock
 from ._checks import checked_name
 from ._links import Link
 from ._log import link_down
-from ._plugins import authorizer, find_target
+from ._plugins import Authorizer, authorizer, find_target
 from ._remotes import Listener, Traffic
 from ._text import redacted
 from ._timer import ticking
@@ -73,7 +73,8 @@ def listen(
 ) -> LinkBlock[Listener]:
     """See `LocalNode.listen`."""
     target = find_target(url, transport, arguments, listening=True)
-    authorize = target.options.authorize or authorizer()
+    asked = target.options.authorize
+    authorize = authorizer() if asked is None else Authorizer(asked)
     options = replace(target.options, authorize=authorize, clock=engine.wall)
     name = checked_name(name) or target.said.name or default_name
     acceptor = _Acceptor(engine, target.url, options, name)

@@ -8,6 +8,7 @@ The rest of the URL is the transport's.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import sys
@@ -19,6 +20,7 @@ from urllib.parse import unquote
 from ._checks import (
     checked_flag,
     checked_integer,
+    checked_items,
     checked_load_limit,
     checked_name,
     checked_number,
@@ -39,6 +41,7 @@ logger = logging.getLogger("hakuban")
 MOST_SECONDS: Final = 1e9
 MOST_LOAD_POINTS: Final = 1_000
 MOST_LOAD: Final = 2**32 - 1
+MOST_ORIGINS: Final = 10_000
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _KEY = re.compile(r"[a-z-]+")
@@ -147,7 +150,8 @@ def _expect_no_option_in_query(url: str, query: str) -> None:
     for item in query.split("&"):
         key = item.partition("=")[0]
         if key in _OPTIONS:
-            known = re.fullmatch("[0-9a-z.:-]*", item.partition("=")[2])  # else it may be anything
+            # else it may be anything, a secret for example
+            known = key != "name" and re.fullmatch("[0-9a-z.:-]*", item.partition("=")[2])
             example = item if known else f"{key}=..."
             raise InvalidURLError(
                 url, f"{key!r} is an option of the link: write #{example} instead of ?{example}"
@@ -309,12 +313,25 @@ def _ssl_argument(name: str, value: object) -> ssl.SSLContext:
 def _origins_argument(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name} is a list of origins: write [{value!r:.100}]")
-    return tuple(plain_text("an origin", origin) for origin in value)
+    origins = checked_items(name, value, "a list of origins", MOST_ORIGINS, "origins")
+    return tuple(plain_text("an origin", origin) for origin in origins)
 
 
 def _authorize_argument(name: str, value: object) -> Callable[..., Any]:
     if not callable(value):
         raise TypeError(f"{name} is a function of a ConnectionRequest, not {type(value).__name__}")
+    if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
+        raise TypeError(
+            f"{name} is a plain function, which answers at once: write `def` without `async`"
+        )
+    try:
+        inspect.signature(value).bind(None)
+    except TypeError:
+        raise TypeError(
+            f"{name} is called with the ConnectionRequest alone, not as {value!r:.100}"
+        ) from None
+    except ValueError:
+        pass  # nobody knows its parameters
     return value
 
 

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .transport import ConnectionRequest, TransportOptions
 
 __all__ = [
+    "Authorizer",
     "LinkTarget",
     "authorizer",
     "find_target",
@@ -208,37 +209,37 @@ class _Plugins:
         found: Transport = transport
         return found
 
-    def authorizer(self) -> _Authorizer | None:
+    def authorizer(self) -> Authorizer | None:
         """Give the authorising hook if any plugin implements it."""
         hook = self._manager.hook.hakuban_authorize
         with self._lock:
             implementations = [
                 one for one in hook.get_hookimpls() if not (one.wrapper or one.hookwrapper)
             ]
-        return _Authorizer(hook) if implementations else None
+        return Authorizer(lambda request: hook(request=request)) if implementations else None
 
 
-class _Authorizer:
-    """Asks the plugins about a peer; without a clear yes the answer is no."""
+class Authorizer:
+    """Asks the plugins, or a function of the program's, about a peer; without a clear yes the answer is no."""
 
-    __slots__ = ("_hook", "_warned")
+    __slots__ = ("_ask", "_warned")
 
-    def __init__(self, hook: Any) -> None:
-        self._hook = hook
+    def __init__(self, ask: Callable[[ConnectionRequest], object]) -> None:
+        self._ask = ask
         self._warned = False
 
     def __call__(self, request: ConnectionRequest) -> Identity | None:
         try:
-            identity = self._hook(request=request)
+            identity = self._ask(request)
             if not isinstance(identity, Identity | None):
-                raise TypeError(f"hakuban_authorize returned {identity!r}, which is no Identity")
+                raise TypeError(f"{identity!r:.100} is neither an Identity nor None")
         except RefusedError:
             raise
         except Exception as error:
             # A broken plugin lets nobody in and stops nobody else; peers that try for ever do not fill the log.
             if not self._warned:
                 self._warned = True
-                logger.exception("hakuban_authorize failed; peers are refused while it does")
+                logger.exception("authorising a peer failed; peers are refused while it does")
             raise RefusedError(
                 "the listener cannot authorise anybody at the moment", retry=True
             ) from error

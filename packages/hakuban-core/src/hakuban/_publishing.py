@@ -37,11 +37,11 @@ class Publisher:
 
     def _encode(self, value: Any) -> tuple[Format, bytes]:
         encoded: Any = self._serializer.serialize(value)
-        if type(encoded) is not tuple or len(encoded) != 2:
+        if not isinstance(encoded, tuple) or tuple.__len__(encoded) != 2:
             raise self._misbehaved(
                 value, f"a tuple (format, data) was expected, not {encoded!r:.100}"
             )
-        format, data = encoded
+        format, data = tuple.__iter__(encoded)
         if type(data) is not bytes:
             data = self._bytes_of(value, format, data)
         try:
@@ -52,7 +52,10 @@ class Publisher:
     def _bytes_of(self, value: Any, format: Any, data: Any) -> bytes:
         """Copy a buffer, which its owner may change later."""
         if isinstance(data, (bytes, bytearray, memoryview)):
-            return memoryview(data).tobytes()
+            try:
+                return memoryview(data).tobytes()
+            except ValueError as error:  # a view that was released
+                raise self._misbehaved(value, str(error)) from error
         if isinstance(format, (bytes, bytearray, memoryview)):
             raise self._misbehaved(value, "(data, format) has to be (format, data)")
         step = "; encode it to bytes first" if isinstance(data, str) else ""

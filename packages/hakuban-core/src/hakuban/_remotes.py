@@ -143,9 +143,9 @@ class ConnectionState:
         :raises ClosedError: it says that there will be no link any more.
         """
         if outcome is ENDED:
-            raise ClosedError(
-                self.url, "the connection to", "enter a new block: `async with node.connect(...):`"
-            )
+            again = "enter a new block: node.connect(...), or hakuban.sync.connect(node, ...)"
+            step = "make a new LocalNode" if self.engine.closed else again
+            raise ClosedError(self.url, "the connection to", step)
 
     def poll_up(self) -> bool | Pending | Ended:
         if self.closed:
@@ -176,8 +176,8 @@ class Connection:
 
     @property
     def up(self) -> bool:
-        """Whether there is an established link."""
-        return self._state.status.up
+        """Whether there is an established link. Not in the child of a fork."""
+        return self._state.status.up and not self._state.engine.forked
 
     @property
     def remote(self) -> RemoteNode | None:

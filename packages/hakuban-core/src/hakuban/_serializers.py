@@ -140,6 +140,10 @@ class RawSerializer:
         return result  # type: ignore[no-any-return]  # T is bytes or Any
 
     @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RawSerializer, (self._format,)
+
+    @override
     def __repr__(self) -> str:
         return f"RAW.with_format({list(self._format)})" if self._format else "RAW"
 

@@ -67,21 +67,25 @@ def _check_handler(handler: object) -> None:
     """
     if not callable(handler):
         raise TypeError(f"a handler is an async function of one sink, not {handler!r:.100}")
-    called: Any = inspect.unwrap(handler)
+    called: Any = handler
     while isinstance(called, functools.partial):
         called = called.func
-    if not (inspect.isroutine(called) or isinstance(called, type)):
+    if not (
+        inspect.isroutine(called) or isinstance(called, type) or inspect.iscoroutinefunction(called)
+    ):
         called = type(called).__call__
-    if inspect.isasyncgenfunction(called):
-        raise TypeError(
-            "a handler does not yield its values: write sink.set(value) instead of `yield value`"
-        )
-    if not inspect.iscoroutinefunction(handler) and (isinstance(called, type) or _is_plain(called)):
-        raise TypeError(
-            f"a handler is an async function of one sink: write `async def` for {handler!r:.100}"
-        )
+    if not inspect.iscoroutinefunction(called):
+        inside = inspect.unwrap(called)  # of a decorator that is a plain function
+        if inspect.isasyncgenfunction(inside):
+            raise TypeError(
+                "a handler does not yield its values: write sink.set(value) instead of `yield value`"
+            )
+        if isinstance(inside, type) or _is_plain(inside):
+            raise TypeError(
+                f"a handler is an async function of one sink: write `async def` for {handler!r:.100}"
+            )
     try:
-        inspect.signature(handler).bind(None)
+        inspect.signature(handler, follow_wrapped=False).bind(None)
     except TypeError:
         raise TypeError(
             f"a handler is called with the sink alone: write `async def produce(sink)`, not {handler!r:.100}"
@@ -91,9 +95,9 @@ def _check_handler(handler: object) -> None:
 
 
 def _is_plain(function: object) -> bool:
-    return (inspect.isfunction(function) or inspect.ismethod(function)) and not (
-        inspect.iscoroutinefunction(function) or function.__name__ == "<lambda>"
-    )
+    if not (inspect.isfunction(function) or inspect.ismethod(function)):
+        return False
+    return not inspect.iscoroutinefunction(function) and function.__name__ != "<lambda>"
 
 
 class _Server:

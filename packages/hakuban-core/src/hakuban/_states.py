@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from typing_extensions import override
 
-from ._text import printable
+from ._text import cut, printable
 
 if TYPE_CHECKING:
     from weakref import ref
@@ -151,7 +151,7 @@ class ObjectState(Generic[T]):
 
     @override
     def __str__(self) -> str:
-        named = "" if self._descriptor is None else f"{self._descriptor} "
+        named = "" if self._descriptor is None else f"{cut(self._descriptor)} "
         fresh = "" if self.synchronized else f", stale for {self.age:.3g} s"
         return f"{named}= {self._shown()}{fresh}"
 
@@ -161,7 +161,7 @@ class ObjectState(Generic[T]):
             text = repr(self.data)
         except Exception as error:  # noqa: BLE001  # a decoder's, or of the repr of a user's type
             text = f"<{len(self.raw)} bytes, {type(error).__name__}>"
-        return printable(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
+        return printable(cut(text))
 
     @override
     def __repr__(self) -> str:
@@ -189,4 +189,3 @@ class _NotDecoded:
 
 
 _NOT_DECODED = _NotDecoded()
-_MOST_SHOWN: Final = 200  # characters of a value

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
-__all__ = ["plain_text", "printable", "redacted"]
+__all__ = ["cut", "plain_text", "printable", "redacted"]
 
+_NAMED = re.compile(
+    r".*[^/]@", re.DOTALL
+)  # the last "@" behind something, as in user:password@, also after a typing error
 _HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^:]*)(?::[0-9]*)?")
 
 
@@ -36,6 +40,15 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def cut(thing: object) -> str:
+    """Show a thing of any length: the names of objects may have 64 KiB."""
+    text = str(thing)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+_MOST_SHOWN: Final = 200  # characters
+
+
 def redacted(url: str) -> str:
     """Hide what may be a secret: user and password, query and fragment. Works for whatever was meant to be a URL."""
     bare, _, _ = without_credentials(plain_text("a URL", url)).partition("#")
@@ -48,10 +61,13 @@ def without_credentials(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "", url
-    authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    if "@" not in authority:
-        # "user:pass/word@host": an unescaped password ends the authority early, and what looks like a port is none.
-        if "@" not in rest or _HOST_AND_PORT.fullmatch(authority):
-            return url
-        authority = rest
-    return f"{scheme}{separator}...@{rest[authority.rindex('@') + 1 :]}"
+    before_query = re.split("[?#]", rest, maxsplit=1)[0]
+    named = _NAMED.search(before_query)
+    if named is not None:
+        end = named.end()
+    elif "@" in rest and not _HOST_AND_PORT.fullmatch(before_query.partition("/")[0]):
+        # "user:pass#word@host": an unescaped password ends the authority early, and what looks like a port is none
+        end = rest.rindex("@") + 1
+    else:
+        return url
+    return f"{scheme}{separator}...@{rest[end:]}"

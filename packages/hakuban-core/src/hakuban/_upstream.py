@@ -12,7 +12,7 @@ import anyio
 
 from ._blocks import LinkBlock
 from ._checks import checked_flag, checked_name
-from ._endings import BROKEN, is_bug, located, not_entered, single
+from ._endings import BROKEN, ForeignCancellation, is_bug, located, not_entered, single
 from ._exceptions import AlreadyConnectedError, LinkError, PeerViolationError, RefusedError
 from ._links import Link
 from ._log import Outage, link_down
@@ -228,7 +228,7 @@ class _Connector:
                 )
         finally:
             if self._link is not None:
-                link_down(self._link, error or self._link.reason)
+                link_down(self._link, self._link.reason if error is None else error)
             self._state.close()
             self._ended.set()
 
@@ -241,19 +241,8 @@ class _Connector:
         asked = time_ns()
         failure: Exception | None = None
         try:
-            async with self._transport.connect(self._url, self._options) as stream:
-                self._read_clock(stream, asked)
-                self._link = Link(
-                    self._engine,
-                    stream,
-                    self._options,
-                    url=self._state.url,
-                    name=self._name,
-                    traffic=self._state.traffic,
-                    load_limit=self._load_limit,
-                    owner=self,
-                )
-                await self._link.run()
+            with ForeignCancellation():
+                await self._link_once(asked)
         except Exception as error:  # noqa: BLE001  # a transport's code: `_judge` sorts out what it is
             failure = error
         reason = None if self._link is None else self._link.reason
@@ -262,6 +251,21 @@ class _Connector:
         if self._link is None:
             failure = not_entered(failure, self._options.handshake_timeout)
         return located(single(failure), self._state.url)
+
+    async def _link_once(self, asked: int) -> None:
+        async with self._transport.connect(self._url, self._options) as stream:
+            self._read_clock(stream, asked)
+            self._link = Link(
+                self._engine,
+                stream,
+                self._options,
+                url=self._state.url,
+                name=self._name,
+                traffic=self._state.traffic,
+                load_limit=self._load_limit,
+                owner=self,
+            )
+            await self._link.run()
 
     def _read_clock(self, stream: MessageStream, asked: int) -> None:
         """Follow the clock of the listening side, if it can be told apart from ours: it was stated in between."""

@@ -177,7 +177,8 @@ class TransportOptions:
         `check_exposure`.
     :ivar clock: gives what a listener states as its time, Unix nanoseconds: the clock of the tree's root.
     :ivar authorize: asked by a listener, with what it knows of a peer, before the link is up. Returns the identity
-        of the peer, or None when no plugin has an opinion; raises RefusedError to turn it away.
+        of the peer, or raises RefusedError to turn it away; what else it returns (None, False) lets nobody in. A plain
+        function, not a coroutine function.
     """
 
     keep_alive: float = 2.0
@@ -186,7 +187,7 @@ class TransportOptions:
     handshake_timeout: float = 10.0
     nodelay: bool = True
     compression: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # tokens are in there
     ssl: ssl.SSLContext | None = None
     allow_origins: Sequence[str] = ()
     max_connections: int | None = None
@@ -207,8 +208,8 @@ class ConnectionRequest:
     """
 
     url: str
-    path: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    path: str = field(default="", repr=False)  # there may be a token in the query
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # and here
     remote_address: str = ""
     tls_subject: Any = None
 

@@ -44,7 +44,10 @@ _SERVED = "GET, HEAD, OPTIONS"
 _KEY_BYTES = 16
 _RETRY_AFTER = ("Retry-After", "1")
 # The transport's own, which options may not set; and what names and values may be made of.
-_OWN_HEADER = re.compile(r"host|connection|upgrade|sec-websocket-.*", re.IGNORECASE)
+_OWN_HEADER = re.compile(
+    r"host|connection|upgrade|sec-websocket-.*|content-length|transfer-encoding|te|trailer|expect",
+    re.IGNORECASE,
+)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?")
 
@@ -227,7 +230,7 @@ class ServerHandshake:
 class ClientHandshake:
     """The connecting side.
 
-    :raises ValueError: a header of the options cannot be sent.
+    :raises ValueError: a header of the options cannot be sent, or they are more than listeners read.
     """
 
     def __init__(self, endpoint: Endpoint, options: TransportOptions) -> None:
@@ -239,9 +242,17 @@ class ClientHandshake:
                 target=target if target.startswith("/") else f"/{target}",
                 subprotocols=[SUBPROTOCOL],
                 extensions=[PerMessageDeflate()] if options.compression else [],
-                extra_headers=header_lines(options.headers),
+                extra_headers=_header_lines(options.headers),
             )
         )
+        if self.request.index(b"\r\n") > MAX_FIRST_LINE:
+            raise ValueError(
+                f"path and query are over the {MAX_FIRST_LINE} bytes that listeners read: shorten them"
+            )
+        if len(self.request) > MAX_HEAD or self.request.count(b"\r\n") - 2 > MAX_HEADERS:
+            raise ValueError(
+                f"the headers are over the {MAX_HEAD} bytes, or the {MAX_HEADERS} of them, that listeners read: send fewer"
+            )
 
     def finish(self, head: bytes, rest: bytes) -> Agreement:
         """Read the response.
@@ -287,14 +298,15 @@ def _is_key(text: str) -> bool:
         return False
 
 
-def header_lines(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+def _header_lines(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Headers as bytes.
 
     :raises ValueError: one cannot be sent; said without its value, which may be a secret.
     """
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(f"header {name!r} is not what HTTP can carry")
+            shown = name.partition(":")[0]  # behind it there may be a token: a typing error
+            raise ValueError(f"header {shown!r} is not what HTTP can carry")
         if _OWN_HEADER.fullmatch(name):
             raise ValueError(f"header {name!r} is the transport's own")
     return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]

@@ -12,7 +12,7 @@ import anyio
 from hakuban.transport import InvalidURLError, Liveness, check_exposure
 
 from ._connector import open_stream
-from ._handshake import header_lines
+from ._handshake import ClientHandshake
 from ._listener import Listener
 from ._sockets import bind_sockets
 from ._urls import parse_url
@@ -108,7 +108,7 @@ class WebSocketTransport:
 def _checked(url: str, options: TransportOptions, *, listening: bool) -> Endpoint:
     endpoint = parse_url(url, listening=listening)
     if not listening:
-        header_lines(options.headers)
+        ClientHandshake(endpoint, options)
     if not endpoint.secure:
         return endpoint
     if options.ssl is None:
