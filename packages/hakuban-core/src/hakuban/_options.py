@@ -151,7 +151,7 @@ def _expect_no_option_in_query(url: str, query: str) -> None:
         key = item.partition("=")[0]
         if key in _OPTIONS:
             # else it may be anything, a secret for example
-            known = key != "name" and re.fullmatch("[0-9a-z.:-]*", item.partition("=")[2])
+            known = re.fullmatch("[0-9a-z.:-]*", item.partition("=")[2])
             example = item if known else f"{key}=..."
             raise InvalidURLError(
                 url, f"{key!r} is an option of the link: write #{example} instead of ?{example}"
