@@ -37,14 +37,17 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave to `-m thorough` what takes long and has run on asyncio."""
+    """Leave to `-m thorough` what has run on another loop: what takes long, and the packages' own tests on uvloop."""
     for item in items:
         parameters = (
             item.callspec.params
             if isinstance(item, pytest.Function) and hasattr(item, "callspec")
             else {}
         )
-        if item.get_closest_marker("long") and parameters["anyio_backend"] != _BACKENDS["asyncio"]:
+        backend = parameters.get("anyio_backend", _BACKENDS["asyncio"])
+        long = item.get_closest_marker("long") and backend != _BACKENDS["asyncio"]
+        # uvloop is asyncio on another loop; what users see of it (tests/contract) runs every time
+        if long or (backend == _BACKENDS["uvloop"] and "packages" in item.path.parts):
             item.add_marker("thorough")
 
 

@@ -187,6 +187,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules_process, "PATIENCE", 3.0)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("plugin", "_impatient")
 @pytest.mark.parametrize(
     ("kind", "rule", "finding"),

@@ -261,6 +261,7 @@ async def test_a_link_that_comes_and_goes_is_one_line_each_on_both_sides(
     assert {record.levelno for record in caplog.records} == {logging.INFO}
 
 
+@pytest.mark.long
 async def test_an_outage_is_told_once_and_so_is_its_end_with_its_length(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

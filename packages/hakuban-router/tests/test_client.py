@@ -377,10 +377,13 @@ def test_each_state_renews_patience(start_router: StartRouter, start: Start) -> 
 # ---- endings -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["observe", "expose"])
-@pytest.mark.parametrize("url", ["", "ws://127.0.0.1:9"], ids=["connected", "connecting"])
+@pytest.mark.parametrize(
+    ("command", "url"),
+    [("observe", ""), ("expose", ""), ("observe", "ws://127.0.0.1:9")],
+    ids=["observing", "exposing", "connecting"],
+)
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 0), ("SIGHUP", 0)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 0)])
 def test_a_signal_ends_it_with_the_code_that_shells_expect(
     start_router: StartRouter, start: Start, command: str, url: str, name: str, code: int
 ) -> None:

@@ -43,6 +43,7 @@ async def reach(port: int, *, seconds: float = 10.0) -> str:
         return stream.remote_address
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("second", SECOND)
 @pytest.mark.parametrize("first", [say_nothing, begin_and_stop, hang_up])
 async def test_the_next_address_is_tried_when_the_first_accepts_and_does_not_answer(

@@ -28,6 +28,8 @@ from support.websocket import (
 if TYPE_CHECKING:
     from support.websocket import RawPeer
 
+pytestmark = pytest.mark.long
+
 
 async def until_it_ends(stream: Any) -> Exception:
     while True:

@@ -299,6 +299,7 @@ async def test_code_and_reason_of_a_close_arrive_and_the_end_stays_the_end(link:
                 await call
 
 
+@pytest.mark.long
 async def test_closing_wakes_who_waits_in_receive_and_in_send(link: Link) -> None:
     ended = []
 
@@ -342,6 +343,7 @@ async def test_a_peer_that_never_answers_a_close_is_given_half_a_second() -> Non
         assert await peer.read_frame() == (FIN | CLOSE, struct.pack("!H", 1001) + b"bye")
 
 
+@pytest.mark.long
 async def test_a_peer_that_does_not_read_is_given_a_second() -> None:
     async with raw_client() as (stream, _):
         await fill(stream, bytes(64 * 1024))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["tcp", "ipc", "inproc"])
 async def test_links_leave_no_descriptor_and_no_thread(kind: str, tmp_path: Path) -> None:
     where = {"tcp": "127.0.0.1:0", "ipc": f"{tmp_path}/s", "inproc": "leaks"}[kind]

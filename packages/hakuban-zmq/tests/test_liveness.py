@@ -19,6 +19,8 @@ from support.zeromq import accepting, end_of, linked, peer_process, raw_client
 if TYPE_CHECKING:
     from support.zeromq import RawClient
 
+pytestmark = pytest.mark.long
+
 FROZEN = TransportOptions(keep_alive=0.1, timeout=0.5)
 
 
