@@ -273,9 +273,8 @@ def main() -> None:
             anyio.run(view, options)
     except* KeyboardInterrupt:
         code = 130  # what shells expect after Ctrl-C
-    except* (
-        BrokenPipeError
-    ):  # `| head` has read enough; Python flushes again at the end: let that go nowhere
+    except* BrokenPipeError:
+        # `| head` has read enough; Python flushes again at the end: let that go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
