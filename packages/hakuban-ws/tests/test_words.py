@@ -460,6 +460,17 @@ async def test_health_checks_are_answered_alike_and_stay_out_of_the_log(request_
     assert record.levelno == logging.DEBUG
 
 
+@pytest.mark.parametrize(("sent", "level"), [(b"", logging.DEBUG), (b"GET / HT", logging.INFO)])
+async def test_who_connects_and_leaves_without_a_word_is_a_health_check_too(
+    sent: bytes, level: int
+) -> None:
+    async with listeners_log() as lines, serving(fail) as url:
+        async with await raw_connection(url) as peer:
+            await peer.send(sent)
+        record = await next_of(lines)
+    assert record.levelno == level
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [

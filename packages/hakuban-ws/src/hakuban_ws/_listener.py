@@ -48,6 +48,10 @@ _ACCEPTS_PER_TURN = 64
 _FAREWELL_SECONDS = 1.0
 
 
+class _SilentError(Exception):
+    """Somebody connected and left without a byte, as health checks of load balancers do all the time."""
+
+
 class Listener:
     """Accepts connections on some sockets.
 
@@ -176,6 +180,8 @@ class Listener:
         except TimeoutError:
             seconds = self._options.handshake_timeout
             logger.info("%s: no request to connect within %g s", peer, seconds)
+        except _SilentError:
+            logger.debug("%s: connected, and left without a word", peer)
         except OSError as error:
             logger.info("%s: gone before it was connected: %s", peer, error)
         return None
@@ -187,11 +193,12 @@ class Listener:
         return TLSChannel(sock, self._options.ssl, server_hostname=None)
 
     async def _upgrade(self, channel: Channel, peer: str) -> WebSocketStream:
-        head = Head(REQUEST)
+        head, said = Head(REQUEST), False
         while True:
             data = await channel.read()
             if not data:
-                raise ConnectionResetError("closed before a request")
+                raise ConnectionResetError("closed before a request") if said else _SilentError
+            said = True
             request = head.feed(data)
             if request is not None:
                 break
