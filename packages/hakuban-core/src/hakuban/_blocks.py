@@ -9,21 +9,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from typing_extensions import override
 
+from ._caller import place_of_caller
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import FrameType, TracebackType
+    from types import TracebackType
 
 __all__ = ["Block", "LinkBlock"]
 
 T = TypeVar("T")
-
-
-def _place() -> tuple[str, int]:
-    """Give file and line of the code that has called into this package: there, and not where something is collected."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # as the standard library's warnings do
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "hakuban":
-        frame = frame.f_back
-    return ("<unknown>", 1) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 class Entered:
@@ -35,7 +29,7 @@ class Entered:
     __slots__ = ("_place", "_spelling", "_told", "_used")
 
     def __init__(self, spelling: str) -> None:
-        self._place = _place()
+        self._place = place_of_caller()
         self._spelling = spelling
         self._used = False
         self._told = False  # or there is nothing to tell

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
-import warnings
 from typing import Any, Final, TypeAlias
 
+from ._caller import warn_caller
 from ._exceptions import InvalidDescriptorError
+from ._plain import plain_scalar
 
 __all__ = ["MAX_DEPTH", "Json", "canonical", "depth_of", "encode"]
 
@@ -27,10 +27,9 @@ def _number(value: float, *, warn: bool) -> str:
     if not math.isfinite(value):
         raise InvalidDescriptorError("NaN and Infinity are not JSON")
     if warn:
-        warnings.warn(
+        warn_caller(
             "a descriptor with a floating-point number may name another object to a Rust peer,"
-            " which reads some of them one digit off; prefer integers or strings",
-            stacklevel=_level_of_the_user(),
+            " which reads some of them one digit off; prefer integers or strings"
         )
     if value == 0:
         return "0.0"
@@ -45,14 +44,6 @@ def _number(value: float, *, warn: bool) -> str:
         return f"{sign}0.{'0' * -point}{digits}"
     mantissa = digits if len(digits) == 1 else f"{digits[0]}.{digits[1:]}"
     return f"{sign}{mantissa}e{'+' if point > 0 else ''}{point - 1}"
-
-
-def _level_of_the_user() -> int:
-    """Count the calls from whoever warns to the code that called this package."""
-    level, frame = 1, sys._getframe(1)  # noqa: SLF001  # as warnings does itself
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("hakuban."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _shortest(value: float) -> tuple[str, int]:
@@ -113,10 +104,9 @@ def _encode_nested(value: Json, depth: int, *, warn: bool) -> str:
         if len(members) != dict.__len__(value):
             raise InvalidDescriptorError("a JSON object has two keys of the same text")
         return f"{{{','.join([f'{_string(key)}:{members[key]}' for key in sorted(members)])}}}"
-    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
-        scalar = value.item()  # one of numpy's
-        if isinstance(scalar, (str, int, float)):
-            return _encode(scalar, depth, warn=warn)
+    scalar = plain_scalar(value)
+    if isinstance(scalar, (str, int, float)):
+        return _encode(scalar, depth, warn=warn)
     raise InvalidDescriptorError(f"{type(value).__name__} is not JSON{_remedy(value)}")
 
 

@@ -6,16 +6,17 @@ get behind the lock of a node or onto the wire.
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Final
 
-from ._text import plain_text
+from ._plain import plain_scalar, plain_text
 from ._wire import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ._states import Version
 
@@ -31,6 +32,8 @@ __all__ = [
     "checked_rebalance",
     "checked_timeout",
     "checked_version",
+    "encoded_size",
+    "takes_one_argument",
 ]
 
 PEERS: Final = Limits()  # what peers accept
@@ -74,11 +77,10 @@ def checked_flag(what: str, value: Any) -> bool:
 
     :raises TypeError: it is something else, though it may count as true.
     """
-    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
-        value = value.item()
-    if not isinstance(value, bool):
-        raise TypeError(f"{what} is True or False, not {value!r:.100}")
-    return value
+    flag = plain_scalar(value)
+    if not isinstance(flag, bool):
+        raise TypeError(f"{what} is True or False, not {flag!r:.100}")
+    return flag
 
 
 def checked_version(version: Iterable[int]) -> Version:
@@ -162,17 +164,34 @@ def checked_name(name: str | None) -> str | None:
     if name is None:
         return None
     text = plain_text("the name of a node", name)
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise ValueError(
-            "the name of a node has a lone surrogate, which is no Unicode text"
-        ) from None
+    size = encoded_size("the name of a node", text)
     if size > PEERS.max_name:
         raise ValueError(
             f"the name of a node has {PEERS.max_name} bytes at most, not {size}: shorten it"
         )
     return text
+
+
+def encoded_size(what: str, text: str) -> int:
+    """Count the bytes of a text.
+
+    :raises ValueError: it is no Unicode text.
+    """
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} has a lone surrogate, which is no Unicode text") from None
+
+
+def takes_one_argument(function: Callable[..., object]) -> bool:
+    """Say whether a function can be called with one argument, as far as anybody knows. A decorator is what is called."""
+    try:
+        inspect.signature(function, follow_wrapped=False).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # nobody knows its parameters
+    return True
 
 
 def checked_load_limit(points: Any) -> tuple[tuple[float, int], ...]:

@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from ._canonical import canonical, encode
 from ._exceptions import InvalidDescriptorError
-from ._text import plain_text, printable
+from ._plain import plain_text
+from ._text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ._checks import PEERS, checked_items
-from ._text import plain_text
+from ._checks import PEERS, checked_items, encoded_size
+from ._plain import plain_text
 
 if TYPE_CHECKING:
     from ._states import Format
 
 __all__ = ["checked_format"]
 
-MOST_BYTES: Final = (
-    16 * 1024
-)  # of all names: so a state of `max_state` bytes always fits into a message
+# of all names: so a state of `max_state` bytes always fits into a message
+MOST_BYTES: Final = 16 * 1024
 
 
 def checked_format(format: Any) -> Format:
@@ -25,20 +24,13 @@ def checked_format(format: Any) -> Format:
     """
     if type(format) is tuple and len(format) == 1 and type(format[0]) is str and format in _seen:
         return format
-    if isinstance(format, (str, bytes)):
-        raise TypeError(f"a format is a tuple of names, as in ('JSON',), not {format!r:.100}")
     names = tuple(
         plain_text("a name in a format", name)
         for name in checked_items(
             "a format", format, "a tuple of names, as in ('JSON',)", PEERS.max_format, "names"
         )
     )
-    try:
-        size = sum(len(name.encode()) for name in names)
-    except UnicodeEncodeError:
-        raise ValueError(
-            "a name in a format has a lone surrogate, which is no Unicode text"
-        ) from None
+    size = sum(encoded_size("a name in a format", name) for name in names)
     if size > MOST_BYTES:
         raise ValueError(f"the names in a format have {MOST_BYTES:,} bytes at most, not {size:,}")
     return names

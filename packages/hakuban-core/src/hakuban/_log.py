@@ -28,9 +28,8 @@ def _make_printable(record: logging.LogRecord) -> bool:
     return True
 
 
-logger.addFilter(
-    _make_printable
-)  # each record of this package passes here: children have handlers of their own
+# each record of this package passes here: children have handlers of their own
+logger.addFilter(_make_printable)
 
 
 class LogLine:

@@ -10,7 +10,7 @@ from typing_extensions import Unpack, override
 from ._builders import Defaults, ObjectContractBuilder, TagContractBuilder
 from ._checks import checked_integer, checked_name, checked_rebalance
 from ._core.machine import Machine
-from ._descriptors import ObjectDescriptor, TagDescriptor, check_size, object_named
+from ._descriptors import ObjectDescriptor, TagDescriptor, check_size
 from ._engine import Engine
 from ._names import default_name
 from ._serializers import JSON, checked_serializer
@@ -96,8 +96,11 @@ class LocalNode:
         """
         if not 1 <= len(name) <= 2:
             raise TypeError("write object(tags, json), object(json) or object(descriptor)")
-        descriptor = object_named(name[0]) if len(name) == 1 else ObjectDescriptor(*name)
-        check_size(descriptor)
+        if isinstance(name[0], ObjectDescriptor) and len(name) == 1:
+            descriptor = name[0]
+            check_size(descriptor)  # where a peer's text was read, nobody did
+        else:
+            descriptor = ObjectDescriptor(*name)
         return ObjectContractBuilder(self._defaults, descriptor)
 
     def tag(self, tag: TagDescriptor | Json, /) -> TagContractBuilder:
@@ -107,8 +110,11 @@ class LocalNode:
 
         :raises InvalidDescriptorError: the value is not JSON, or more than peers accept.
         """
-        descriptor = tag if isinstance(tag, TagDescriptor) else TagDescriptor(tag)
-        check_size(descriptor)
+        if isinstance(tag, TagDescriptor):
+            descriptor = tag
+            check_size(descriptor)
+        else:
+            descriptor = TagDescriptor(tag)
         return TagContractBuilder(self._defaults, descriptor)
 
     # ---- links ------------------------------------------------------------------------------------------------------

@@ -24,10 +24,11 @@ from ._checks import (
     checked_load_limit,
     checked_name,
     checked_number,
+    takes_one_argument,
 )
 from ._exceptions import InvalidURLError
 from ._liveness import OUR_TIMEOUT
-from ._text import plain_text
+from ._plain import plain_text
 from .transport import ConnectionRequest, Identity, TransportOptions
 
 if TYPE_CHECKING:
@@ -324,14 +325,8 @@ def _authorize_argument(name: str, value: object) -> Callable[..., Any]:
         raise TypeError(
             f"{name} is a plain function, which answers at once: write `def` without `async`"
         )
-    try:
-        inspect.signature(value).bind(None)
-    except TypeError:
-        raise TypeError(
-            f"{name} is called with the ConnectionRequest alone, not as {value!r:.100}"
-        ) from None
-    except ValueError:
-        pass  # nobody knows its parameters
+    if not takes_one_argument(value):
+        raise TypeError(f"{name} is called with the ConnectionRequest alone, not as {value!r:.100}")
     return value
 
 

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import pluggy
 
@@ -206,8 +206,7 @@ class _Plugins:
         if not _is_transport(transport):
             reason = f"asked for scheme {scheme!r}, it returned {transport!r}, no object with connect and serve"
             raise PluginError(description, reason)
-        found: Transport = transport
-        return found
+        return transport
 
     def authorizer(self) -> Authorizer | None:
         """Give the authorising hook if any plugin implements it."""
@@ -252,7 +251,7 @@ plugins = _Plugins()
 """Made once, by the import lock, when a program first needs a plugin."""
 
 
-def _is_transport(transport: object) -> bool:
+def _is_transport(transport: object) -> TypeGuard[Transport]:
     return not isinstance(transport, type) and isinstance(transport, Transport)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from ._checks import takes_one_argument
 from ._exceptions import NotAssignedError
 from ._polling import PENDING
 from ._waiting import MemberCursor
@@ -84,14 +85,10 @@ def _check_handler(handler: object) -> None:
             raise TypeError(
                 f"a handler is an async function of one sink: write `async def` for {handler!r:.100}"
             )
-    try:
-        inspect.signature(handler, follow_wrapped=False).bind(None)
-    except TypeError:
+    if not takes_one_argument(handler):
         raise TypeError(
             f"a handler is called with the sink alone: write `async def produce(sink)`, not {handler!r:.100}"
-        ) from None
-    except ValueError:
-        pass  # nobody knows its parameters
+        )
 
 
 def _is_plain(function: object) -> bool:

@@ -68,7 +68,7 @@ class ObjectState(Generic[T]):
     ) -> None:
         self._content = content
         self._age = age
-        self._read_at = monotonic()
+        self._read_at = 0.0 if age is None else monotonic()  # only who is stale gets older
         self._decode = decode
         self._descriptor = descriptor
         self._value: Any = _NOT_DECODED

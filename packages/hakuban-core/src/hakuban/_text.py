@@ -5,22 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["cut", "plain_text", "printable", "redacted"]
+from ._plain import plain_text
 
-_NAMED = re.compile(
-    r".*[^/]@", re.DOTALL
-)  # the last "@" behind something, as in user:password@, also after a typing error
+__all__ = ["cut", "printable", "redacted"]
+
+# the last "@" behind something, as in user:password@, also after a typing error
+_NAMED = re.compile(r".*[^/]@", re.DOTALL)
 _HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^:]*)(?::[0-9]*)?")
-
-
-def plain_text(what: str, value: object) -> str:
-    """Take a text; of a subclass its value.
-
-    :raises TypeError: it is none.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{what} is a str, not {'None' if value is None else type(value).__name__}")
-    return str.__str__(value)
 
 
 def printable(text: str) -> str:
@@ -51,12 +42,12 @@ _MOST_SHOWN: Final = 200  # characters
 
 def redacted(url: str) -> str:
     """Hide what may be a secret: user and password, query and fragment. Works for whatever was meant to be a URL."""
-    bare, _, _ = without_credentials(plain_text("a URL", url)).partition("#")
+    bare, _, _ = _without_credentials(plain_text("a URL", url)).partition("#")
     path, question, query = bare.partition("?")
     return printable(f"{path}{question}{'...' if query else ''}")
 
 
-def without_credentials(url: str) -> str:
+def _without_credentials(url: str) -> str:
     """Hide user and password."""
     scheme, separator, rest = url.partition("://")
     if not separator:

@@ -28,7 +28,8 @@ from ._exceptions import (
     RefusedError,
 )
 from ._liveness import Liveness, Watched, default_max_connections
-from ._text import plain_text, printable, redacted
+from ._plain import plain_text
+from ._text import printable, redacted
 
 if TYPE_CHECKING:
     import ssl

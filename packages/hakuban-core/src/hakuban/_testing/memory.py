@@ -13,7 +13,7 @@ import anyio
 from anyio.lowlevel import checkpoint, current_token
 
 from .._exceptions import InvalidURLError, PeerViolationError, RefusedError
-from .._text import plain_text
+from .._plain import plain_text
 from ..transport import MIB, ConnectionRequest, redacted
 
 if TYPE_CHECKING:
