@@ -770,6 +770,22 @@ def test_a_named_pair_is_a_pair_and_a_released_view_is_no_data(node: LocalNode) 
         contract.set_object_data(1)
 
 
+def test_a_released_view_is_no_list_of_anything(node: LocalNode) -> None:
+    """CPython 3.11 raises a SystemError of its own there, later ones a ValueError."""
+    released: Any = memoryview(b"x")
+    released.release()
+    with node.object(WEATHER).expose() as contract:
+        calls: list[Callable[[], object]] = [
+            lambda: contract.set_object_version(released),
+            lambda: node.object(released, 1),
+            lambda: ObjectDescriptor.from_json(released, "1"),
+            lambda: RAW.with_format(released),
+        ]
+        for call in calls:
+            with pytest.raises((TypeError, ValueError)):
+                call()
+
+
 def test_a_warning_of_a_name_points_at_the_line_that_has_it(node: LocalNode) -> None:
     calls: list[Callable[[], object]] = [
         lambda: TagDescriptor(1.5),

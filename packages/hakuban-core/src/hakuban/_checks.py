@@ -12,7 +12,7 @@ import operator
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Final
 
-from ._plain import plain_scalar, plain_text
+from ._plain import iterating, plain_scalar, plain_text
 from ._wire import Limits
 
 if TYPE_CHECKING:
@@ -231,12 +231,8 @@ def checked_items(what: str, values: Any, shape: str, most: int, items: str) -> 
     """
     if isinstance(values, (str, bytes, bytearray)):
         raise TypeError(f"{what} is {shape}, not {_kind(values)}")
-    try:
-        iterator = iter(values)
-    except TypeError:
-        raise TypeError(f"{what} is {shape}, not {_kind(values)}") from None
     found: list[Any] = []
-    for value in iterator:
+    for value in iterating(f"{what} is {shape}", values):
         if len(found) == most:
             raise ValueError(f"{what} has at most {most:,} {items}")
         found.append(value)

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from ._canonical import canonical, encode
 from ._exceptions import InvalidDescriptorError
-from ._plain import plain_text
+from ._plain import iterating, plain_text
 from ._text import printable
 
 if TYPE_CHECKING:
@@ -206,12 +206,8 @@ class ObjectDescriptor:
             raise TypeError(
                 f"tags are a list of tags, not {type(tags).__name__}: write [{tags!r:.100}]"
             )
-        try:
-            given = iter(tags)
-        except TypeError:
-            raise TypeError(f"tags are a list of tags, not {type(tags).__name__}") from None
         found: set[TagDescriptor] = set()
-        for count, tag in enumerate(given):
+        for count, tag in enumerate(iterating("tags are a list of tags", tags)):
             if count > MOST_GIVEN:
                 raise InvalidDescriptorError(
                     f"more than {MOST_GIVEN:,} tags, if most are the same ones"
@@ -231,7 +227,9 @@ class ObjectDescriptor:
         if isinstance(tags, (str, bytes)):
             raise TypeError(f"tags are a list of JSON texts: write [{tags!r:.100}]")
         descriptor = cls.__new__(cls)
-        found = {TagDescriptor.from_json(tag) for tag in tags}
+        found = {
+            TagDescriptor.from_json(tag) for tag in iterating("tags are a list of JSON texts", tags)
+        }
         descriptor._set(tuple(sorted(found)), canonical(plain_text("a JSON text", text)))
         return descriptor
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["plain_scalar", "plain_text"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["iterating", "plain_scalar", "plain_text"]
 
 
 def plain_text(what: str, value: object) -> str:
@@ -22,3 +25,16 @@ def plain_scalar(value: Any) -> Any:
     if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
         return value.item()
     return value
+
+
+def iterating(what: str, values: Any) -> Iterator[Any]:
+    """Begin to iterate.
+
+    :param what: what `values` should be, for people: "tags are a list of tags".
+    :raises TypeError: it cannot be iterated.
+    """
+    try:
+        return iter(values)
+    except (TypeError, SystemError):  # the latter is CPython's, for a memoryview that was released
+        kind = "None" if values is None else type(values).__name__
+        raise TypeError(f"{what}, not {kind}") from None

@@ -9,8 +9,6 @@ from ._plain import plain_text
 
 __all__ = ["cut", "printable", "redacted"]
 
-# the last "@" behind something, as in user:password@, also after a typing error
-_NAMED = re.compile(r".*[^/]@", re.DOTALL)
 _HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^:]*)(?::[0-9]*)?")
 
 
@@ -53,9 +51,12 @@ def _without_credentials(url: str) -> str:
     if not separator:
         scheme, rest = "", url
     before_query = re.split("[?#]", rest, maxsplit=1)[0]
-    named = _NAMED.search(before_query)
-    if named is not None:
-        end = named.end()
+    # the last "@" behind something, as in user:password@, also after a typing error; no pattern, which would be quadratic
+    at = before_query.rfind("@")
+    while at > 0 and before_query[at - 1] == "/":
+        at = before_query.rfind("@", 0, at)
+    if at > 0:
+        end = at + 1
     elif "@" in rest and not _HOST_AND_PORT.fullmatch(before_query.partition("/")[0]):
         # "user:pass#word@host": an unescaped password ends the authority early, and what looks like a port is none
         end = rest.rindex("@") + 1
