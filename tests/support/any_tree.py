@@ -59,7 +59,7 @@ class AnyTree(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tree = Tree()
+        self.tree = Tree(notes=True)
         self.nodes: dict[str, Node] = {name: self.tree.node(name) for name in NAMES}
         self.wires: dict[str, Wire] = {}
         self.limited = False

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from hakuban._core.effects import (
+    ClockDoubted,
     CloseLink,
     Effect,
     Ignored,
     LinkReady,
+    PeerIgnores,
     PeerRenamed,
     SinkClosed,
     SinkOpened,
@@ -134,7 +136,7 @@ class Exposer:
         """Publish a state through the living sink of an object."""
         sink, world, offer = self.sinks[descriptor], self.node.world, Offer(data, FORMAT, version)
         outcome = self.node.call(
-            lambda machine: machine.publish(sink, offer, age, world.now, world.wall)
+            lambda machine: machine.publish(sink, offer, age, world.now, self.node.wall)
         )
         if outcome is Outcome.ACCEPTED:
             self.keeps = False
@@ -147,7 +149,7 @@ class Exposer:
         world, offer = self.node.world, Offer(data, FORMAT, version)
         self.keeps = True
         return self.node.call(
-            lambda machine: machine.offer(self.contract, offer, age, world.now, world.wall)
+            lambda machine: machine.offer(self.contract, offer, age, world.now, self.node.wall)
         )
 
     def set_synchronized(self, descriptor: ObjectDescriptor, age: float | None) -> Outcome:
@@ -182,11 +184,19 @@ class Node:
         self.exposers: dict[int, Exposer] = {}
         self.stale: list[StaleVersion] = []
         self.ignored: list[Ignored] = []
+        self.ignored_there: list[PeerIgnores] = []
+        self.doubted: list[ClockDoubted] = []
+        self.ahead = 0  # nanoseconds by which its wall clock is
         self.peers: dict[int, str] = {}
         self.faults: dict[int, LinkError] = {}
         self._ready: set[int] = set()
         self._streams: dict[int, tuple[Observer, ObjectDescriptor]] = {}
         self._sinks: dict[int, tuple[Exposer, ObjectDescriptor]] = {}
+
+    @property
+    def wall(self) -> int:
+        """What the wall clock of its machine shows, Unix nanoseconds."""
+        return self.world.wall + self.ahead
 
     # ---- what its user does ------------------------------------------------------------------------------------------
 
@@ -280,6 +290,10 @@ class Node:
                     self.stale.append(effect)
                 case Ignored():
                     self.ignored.append(effect)
+                case PeerIgnores():
+                    self.ignored_there.append(effect)
+                case ClockDoubted():
+                    self.doubted.append(effect)
         self.world.changed(self)
 
     def _stream(self, effect: StreamOpened | StreamClosed | StateChanged) -> None:

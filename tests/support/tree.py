@@ -13,10 +13,12 @@ from hakuban._messages import (
     ChannelClosed,
     ChannelOpened,
     CloseChannel,
+    NoteReceived,
     OpenChannel,
     PeerLimited,
     PeerNamed,
     SendContracts,
+    SendNote,
     SendState,
     SendSynchronized,
     StateReceived,
@@ -66,6 +68,8 @@ def heard(instruction: Instruction) -> Iterator[PeerEvent]:
             yield StateReceived(instruction.channel, copy, instruction.age)
         case SendSynchronized():
             yield SynchronizedReceived(instruction.channel, instruction.age)
+        case SendNote():
+            yield NoteReceived(instruction.note)
         case _:
             assert_never(instruction)
 
@@ -95,11 +99,17 @@ class Wire:
     def receiver(self, way: Way) -> Node:
         return self.lower if way is Way.DOWN else self.upper
 
-    def introduce(self, limit: tuple[tuple[float, int], ...]) -> None:
+    def introduce(self, limit: tuple[tuple[float, int], ...], *, notes: bool) -> None:
         """Link both ends, and put on the way what they say first."""
-        self.upper.handle(LinkUp(self.ids[Way.DOWN], upstream=False))
-        wall = self.lower.world.wall + self.skew
-        self.lower.handle(LinkUp(self.ids[Way.UP], upstream=True, wall=wall))
+        upper, lower = self.upper, self.lower
+        stated = upper.machine.read_clock(lower.world.now, upper.wall) + self.skew
+        upper.handle(LinkUp(self.ids[Way.DOWN], False, upper.name, wall=upper.wall))
+        lower.handle(LinkUp(self.ids[Way.UP], True, lower.name, clock=stated, wall=lower.wall))
+        if notes:
+            for way in Way:
+                note = self.sender(way).machine.first_note(self.ids[way], 1000, lower.world.now)
+                assert note is not None
+                self._under_way[way].append(NoteReceived(note))
         self._under_way[Way.DOWN].append(PeerNamed(self.upper.name))
         self._under_way[Way.UP].extend([PeerNamed(self.lower.name), PeerLimited(limit)])
 
@@ -115,6 +125,8 @@ class Wire:
                 opened.remove(instruction.channel)
             case SendState() | SendSynchronized():
                 assert instruction.channel in opened, "a state is sent on a channel that is closed"
+            case SendNote():
+                pass
             case _:
                 assert way is Way.UP, "only the connecting side announces contracts"
 
@@ -168,10 +180,12 @@ class Tree:
     """Nodes and their links.
 
     :param checked: check the invariants of a machine after everything it does.
+    :param notes: whether the nodes begin their links with notes.
     :ivar delivered: how many states observers have seen in all.
     """
 
-    def __init__(self, *, checked: bool = True) -> None:
+    def __init__(self, *, checked: bool = True, notes: bool = False) -> None:
+        self.notes = notes
         self.now = 100.0
         self.nodes: list[Node] = []
         self.wires: list[Wire] = []
@@ -183,7 +197,7 @@ class Tree:
 
     def node(self, name: str, above: Node | None = None, *, rebalance: float | None = 0.1) -> Node:
         """Add a node, linked to another one above it if that is given."""
-        node = Node(self, name, Machine(rebalance=rebalance))
+        node = Node(self, name, Machine(rebalance=rebalance, node=name, name=name))
         self.nodes.append(node)
         if above is not None:
             self.connect(node, above)
@@ -202,7 +216,7 @@ class Tree:
         """Link a node to one above it, with a load limit if points of (seconds, load) are given."""
         wire = Wire(upper, lower, self.skew.get(upper, 0))
         self.wires.append(wire)
-        wire.introduce(limit)
+        wire.introduce(limit, notes=self.notes)
         return wire
 
     def wire_of(self, lower: Node) -> Wire:
@@ -256,7 +270,7 @@ class Tree:
         moved = False
         for node in self.nodes:
             if node.is_due:
-                node.handle(Tick())
+                node.handle(Tick(node.wall))
                 moved = True
         self.wires = [wire for wire in self.wires if any(wire.alive.values())]
         for wire in self.wires:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hakuban._descriptors import ObjectDescriptor
 from hakuban._messages import ChannelKind, OpenChannel
 from hakuban._wire import Limits, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
     from hakuban._messages import PeerEvent
 
+T = TypeVar("T")
 THING = ObjectDescriptor(["tag"], {"id": 1})
+
+
+def finished(steps: Generator[None, None, T]) -> T:
+    """Run all steps of something, and give what comes of it."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def deliver(messages: Iterable[bytes], session: Session) -> list[PeerEvent]:

@@ -241,15 +241,15 @@ async def test_a_transport_that_watches_silence_itself_is_left_alone() -> None:
             with anyio.move_on_after(0.3):
                 while True:
                     received += len(await peer.stream.receive())
-            assert received == 3, "nothing but the opening"
+            assert received == 4, "nothing but the opening, with a note"
 
 
 async def test_the_defaults_are_six_and_twenty_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hakuban import _links
+    from hakuban import _keep_alive
 
     for name in ("OUR_TIMEOUT", "OTHER_TIMEOUT"):
-        assert getattr(_links, name) in (6.0, 20.0)
-        monkeypatch.setattr(_links, name, getattr(_links, name) / 40)
+        assert getattr(_keep_alive, name) in (6.0, 20.0)
+        monkeypatch.setattr(_keep_alive, name, getattr(_keep_alive, name) / 40)
     for ours, timeout in ((True, 0.15), (False, 0.5)):
         transport = Altered(peer_is_ours=ours)
         async with LocalNode().listen("memory://", transport=transport) as listener:

@@ -15,6 +15,7 @@ from ._descriptors import ObjectDescriptor, TagDescriptor
 from ._exceptions import (
     AlreadyConnectedError,
     AmbiguousSchemeError,
+    CircleError,
     ClosedError,
     DeserializationError,
     DiffError,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 __all__ = [  # noqa: RUF022  # sorted plainly, constants among the rest
     "AlreadyConnectedError",
     "AmbiguousSchemeError",
+    "CircleError",
     "ClosedError",
     "Connection",
     "ConnectionCounters",

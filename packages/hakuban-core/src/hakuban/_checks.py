@@ -30,6 +30,7 @@ __all__ = [
     "checked_name",
     "checked_number",
     "checked_rebalance",
+    "checked_seconds",
     "checked_timeout",
     "checked_version",
     "encoded_size",
@@ -153,6 +154,18 @@ def checked_rebalance(rebalance: float | None) -> float | None:
     if not (math.isfinite(load) and load >= 0):
         raise ValueError(f"rebalance is a load from 0 on, or None to move no object; not {load}")
     return load
+
+
+def checked_seconds(what: str, value: float) -> float:
+    """Take a time.
+
+    :raises TypeError: it is no number.
+    :raises ValueError: it is negative, or more than 10^9.
+    """
+    seconds = checked_number(what, value)
+    if not 0 <= seconds <= 1e9:
+        raise ValueError(f"{what} is a time in seconds, from 0 to 1e9, not {seconds:g}")
+    return seconds
 
 
 def checked_name(name: str | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import anyio
 
 from ._exceptions import (
+    CircleError,
     HakubanError,
     InvalidURLError,
     LinkError,
@@ -183,7 +184,7 @@ def closed_by_peer(stream: MessageStream) -> LinkError:
 
 def farewell(reason: Exception | None, goodbye: Farewell) -> Farewell:
     """Give what to close a stream with, for a reason that it ends; `goodbye` if nobody is to blame."""
-    if isinstance(reason, PeerViolationError):
+    if isinstance(reason, (PeerViolationError, CircleError)):
         return reason.code, reason.reason
     if isinstance(reason, LinkTimeoutError):
         return 1001, str(reason)

@@ -42,7 +42,6 @@ class Engine:
     :ivar cause: what broke the node, or None.
     :ivar closed: whether the user has closed the node.
     :ivar deadline: the monotonic time at which the machine wants a tick, or None.
-    :ivar clock_offset: nanoseconds that the upstream's clock is ahead of ours.
     :ivar links: the links by their ids.
     :ivar name: the name of the node.
     """
@@ -58,7 +57,6 @@ class Engine:
         "_outbox",
         "_parked",
         "cause",
-        "clock_offset",
         "closed",
         "deadline",
         "links",
@@ -83,7 +81,6 @@ class Engine:
         self.cause: BaseException | None = None
         self.closed: bool = False
         self.deadline: float | None = None
-        self.clock_offset: int = 0
         self.upstream_url: str | None = None
 
     # ---- calling the machine ----------------------------------------------------------------------------------------
@@ -142,9 +139,9 @@ class Engine:
         finally:
             self._afterwards()
 
-    def wall(self) -> int:
+    def clock(self) -> int:
         """Give the time for default versions: Unix nanoseconds by the clock of the tree's root."""
-        return time_ns() + self.clock_offset
+        return self._machine.read_clock(monotonic(), time_ns())
 
     def count(self) -> tuple[int, int]:
         """Count the open contracts of this process, and the objects that the node knows. Never waits."""
@@ -214,7 +211,7 @@ class Engine:
         if self._half_done:
             self._backlog = False
         elif self._backlog:
-            self._apply(lambda machine, now: machine.handle(Tick(), now))
+            self._apply(lambda machine, now: machine.handle(Tick(time_ns()), now))
 
     def _carry_out(self) -> None:
         while self._outbox:
@@ -355,7 +352,7 @@ class Engine:
 
         def exit(machine: Machine, now: float) -> None:
             forget()
-            machine.handle(LinkDown(link.id), now)
+            machine.handle(LinkDown(link.id, link.vouched_until), now)
 
         self.close_quietly(exit)
         if self.cause is not None:

@@ -19,6 +19,7 @@
     ├── NodeForkedError                         the node belongs to the parent process
     └── LinkError                               a link could not be made, or ended
         ├── RefusedError                        the other side said no
+        ├── CircleError                         a node would be above itself
         ├── PeerViolationError                  the other side broke the protocol
         │   ├── ProtocolMismatchError           ... by speaking another version of it
         │   └── WireError                       ... with bytes that do not decode
@@ -31,13 +32,11 @@ They survive pickle and copy with fields and text.
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from typing_extensions import override
 
-from ._pickling import picklable
+from ._error import HakubanError
 from ._text import cut, printable, redacted
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyConnectedError",
     "AmbiguousSchemeError",
+    "CircleError",
     "ClosedError",
     "DeserializationError",
     "DiffError",
@@ -69,34 +69,6 @@ __all__ = [
     "WireError",
     "WrongFormatError",
 ]
-
-
-class HakubanError(Exception):
-    """Base of all errors of this project."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(printable(text))
-
-    @override
-    def __reduce__(self) -> tuple[Any, ...]:
-        # without __init__, whose parameters the text was made of; fields of other people's classes may not travel
-        fields = {name: picklable(value) for name, value in self.__dict__.items()}
-        return _restored, (type(self), self.args, fields)
-
-    def __copy__(self) -> HakubanError:
-        return _restored(type(self), self.args, self.__dict__)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> HakubanError:
-        return _restored(type(self), self.args, copy.deepcopy(self.__dict__, memo))
-
-
-def _restored(
-    kind: type[HakubanError], args: tuple[Any, ...], fields: dict[str, Any]
-) -> HakubanError:
-    error = kind.__new__(kind)
-    error.args = args
-    error.__dict__.update(fields)
-    return error
 
 
 class InvalidDescriptorError(HakubanError, ValueError):
@@ -352,6 +324,20 @@ class RefusedError(LinkError):
     def __init__(self, reason: str, *, retry: bool, code: int | None = None) -> None:
         self.retry = retry
         super().__init__(reason, code=code)
+
+
+class CircleError(LinkError):
+    """The node that this side has connected to is this one, or is below it.
+
+    :ivar path: the names of the nodes in the circle, from this one up to this one: ("lab", "hall", "lab").
+    """
+
+    code = 1008
+
+    def __init__(self, path: Sequence[str]) -> None:
+        self.path = tuple(map(printable, path))
+        super().__init__(f"that would close a circle: {' -> '.join(self.path)}")
+        self.args = (f"{self.reason}; let one of them connect to a node that is not among them",)
 
 
 class PeerViolationError(LinkError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import time_ns
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import anyio
@@ -162,7 +163,7 @@ class ObjectExpose(ExposeContract[T_contra]):
         :raises ClosedError: the contract is closed.
         """
         offer = self._publisher.offer(value, None)
-        contract, wall = self._entry.id, self._engine.wall()
+        contract, wall = self._entry.id, time_ns()
         outcome = self._engine.submit(
             lambda machine, now: machine.offer(contract, offer, None, now, wall)
         )
@@ -180,7 +181,7 @@ class ObjectExpose(ExposeContract[T_contra]):
         :raises ClosedError: the contract is closed.
         """
         offer = self._publisher.offer(value, version)
-        contract, wall = self._entry.id, self._engine.wall()
+        contract, wall = self._entry.id, time_ns()
         return self._accepted(
             self._engine.call(lambda machine, now: machine.offer(contract, offer, None, now, wall))
         )
@@ -193,7 +194,7 @@ class ObjectExpose(ExposeContract[T_contra]):
         :raises ClosedError: the contract is closed.
         """
         checked = None if version is None else checked_version(version)
-        contract, wall = self._entry.id, self._engine.wall()
+        contract, wall = self._entry.id, time_ns()
         return self._accepted(
             self._engine.call(
                 lambda machine, now: machine.relabel_kept(contract, checked, now, wall)
@@ -279,7 +280,7 @@ class TagExpose(ExposeContract[T_contra]):
         :raises ClosedError: the contract is closed.
         """
         checked = None if version is None else checked_version(version)
-        wall = self._engine.wall()
+        wall = time_ns()
         return self._on_sink(
             descriptor, lambda machine, sink, now: machine.relabel(sink, checked, now, wall)
         )
@@ -288,7 +289,7 @@ class TagExpose(ExposeContract[T_contra]):
         self, descriptor: ObjectDescriptor | Json, value: T_contra, version: Iterable[int] | None
     ) -> bool:
         offer = self._publisher.offer(value, version)
-        wall = self._engine.wall()
+        wall = time_ns()
         return self._on_sink(
             descriptor, lambda machine, sink, now: machine.publish(sink, offer, None, now, wall)
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from time import monotonic
+from functools import partial
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
@@ -12,9 +13,11 @@ from typing_extensions import override
 
 from ._core.events import LinkUp
 from ._endings import BROKEN, ForeignCancellation, closed_by_peer, farewell, located, lost, single
-from ._exceptions import LinkError, LinkTimeoutError, PeerViolationError
-from ._liveness import OTHER_TIMEOUT, OUR_TIMEOUT
+from ._exceptions import LinkError, PeerViolationError
+from ._keep_alive import watch
+from ._link_peer import LinkPeer
 from ._log import logger
+from ._message_sizes import Skips
 from ._remotes import RemoteNode
 from ._text import printable
 from ._turn import Turn
@@ -26,15 +29,17 @@ if TYPE_CHECKING:
 
     from ._core.machine import Machine
     from ._engine import Engine
+    from ._message_sizes import SizeCap
     from ._messages import Instruction, PeerEvent
     from ._remotes import Traffic
-    from .transport import Identity, MessageStream, TransportOptions
+    from .transport import MessageStream, TransportOptions
 
 __all__ = ["Link", "LinkOwner"]
 
 BATCH: Final = 64 * 1024  # bytes after which a batch is sent
 HEARD_AT_ONCE: Final = 32  # events told the machine in one step; fewer if they take long
 PATIENCE: Final = 0.5  # seconds before a violator that may come back at once is told to go
+LAST_WORDS: Final = 0.05  # seconds that a writer which failed leaves to the reader
 CLOSING: Final = 1.0  # seconds that a close may take
 CLOSING_CANCELLED: Final = 0.5
 LEAVING: Final = (1000, "")  # what it is closed with when it is cancelled, or left
@@ -42,14 +47,23 @@ GOING_AWAY: Final = (1001, "the listener is closing")
 
 
 class LinkOwner(Protocol):
-    """Who wants to know about a link. Called under the lock."""
+    """Who wants to know about a link. Called under the lock.
 
-    def established(self, remote: RemoteNode) -> str:
+    :ivar careful: whether nothing is announced before the other side has said who is above it.
+    """
+
+    careful: bool
+
+    def established(self, link: Link, remote: RemoteNode) -> str:
         """The peer has said its name; give what the log shall say beside that."""
         ...
 
     def lost(self, reason: Exception | None) -> None:
         """The link has ended; without a reason, this side wanted it."""
+        ...
+
+    def size_cap(self, link: Link) -> SizeCap | None:
+        """Give what was learnt of the size of messages that the peer takes."""
         ...
 
 
@@ -58,42 +72,22 @@ class Link:
 
     :ivar ready: whether the machine has something to send. Set under the lock.
     :ivar fault: what the machine has against the peer. Set under the lock.
-    :ivar remote: the peer, once it has said its name. Set under the lock.
+    :ivar peer: the other side.
+    :ivar remote: the same for users, once it has said its name. Set under the lock.
     :ivar bell: wakes the writer, from any thread.
     :ivar canceller: ends the link from any thread.
     :ivar upstream: whether this side connected.
+    :ivar largest_sent: bytes of the largest message that was sent.
+    :ivar last_said: the monotonic time at which something was last sent.
     :ivar reason: why it ended; None before, and when it was cancelled.
     """
 
     __slots__ = (
-        "_address",
-        "_dry",
-        "_engine",
-        "_finishing",
-        "_goodbye",
-        "_heard",
-        "_identity",
-        "_keep_alive_due",
-        "_left",
-        "_name",
-        "_options",
-        "_owner",
-        "_said",
-        "_scope",
-        "_session",
-        "_skips_told",
-        "_stream",
-        "_traffic",
-        "_url",
-        "bell",
-        "canceller",
-        "fault",
-        "id",
-        "ready",
-        "reason",
-        "remote",
-        "upstream",
-    )
+        "_cap", "_dry", "_engine", "_finishing", "_goodbye", "_keep_alive_due",
+        "_left", "_name", "_options", "_orderly", "_owner", "_scope", "_session", "_skips",
+        "_stream", "_traffic", "_url", "bell", "canceller", "fault", "id", "largest_sent",
+        "last_said", "peer", "ready", "reason", "remote", "upstream",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -105,7 +99,7 @@ class Link:
         name: str,
         traffic: Traffic,
         load_limit: Sequence[tuple[float, int]] | None = None,
-        owner: LinkOwner | None = None,
+        owner: LinkOwner,
     ) -> None:
         """Make a link of the current task.
 
@@ -121,8 +115,8 @@ class Link:
         self._owner = owner
         self.upstream: bool = load_limit is not None
         self._goodbye = LEAVING if self.upstream else GOING_AWAY
-        self._address = ""
-        self._identity: Identity | None = None
+        self._cap: SizeCap | None = None
+        self.largest_sent: int = 0
         self._session = Session(
             listening=not self.upstream,
             name=name,
@@ -131,8 +125,11 @@ class Link:
         )
         self._scope = anyio.CancelScope()
         self._dry = anyio.Event()
-        self._finishing = self._left = self._keep_alive_due = self._skips_told = False
-        self._heard = self._said = monotonic()
+        self._skips = Skips(engine, traffic)
+        self._finishing = self._left = self._keep_alive_due = False
+        self._orderly = False  # whether the peer has ended it in good order
+        self.peer: LinkPeer = LinkPeer(stream, self._session)
+        self.last_said: float = monotonic()
         self.bell: Bell = Bell()
         self.canceller: Canceller = Canceller(self._scope)
         self.id: int = -1
@@ -160,9 +157,9 @@ class Link:
     async def _talk(self) -> None:
         self._enter()
         async with anyio.create_task_group() as group:
-            group.start_soon(self._guard, self._write)
+            group.start_soon(self._guard, self._write_or_hear_why)
             if not getattr(self._stream, "detects_silence", False):
-                group.start_soon(self._guard, self._watch)
+                group.start_soon(self._guard, partial(watch, self, self._options))
             await self._guard(self._read)
             self._scope.cancel()
 
@@ -179,6 +176,11 @@ class Link:
             return
         self._scope.cancel()
 
+    def give_sign(self) -> None:
+        """Send something, soon, which says nothing."""
+        self._keep_alive_due = True
+        self.bell.wake()
+
     async def flush(self) -> None:
         """Return when all that there is to say was sent, or the link has ended."""
         self._finishing = True
@@ -193,31 +195,47 @@ class Link:
     def named(self, name: str) -> None:
         """The peer has said its name. Only under the lock."""
         came = self.remote is None
-        self.remote = RemoteNode(self.id, name, self._address, self.upstream, self._identity)
-        beside = "" if self._owner is None else self._owner.established(self.remote)
+        self.remote = RemoteNode(
+            self.id, name, self.peer.address, self.upstream, self.peer.identity
+        )
+        beside = self._owner.established(self, self.remote)
         if came:
+            self._cap = self._owner.size_cap(self)
             self._engine.say(logging.INFO, "link up: %s%s", str(self), beside)
 
     def ended(self) -> None:
         """The facts of the link are void. Only under the lock, and once."""
-        if self._owner is not None:
-            self._owner.lost(self.reason)
+        self._owner.lost(self.reason)
 
     def _enter(self) -> None:
-        stream = self._stream
-        self._address = str(getattr(stream, "remote_address", None) or "")
-        self._identity = getattr(stream, "identity", None)
+        self.peer.look()
         self._engine.enter_link(
             self,
             LinkUp(
                 link=-1,
                 upstream=self.upstream,
                 local_name=self._name,
-                local_address=str(getattr(stream, "local_address", None) or ""),
-                remote_address=self._address,
-                wall=self._engine.wall() if self.upstream else None,
+                local_address=str(getattr(self._stream, "local_address", None) or ""),
+                remote_address=self.peer.address,
+                clock=self.peer.stated_clock if self.upstream else None,
+                wall=time_ns(),
+                careful=self._owner.careful,
             ),
         )
+
+    def _introduction(self) -> list[bytes]:
+        """Give what is said first: with a note, unless the peer is known to be no node of this project."""
+        if self.peer.ours is False:
+            return self._session.opening()
+        most = self._options.max_message
+        note = self._engine.call(lambda machine, now: machine.first_note(self.id, most, now))
+        return self._session.opening(note)
+
+    @property
+    def vouched_until(self) -> float | None:
+        """The monotonic time until which the peer vouched for what it had said; None for now."""
+        ended_here = self.reason is None or isinstance(self.reason, PeerViolationError)
+        return None if ended_here or self._orderly else self.peer.last_heard
 
     def _end(self, reason: Exception) -> None:
         """The link has ended: its facts are void from here on. The first reason holds."""
@@ -232,7 +250,7 @@ class Link:
         try:
             while True:
                 messages = await self._stream.receive()
-                self._heard = turn.begin()
+                self.peer.heard = turn.begin()
                 self._traffic.messages_in += len(messages)
                 self._traffic.bytes_in += sum(map(len, messages))
                 for message in messages:
@@ -240,9 +258,10 @@ class Link:
                 turn.end()
         except PeerViolationError as error:
             self._end(error)
-            if not getattr(self._stream, "peer_is_ours", False):
+            if not self.peer.ours:
                 await self._discard()
         except anyio.EndOfStream:
+            self._orderly = True
             self._end(closed_by_peer(self._stream))
 
     async def _take(self, message: bytes, turn: Turn) -> None:
@@ -280,15 +299,25 @@ class Link:
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
+    async def _write_or_hear_why(self) -> None:
+        try:
+            await self._write()
+        except BROKEN:
+            # the other side may have said why before it went: the reader, if it hears that, ends the link first
+            await anyio.sleep(LAST_WORDS)
+            raise
+
     async def _write(self) -> None:
         turn = Turn()
-        batch = self._session.opening()
+        batch = self._introduction()
         while True:
             if batch:
+                sizes = [len(message) for message in batch]
+                self.largest_sent = max(self.largest_sent, *sizes)
                 await self._stream.send(batch)
-                self._said = monotonic()
+                self.last_said = monotonic()
                 self._traffic.messages_out += len(batch)
-                self._traffic.bytes_out += sum(map(len, batch))
+                self._traffic.bytes_out += sum(sizes)
             batch = []
             if self.ready or self._keep_alive_due:
                 turn.begin()
@@ -310,6 +339,8 @@ class Link:
             self._keep_alive_due = False
             batch.append(self._session.keep_alive())
         self.ready = False
+        if self._cap is not None:
+            self._session.cap(self._cap.most(monotonic()))
         while True:
             instructions, more = self._engine.call(self._next)
             for instruction in instructions:
@@ -322,47 +353,12 @@ class Link:
             if sum(map(len, batch)) >= BATCH or turn.over():
                 self.ready = True  # the machine will not say so again
                 break
-        if self._session.skipped:
-            self._note_skipped()
+        if self._session.skipped or self._session.unsaid:
+            self._skips.report(self, self._session)
         return batch
 
     def _next(self, machine: Machine, now: float) -> tuple[list[Instruction], bool]:
         return machine.next_batch_for(self.id, now)
-
-    def _note_skipped(self) -> None:
-        skipped = self._session.skipped
-        self._traffic.states_skipped += len(skipped)
-        if not self._skips_told:
-            self._skips_told = True
-            logger.warning(
-                "%s: a state of %d bytes was skipped, since the largest message is one of %d;"
-                " others of this link are not reported",
-                self,
-                skipped[0][1],
-                self._options.max_message,
-            )
-        skipped.clear()
-
-    # ---- signs of life ----------------------------------------------------------------------------------------------
-
-    async def _watch(self) -> None:
-        """Do what the transport does not: say something now and then, and end the link of a silent peer."""
-        keep_alive, timeout = self._options.keep_alive, self._options.timeout
-        if timeout is None:
-            ours = getattr(self._stream, "peer_is_ours", False)
-            timeout = OUR_TIMEOUT if ours else OTHER_TIMEOUT
-        asked = -keep_alive
-        while True:
-            now = monotonic()
-            if now >= self._heard + timeout:
-                raise LinkTimeoutError(timeout)
-            due = max(asked, min(self._heard, self._said)) + keep_alive
-            if now >= due:
-                asked = now
-                self._keep_alive_due = True
-                self.bell.wake()
-                due = now + keep_alive
-            await anyio.sleep(min(due, self._heard + timeout) - now)
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
@@ -380,6 +376,6 @@ class Link:
 
     @override
     def __str__(self) -> str:
-        address = self._address or "an unknown address"
+        address = self.peer.address or "an unknown address"
         name = f"{self.remote.name} at " if self.remote is not None else ""
         return printable(f"{name}{address} ({self._url.partition(':')[0]})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,6 +13,7 @@ from ._blocks import LinkBlock
 from ._checks import checked_name
 from ._links import Link
 from ._log import link_down
+from ._message_sizes import SizeCaps
 from ._plugins import Authorizer, authorizer, find_target
 from ._remotes import Listener, Traffic
 from ._text import redacted
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ._engine import Engine
+    from ._message_sizes import SizeCap
     from ._options import TransportArguments
     from ._plugins import LinkTarget
+    from ._remotes import RemoteNode
     from .transport import MessageStream, Transport, TransportOptions
 
 __all__ = ["listen"]
@@ -31,7 +35,7 @@ __all__ = ["listen"]
 class _Acceptor:
     """Runs a link for each stream that a transport has accepted."""
 
-    __slots__ = ("_engine", "_links", "_name", "_options", "_url")
+    __slots__ = ("_engine", "_links", "_name", "_options", "_size_caps", "_url", "careful")
 
     def __init__(self, engine: Engine, url: str, options: TransportOptions, name: str) -> None:
         self._engine = engine
@@ -39,6 +43,8 @@ class _Acceptor:
         self._links: dict[Link, None] = {}
         self._options = options
         self._name = name
+        self._size_caps = SizeCaps()
+        self.careful: bool = False
 
     async def accept(self, stream: MessageStream) -> None:
         """Run one link. Raises nothing but cancellation."""
@@ -49,13 +55,26 @@ class _Acceptor:
             url=self._url,
             name=self._name,
             traffic=Traffic(),
+            owner=self,
         )
         self._engine.update(self, lambda: self._links.update({link: None}))
         try:
             await link.run()
         finally:
             self._engine.update(self, lambda: self._links.pop(link))
+            self._size_caps.ended(link, monotonic())
             link_down(link, link.reason)
+
+    def established(self, _link: Link, _remote: RemoteNode) -> str:
+        """Hear from a link. Under the lock."""
+        return ""
+
+    def lost(self, _reason: Exception | None) -> None:
+        """Hear from a link. Under the lock."""
+
+    def size_cap(self, link: Link) -> SizeCap | None:
+        """Give what was learnt of the size of messages that a peer takes."""
+        return self._size_caps.find(link)
 
     def links(self) -> list[Link]:
         """Give the links, in the order of their coming."""
@@ -75,7 +94,7 @@ def listen(
     target = find_target(url, transport, arguments, listening=True)
     asked = target.options.authorize
     authorize = authorizer() if asked is None else Authorizer(asked)
-    options = replace(target.options, authorize=authorize, clock=engine.wall)
+    options = replace(target.options, authorize=authorize, clock=engine.clock)
     name = checked_name(name) or target.said.name or default_name
     acceptor = _Acceptor(engine, target.url, options, name)
     return LinkBlock(

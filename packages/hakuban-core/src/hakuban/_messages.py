@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ._states import MOST_VERSION_ITEMS
 
 if TYPE_CHECKING:
     from ._descriptors import ObjectDescriptor, TagDescriptor
@@ -39,6 +43,41 @@ class ContractAction:
     verb: Verb
     descriptor: ObjectDescriptor | TagDescriptor
     capacity: int = 0
+
+
+_INT64_MAX: Final = 2**63 - 1
+
+_NodeId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
+_Nanoseconds: TypeAlias = Annotated[int, Meta(ge=0, le=_INT64_MAX)]
+_Size: TypeAlias = Annotated[int, Meta(ge=1, le=_INT64_MAX)]
+_Integer: TypeAlias = Annotated[int, Meta(ge=-_INT64_MAX - 1, le=_INT64_MAX)]
+_Version: TypeAlias = Annotated[tuple[_Integer, ...], Meta(max_length=MOST_VERSION_ITEMS)]
+
+
+class Note(Struct, frozen=True, kw_only=True):
+    """How things are with a node of this project: said to another one beside the protocol (docs/protocol.md, Notes).
+
+    What is UNSET is as it was. Said once more or not at all, a fact does no harm.
+
+    :ivar node: the id of the node that speaks.
+    :ivar name: its name.
+    :ivar above: the nodes above it, from the nearest on: (id, name) each.
+    :ivar max_message: bytes of the largest message that it takes.
+    :ivar clock: its version clock, Unix nanoseconds.
+    :ivar version: of its software.
+    :ivar ignored: what it has ignored of what this side said: (descriptor, cut, and the reason).
+    :ivar held: the versions that are held of objects which this side is about to produce: (tags, object, version), the
+        first two as JSON texts.
+    """
+
+    node: _NodeId | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    above: tuple[tuple[_NodeId, str], ...] | UnsetType = UNSET
+    max_message: _Size | UnsetType = UNSET
+    clock: _Nanoseconds | UnsetType = UNSET
+    version: str | UnsetType = UNSET
+    ignored: tuple[tuple[str, str], ...] | UnsetType = UNSET
+    held: tuple[tuple[tuple[str, ...], str, _Version], ...] | UnsetType = UNSET
 
 
 # ---- what the machine tells a session to send -----------------------------------------------------------------------
@@ -84,7 +123,16 @@ class SendSynchronized:
     age: int
 
 
-Instruction: TypeAlias = SendContracts | OpenChannel | CloseChannel | SendState | SendSynchronized
+@dataclass(slots=True)
+class SendNote:
+    """Tell a peer of this project how things are."""
+
+    note: Note
+
+
+Instruction: TypeAlias = (
+    SendContracts | OpenChannel | CloseChannel | SendState | SendSynchronized | SendNote
+)
 
 
 # ---- what a session has read from its peer --------------------------------------------------------------------------
@@ -139,7 +187,26 @@ class SynchronizedReceived:
 
 @dataclass(slots=True)
 class ItemIgnored:
-    """Something the peer said is over a limit and was left out; the link goes on. `reason` is one line for people."""
+    """Something the peer said is over a limit, or no JSON, and was left out; the link goes on.
+
+    :ivar reason: one line for people.
+    :ivar descriptor: what it was about, as the peer wrote it, as far as it is to be shown.
+    """
+
+    reason: str
+    descriptor: str = ""
+
+
+@dataclass(slots=True)
+class NoteReceived:
+    """The peer is a node of this project, and said how things are."""
+
+    note: Note
+
+
+@dataclass(slots=True)
+class NoteIgnored:
+    """What looked like a note is none. `reason` is one line for people."""
 
     reason: str
 
@@ -153,4 +220,6 @@ PeerEvent: TypeAlias = (
     | StateReceived
     | SynchronizedReceived
     | ItemIgnored
+    | NoteReceived
+    | NoteIgnored
 )

@@ -7,10 +7,12 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ._core.effects import (
+    ClockDoubted,
     CloseLink,
     Effect,
     Ignored,
     LinkReady,
+    PeerIgnores,
     PeerRenamed,
     SinkClosed,
     SinkOpened,
@@ -80,6 +82,8 @@ class Mirror:
             PeerRenamed: self._peer_renamed,
             StaleVersion: self._stale_version,
             Ignored: self._ignored,
+            PeerIgnores: self._peer_ignores,
+            ClockDoubted: self._clock_doubted,
         }
 
     def absorb(self, effects: list[Effect]) -> None:
@@ -107,6 +111,7 @@ class Mirror:
     def _stream_closed(self, effect: StreamClosed) -> None:
         entry = self._streams.pop(effect.stream, None)
         if entry is not None:
+            entry.view = effect.view or entry.view
             entry.view = entry.last_view(monotonic())
             entry.closed = True
             entry.owner.remove(entry)
@@ -155,3 +160,22 @@ class Mirror:
     def _ignored(self, effect: Ignored) -> None:
         link = self.links.get(effect.link)
         self._say(logging.WARNING, "%s: %s; it was ignored", link, effect.reason)
+
+    def _peer_ignores(self, effect: PeerIgnores) -> None:
+        link = self.links.get(effect.link)
+        self._say(
+            logging.ERROR,
+            "%s ignores %s: %s; there, it does not exist",
+            link,
+            effect.descriptor,
+            effect.reason,
+        )
+
+    def _clock_doubted(self, effect: ClockDoubted) -> None:
+        link = self.links.get(effect.link)
+        self._say(
+            logging.ERROR,
+            "%s: its clock is %.0f s ahead of the one of this machine; no other node follows it: set one of them right",
+            link,
+            effect.lead,
+        )

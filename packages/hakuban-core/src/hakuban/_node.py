@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 from typing_extensions import Unpack, override
 
 from ._builders import Defaults, ObjectContractBuilder, TagContractBuilder
-from ._checks import checked_integer, checked_name, checked_rebalance
+from ._checks import checked_integer, checked_name, checked_rebalance, checked_seconds
 from ._core.machine import Machine
 from ._descriptors import ObjectDescriptor, TagDescriptor, check_size
 from ._engine import Engine
@@ -16,6 +16,7 @@ from ._names import default_name
 from ._serializers import JSON, checked_serializer
 from ._shown import shown_node
 from ._text import printable
+from ._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,6 +53,8 @@ class LocalNode:
     :param max_state: bytes that the data of a state may have; more raise StateTooLargeError when set.
     :param rebalance: of a node that others connect to: how much lighter (in load, from 0 to 1) another exposer has to
         be before an object moves to it; None moves none.
+    :param max_clock_lead: of a node that others connect to: seconds by which their clocks may be ahead of this
+        machine's; a tree goes by the one that is farthest ahead, but by none beyond this (see docs/freshness.md).
     :raises TypeError: an argument is of another type.
     :raises ValueError: an argument is out of range.
     """
@@ -65,10 +68,19 @@ class LocalNode:
         serializer: Serializer = JSON,
         max_state: int = MAX_STATE,
         rebalance: float | None = 0.1,
+        max_clock_lead: float = 86_400.0,
     ) -> None:
-        self._name = checked_name(name) or default_name(os.urandom(2).hex())
+        id = os.urandom(8).hex()
+        self._name = checked_name(name) or default_name(id)
         most = checked_integer("max_state", max_state, 0, 2**63 - 1)
-        self._engine = Engine(Machine(rebalance=checked_rebalance(rebalance)), self._name)
+        machine = Machine(
+            rebalance=checked_rebalance(rebalance),
+            max_clock_lead=checked_seconds("max_clock_lead", max_clock_lead),
+            node=id,
+            name=self._name,
+            software=__version__,
+        )
+        self._engine = Engine(machine, self._name)
         self._defaults = Defaults(self._engine, checked_serializer(serializer), most)
 
     @property

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from ._exceptions import ClosedError
+from ._message_sizes import SizeCap
 from ._polling import ENDED, PENDING, Ended, Pending
 from ._shown import shown_connection, shown_listener
 from ._text import redacted
@@ -102,7 +105,9 @@ class Traffic:
 class ConnectionState:
     """What a connector knows of its connection. Changed under the lock of the node, read from anywhere."""
 
-    __slots__ = ("closed", "engine", "last_error", "links", "status", "traffic", "url")
+    __slots__ = (
+        "closed", "engine", "last_error", "link", "links", "size_cap", "status", "traffic", "url",
+    )  # fmt: skip
 
     def __init__(self, engine: Engine, url: str) -> None:
         self.engine: Engine = engine
@@ -111,6 +116,8 @@ class ConnectionState:
         self.last_error: Exception | None = None
         self.links: int = 0
         self.traffic: Traffic = Traffic()
+        self.link: Link | None = None  # the last one
+        self.size_cap: SizeCap = SizeCap(url)
         self.closed: bool = False
 
     def established(self, remote: RemoteNode) -> None:
@@ -194,6 +201,22 @@ class Connection:
     def last_error(self) -> Exception | None:
         """Why the last link was lost, or the last attempt failed; None if that never happened."""
         return self._state.last_error
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the node on the other side was last heard, signs of life included; inf while there is no link."""
+        link = self._state.link
+        if link is None or not self._state.status.up:
+            return math.inf
+        return max(0.0, monotonic() - link.peer.last_heard)
+
+    @property
+    def size_cap(self) -> int | None:
+        """Bytes of the largest message that is sent for now; None for what the other side says that it takes.
+
+        There is such a cap for 10 minutes after the other side, or a proxy on the way, ended a link with code 1009.
+        """
+        return self._state.size_cap.most(monotonic())
 
     @property
     def counters(self) -> ConnectionCounters:

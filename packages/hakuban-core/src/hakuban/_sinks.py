@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from time import time_ns
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from typing_extensions import override
@@ -118,7 +119,7 @@ class ObjectStateSink(Generic[T_contra]):
 
     def _publish(self, value: T_contra, version: Iterable[int] | None) -> bool:
         offer = self._publisher.offer(value, version)
-        sink, wall = self._entry.id, self._engine.wall()
+        sink, wall = self._entry.id, time_ns()
         outcome = self._engine.submit(
             lambda machine, now: machine.publish(sink, offer, None, now, wall)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager, suppress
-from time import monotonic
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 import anyio
@@ -58,7 +58,7 @@ class Timer:
         """Do all that is due, in slices, with a turn for everybody else after each."""
         with anyio.CancelScope(shield=True):
             while (deadline := self._engine.deadline) is not None and deadline <= monotonic():
-                self._engine.handle(Tick())
+                self._engine.handle(Tick(time_ns()))
                 await checkpoint()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from contextlib import asynccontextmanager
 from functools import partial
-from time import monotonic, time_ns
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -13,7 +13,13 @@ import anyio
 from ._blocks import LinkBlock
 from ._checks import checked_flag, checked_name
 from ._endings import BROKEN, ForeignCancellation, is_bug, located, not_entered, single
-from ._exceptions import AlreadyConnectedError, LinkError, PeerViolationError, RefusedError
+from ._exceptions import (
+    AlreadyConnectedError,
+    CircleError,
+    LinkError,
+    PeerViolationError,
+    RefusedError,
+)
 from ._links import Link
 from ._log import Outage, link_down
 from ._options import load_limit_argument
@@ -28,10 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from ._engine import Engine
+    from ._message_sizes import SizeCap
     from ._options import TransportArguments
     from ._plugins import LinkTarget
     from ._remotes import RemoteNode
-    from .transport import MessageStream, Transport
+    from .transport import Transport
 
 __all__ = ["Backoff", "connect"]
 
@@ -41,6 +48,7 @@ LONGEST_PAUSE: Final = 0.75
 LONGEST_LATER: Final = 5.0
 SOON: Final = 3.0  # seconds of an outage after which pauses may become longer
 LATER: Final = 60.0  # and longer still
+CIRCLE: Final = 5.0  # seconds after which it is looked whether a circle is still one
 GOOD: Final = 1.0  # seconds a link has to last to count as one
 FLUSH: Final = 1.0
 CLOSE: Final = 1.5  # seconds: more than a link allows itself
@@ -178,6 +186,7 @@ class _Connector:
         self._backoff = Backoff()
         self._outage = Outage(state.url)
         self._up_since: float | None = None
+        self.careful: bool = False  # whether there was a circle
 
     async def wait_first(self) -> None:
         """Wait for the first established link; raise what makes waiting useless."""
@@ -219,18 +228,22 @@ class _Connector:
                     return
                 if link is None or link.id < 0 or link.reason is not error:  # else it has said so
                     self._engine.update(self._state, partial(self._state.lost, error))
-                await anyio.sleep(
-                    self._backoff.next(
-                        monotonic(),
-                        hopeful=not (isinstance(error, RefusedError) and not error.retry),
-                        answered=link is not None or not _is_nobody(error),
-                    )
-                )
+                await anyio.sleep(self._pause(link, error))
         finally:
             if self._link is not None:
                 link_down(self._link, self._link.reason if error is None else error)
             self._state.close()
             self._ended.set()
+
+    def _pause(self, link: Link | None, error: Exception) -> float:
+        """Give the seconds until the next attempt."""
+        if self.careful:
+            return CIRCLE
+        return self._backoff.next(
+            monotonic(),
+            hopeful=not (isinstance(error, RefusedError) and not error.retry),
+            answered=link is not None or not _is_nobody(error),
+        )
 
     def _over(self) -> bool:
         return self._engine.closed or self._engine.cause is not None
@@ -238,11 +251,10 @@ class _Connector:
     async def _attempt(self) -> Exception | None:
         """Make a link, and give the reason of its end; None if this side wanted it."""
         self._up_since = None
-        asked = time_ns()
         failure: Exception | None = None
         try:
             with ForeignCancellation():
-                await self._link_once(asked)
+                await self._link_once()
         except Exception as error:  # noqa: BLE001  # a transport's code: `_judge` sorts out what it is
             failure = error
         reason = None if self._link is None else self._link.reason
@@ -252,9 +264,8 @@ class _Connector:
             failure = not_entered(failure, self._options.handshake_timeout)
         return located(single(failure), self._state.url)
 
-    async def _link_once(self, asked: int) -> None:
+    async def _link_once(self) -> None:
         async with self._transport.connect(self._url, self._options) as stream:
-            self._read_clock(stream, asked)
             self._link = Link(
                 self._engine,
                 stream,
@@ -267,16 +278,9 @@ class _Connector:
             )
             await self._link.run()
 
-    def _read_clock(self, stream: MessageStream, asked: int) -> None:
-        """Follow the clock of the listening side, if it can be told apart from ours: it was stated in between."""
-        clock = getattr(stream, "peer_clock", None)
-        if clock is not None:
-            now = time_ns()
-            alike = asked <= clock <= now
-            self._engine.clock_offset = 0 if alike else clock - (asked + now) // 2
-
-    def established(self, remote: RemoteNode) -> str:
+    def established(self, link: Link, remote: RemoteNode) -> str:
         """Hear from a link. Under the lock."""
+        self._state.link = link
         beside = ""
         if self._up_since is None:
             self._up_since = monotonic()
@@ -288,8 +292,15 @@ class _Connector:
         """Hear from a link. Under the lock."""
         self._state.lost(reason)
 
+    def size_cap(self, _: Link) -> SizeCap:
+        """Give what was learnt of the size of messages that the other side takes."""
+        return self._state.size_cap
+
     def _judge(self, link: Link | None, error: Exception) -> None:
         """Draw the consequences of a link that was lost, or not made."""
+        self.careful = isinstance(error, CircleError)
+        if link is not None:
+            self._state.size_cap.ended(link, monotonic())
         if self._up_since is not None and monotonic() - self._up_since >= GOOD:
             self._backoff.reset()
             self._outage.over()
@@ -312,6 +323,8 @@ def _is_final(error: Exception, *, made: bool) -> bool:
     """
     if isinstance(error, RefusedError):
         return not error.retry
+    if isinstance(error, CircleError):
+        return True
     if isinstance(error, PeerViolationError):
         return True  # a peer that was never understood speaks another protocol
     return not (made or isinstance(error, (LinkError, *BROKEN)))

@@ -20,6 +20,7 @@ from hakuban._wire.tags import (
     Side,
     StateTag,
 )
+from support.wire import finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,10 +66,14 @@ def decode_initialize(reader: Reader) -> list[Any]:
     channel = ChannelTag(reader.u32())
     decoded: list[Any] = [CHANNELS[channel]]
     if channel in {ChannelTag.OBJECT_SINK_TO_UPSTREAM, ChannelTag.OBJECT_STREAM_FROM_UPSTREAM}:
-        texts = reader.object_texts()
-        assert texts is not None
-        decoded.extend(texts)
+        decoded.extend(object_texts(reader))
     return ["Initialize", decoded]
+
+
+def object_texts(reader: Reader) -> list[Any]:
+    texts = finished(reader.object_texts())
+    assert isinstance(texts, list)
+    return [texts[:-1], texts[-1]]
 
 
 def decode_control(reader: Reader) -> list[Any]:
@@ -80,11 +85,11 @@ def decode_control(reader: Reader) -> list[Any]:
     verb = Verb(reader.u32())
     decoded: list[Any] = [VERBS[verb]]
     if subject == ControlTag.OBJECT_CONTRACT:
-        texts = reader.object_texts()
-        assert texts is not None
-        decoded.extend(texts)
+        decoded.extend(object_texts(reader))
     else:
-        decoded.append(reader.tag_text())
+        texts = reader.tag_text()
+        assert isinstance(texts, list)
+        decoded.extend(texts)
     if verb in {Verb.EXPOSE, Verb.SET_CAPACITY}:
         decoded.append(reader.u32())
     return ["Object" if subject == ControlTag.OBJECT_CONTRACT else "Tag", decoded]
@@ -93,6 +98,7 @@ def decode_control(reader: Reader) -> list[Any]:
 def decode_state(reader: Reader) -> list[Any]:
     if reader.u32() == StateTag.PATCH:
         patch = reader.patch()
+        assert patch is not None
         return [
             "PatchAndSetAndMemorize",
             list(patch.version),

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hakuban._exceptions import PeerViolationError, WireError
+from hakuban._messages import ItemIgnored
 from hakuban._wire import encoding
 from hakuban._wire.limits import Limits
 from hakuban._wire.reader import Reader
 from hakuban._wire.varint import unsigned
+from support.wire import finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +52,7 @@ def test_a_message_that_ends_in_an_integer_does_not_decode(encoded: str) -> None
         Reader.text,
         Reader.name,
         Reader.load_limit,
-        Reader.object_texts,
+        lambda reader: finished(reader.object_texts()),
         Reader.tag_text,
         Reader.patch,
     ],
@@ -121,9 +123,6 @@ def names(count: int) -> bytes:
 @pytest.mark.parametrize(
     ("read", "make"),
     [
-        pytest.param(Reader.patch, lambda n: patch(n, 1), id="version"),
-        pytest.param(Reader.patch, lambda n: patch(1, n), id="format"),
-        pytest.param(Reader.object_texts, names, id="tags"),
         pytest.param(Reader.name, lambda n: encoding.text("n" * n), id="name"),
         pytest.param(Reader.load_limit, points, id="load points"),
     ],
@@ -137,13 +136,54 @@ def test_what_is_said_is_limited_and_more_is_too_much(
     assert refused.value.code == 1009
 
 
+@pytest.mark.parametrize(
+    ("data", "over", "format"),
+    [
+        (patch(3, 1), "a version has 3 integers (limit 2)", ("f",)),
+        (patch(3, 0), "a version has 3 integers (limit 2)", ()),
+        (patch(1, 3), "a format has 3 names (limit 2)", None),
+        (patch(3, 3), "a version has 3 integers (limit 2)", None),
+    ],
+)
+def test_a_patch_with_too_much_is_read_in_steps_without_that(
+    data: bytes, over: str, format: tuple[str, ...] | None
+) -> None:
+    following = reader(data + b"\x2a", SMALL)
+    assert following.patch() is None
+    skimmed = finished(following.skim_patch())
+    assert (skimmed.over, skimmed.format, skimmed.difference, skimmed.age) == (
+        over,
+        format,
+        b"data",
+        7,
+    )
+    assert bool(skimmed.format_over) is (format is None)
+    assert following.unsigned() == 42
+    assert reader(patch(2, 2), SMALL).patch() is not None
+
+
+def test_what_is_passed_over_leaves_others_a_turn_now_and_then() -> None:
+    steps = reader(patch(100_000, 1)).skim_patch()
+    assert sum(1 for _ in steps) == 100
+
+
+def test_a_descriptor_of_too_many_tags_is_passed_over_and_what_follows_is_read() -> None:
+    following = reader(names(3) + b"\x2a", SMALL)
+    ignored = finished(following.object_texts())
+    assert isinstance(ignored, ItemIgnored)
+    assert ignored.reason == "a descriptor has 3 tags (limit 2)"
+    assert "1" in ignored.descriptor
+    assert following.unsigned() == 42
+    assert finished(reader(names(2), SMALL).object_texts()) == ["1", "1", "2"]
+
+
 def test_a_patch_is_read_with_its_format_or_without() -> None:
     body = encoding.patch_body((0, -5), ("a", "b"), b"diff")
-    assert reader(body + b"\x03").patch() == ((0, -5), ("a", "b"), b"diff", body, 3)
+    assert reader(body + b"\x03").patch() == ((0, -5), ("a", "b"), b"diff", body, 3, "", "")
     body = encoding.patch_body((), None, b"")
-    assert reader(body + b"\x00").patch() == ((), None, b"", body, 0)
+    assert reader(body + b"\x00").patch() == ((), None, b"", body, 0, "", "")
     body = encoding.patch_body((), (), b"")
-    assert reader(body + b"\x00").patch() == ((), (), b"", body, 0)
+    assert reader(body + b"\x00").patch() == ((), (), b"", body, 0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -155,13 +195,15 @@ def test_a_descriptor_of_too_many_bytes_is_skipped_and_what_follows_is_read(
     following = reader(
         encoding.texts(tags) + encoding.text(json) + b"\x2a", Limits(max_descriptor=12)
     )
-    assert following.object_texts() is None
+    assert isinstance(finished(following.object_texts()), ItemIgnored)
     assert following.unsigned() == 42
 
 
 def test_a_descriptor_of_just_as_many_bytes_as_allowed_is_read() -> None:
     limits = Limits(max_descriptor=12)
     data = encoding.texts(["123456", "1234"]) + encoding.text("12")
-    assert reader(data, limits).object_texts() == (["123456", "1234"], "12")
-    assert reader(encoding.text("1" * 12), limits).tag_text() == "1" * 12
-    assert reader(encoding.text("1" * 13), limits).tag_text() is None
+    assert finished(reader(data, limits).object_texts()) == ["123456", "1234", "12"]
+    assert reader(encoding.text("1" * 12), limits).tag_text() == ["1" * 12]
+    ignored = reader(encoding.text("1" * 13), limits).tag_text()
+    assert isinstance(ignored, ItemIgnored)
+    assert ignored == ItemIgnored("a descriptor has 13 bytes (limit 12)", "1" * 13)

@@ -153,16 +153,25 @@ def test_descriptors_arrive_as_what_they_mean() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "1 2", "NaN", "1e400", r'"\ud800"', "[" * 100])
-def test_a_descriptor_that_is_not_json_is_a_violation(text: str) -> None:
-    for action in (
-        encoding.object_contract(Verb.OBSERVE, [], text, None),
-        encoding.object_contract(Verb.OBSERVE, [text], "1", None),
-        encoding.tag_contract(Verb.OBSERVE, text, None),
-    ):
-        listening, _ = linked()
-        with pytest.raises(WireError, match="descriptor does not decode") as raised:
-            deliver([control(action)], listening)
-        assert raised.value.code == 1007
+def test_a_descriptor_that_is_not_json_is_ignored_alone(text: str) -> None:
+    listening, _ = linked()
+    *ignored, last = deliver(
+        [
+            control(
+                encoding.object_contract(Verb.OBSERVE, [], text, None),
+                encoding.object_contract(Verb.EXPOSE, [text], "1", 5),
+                encoding.tag_contract(Verb.OBSERVE, text, None),
+                encoding.tag_contract(Verb.OBSERVE, "1", None),
+            )
+        ],
+        listening,
+    )
+    assert len(ignored) == 3
+    for item in ignored:
+        assert isinstance(item, ItemIgnored)
+        assert "does not decode" in item.reason
+        assert text in item.descriptor
+    assert last == ContractAction(Verb.OBSERVE, TagDescriptor(1))
 
 
 DEEP = "[" * 128 + "]" * 128

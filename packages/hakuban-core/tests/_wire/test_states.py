@@ -325,7 +325,7 @@ def test_a_state_too_large_for_a_message_is_skipped_and_the_stream_goes_on() -> 
     deliver([send(sender, small)], receiver)
     for age, said in ((0, 1), (7, 7)):
         assert deliver([send(sender, large, age)], receiver) == [SynchronizedReceived(2, said)]
-    assert [channel for channel, _ in sender.skipped] == [2, 2]
+    assert [descriptor for descriptor, _ in sender.skipped] == [THING, THING]
     assert all(size > 200 for _, size in sender.skipped)
     message = send(sender, next_small)
     assert list(next_small.encodings) == [ref(small)]
@@ -335,7 +335,7 @@ def test_a_state_too_large_for_a_message_is_skipped_and_the_stream_goes_on() -> 
 def test_the_greatest_message_is_as_large_as_the_limit() -> None:
     state = content(bytes(range(256)), 1)
     size = len(send(with_channel(ChannelKind.STREAM)[0], state))
-    for limit, skipped in ((size, []), (size - 1, [(2, size)])):
+    for limit, skipped in ((size, []), (size - 1, [(THING, size)])):
         sender, _ = with_channel(ChannelKind.STREAM, limits=Limits(max_message=limit))
         send(sender, state)
         assert sender.skipped == skipped

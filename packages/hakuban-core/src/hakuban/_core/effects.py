@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .._descriptors import ObjectDescriptor
     from .._exceptions import LinkError
     from .._states import Version
+    from .freshness import View
 
 
 @dataclass(slots=True)
@@ -22,10 +23,14 @@ class StreamOpened:
 
 @dataclass(slots=True)
 class StreamClosed:
-    """The contract sees the object no more. What was read stays readable, and is not synchronized."""
+    """The contract sees the object no more. What was read stays readable, and is not synchronized.
+
+    :ivar view: what was to be seen last; None before the first state.
+    """
 
     contract: int
     stream: int
+    view: View | None
 
 
 @dataclass(slots=True)
@@ -92,6 +97,26 @@ class Ignored:
     reason: str
 
 
+@dataclass(slots=True)
+class PeerIgnores:
+    """The peer of a link ignores something that this node has said."""
+
+    link: int
+    descriptor: str
+    reason: str
+
+
+@dataclass(slots=True)
+class ClockDoubted:
+    """The clock of a node below is too far ahead of the wall clock here to be followed; said once for each node.
+
+    :ivar lead: seconds.
+    """
+
+    link: int
+    lead: float
+
+
 Effect: TypeAlias = (
     StreamOpened
     | StreamClosed
@@ -103,4 +128,6 @@ Effect: TypeAlias = (
     | PeerRenamed
     | StaleVersion
     | Ignored
+    | PeerIgnores
+    | ClockDoubted
 )

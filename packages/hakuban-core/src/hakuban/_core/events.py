@@ -12,8 +12,10 @@ class LinkUp:
 
     :ivar link: an id that `Machine.new_link` gave.
     :ivar upstream: this node is the connecting side.
-    :ivar wall: Unix nanoseconds by the clock of the root above, for default versions given in this and later steps; None
-        goes on with the clock of before.
+    :ivar clock: what the listening side has stated as its clock when this side connected, Unix nanoseconds; None where
+        it has not.
+    :ivar wall: the wall clock of this machine, Unix nanoseconds; None goes on with what it was.
+    :ivar careful: whether nothing is to be announced before the peer has said its name, and before that who is above it.
     """
 
     link: int
@@ -21,19 +23,31 @@ class LinkUp:
     local_name: str = ""
     local_address: str = ""
     remote_address: str = ""
+    clock: int | None = None
     wall: int | None = None
+    careful: bool = False
 
 
 @dataclass(slots=True)
 class LinkDown:
-    """A link has ended, for whatever reason. Says so once or twice: the second time means nothing."""
+    """A link has ended, for whatever reason. Says so once or twice: the second time means nothing.
+
+    :ivar at: the monotonic time until which the peer vouched for what it had said: when it was last heard, where the
+        link did not end in good order; None for now.
+    """
 
     link: int
+    at: float | None = None
 
 
 @dataclass(slots=True)
 class Tick:
-    """Time has passed; due whenever `Machine.next_deadline()` is reached."""
+    """Time has passed; due whenever `Machine.next_deadline()` is reached.
+
+    :ivar wall: the wall clock of this machine, Unix nanoseconds; None goes on with what it was.
+    """
+
+    wall: int | None = None
 
 
 Event: TypeAlias = LinkUp | LinkDown | Tick

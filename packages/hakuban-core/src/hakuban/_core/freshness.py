@@ -76,16 +76,18 @@ class Held:
     :ivar seen: the largest version ever, for default versions; outlives the content.
     :ivar origin: the id of the link over which the content came or was last vouched for: it is never echoed there.
     :ivar ignored: how many published states were not newer.
+    :ivar skipped: how many states were too large for the peer that they were meant for.
     :ivar synced: who vouches for the state.
     """
 
-    __slots__ = ("_bases", "_last_at", "ignored", "origin", "seen", "synced", "view")
+    __slots__ = ("_bases", "_last_at", "ignored", "origin", "seen", "skipped", "synced", "view")
 
     def __init__(self) -> None:
         self.view: View | None = None
         self.seen: Version = ()
         self.origin: int | None = None
         self.ignored: int = 0
+        self.skipped: int = 0
         self.synced: dict[Source, None] = {}
         self._last_at: float | None = None
         # old contents that slow links may still have: patches refer to them
@@ -124,11 +126,11 @@ class Held:
             self._declare(source, since)
             self._look(view.content)
 
-    def lose(self, source: Source, now: float) -> None:
-        """A source has ended. If it was the last to vouch for the state, the state was current until now."""
+    def lose(self, source: Source, at: float) -> None:
+        """A source has ended, and has vouched until a time. If it was the last, the state was current until then."""
         view = self.view
         if view is not None and source in self.synced:
-            self._declare(source, now)
+            self._declare(source, at)
             self._look(view.content)
 
     def drop(self) -> None:

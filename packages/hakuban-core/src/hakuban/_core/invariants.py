@@ -245,7 +245,9 @@ def _claims_of_exposer(world: World, record: ObjectRecord) -> Claims:
 def _claims_of_link(link: Downlink | Uplink, *, more_to_say: bool) -> Claims:
     yield link.alive, "known links are alive"
     yield all(item.link is link for item in link.outdated), "outdated channels are the link's own"
-    yield link.awake or not (more_to_say or link.outdated), "who has something to say is awake"
+    more_to_say = (more_to_say or bool(link.outdated)) and not link.careful
+    notes = link.notes.due or link.postponed is not None
+    yield link.awake or not (more_to_say or notes), "who has something to say is awake"
 
 
 def _claims_of_downlink(world: World, link: Downlink) -> Claims:
@@ -335,4 +337,7 @@ def _claims_of_tables(world: World, waiting: set[ObjectRecord]) -> Claims:
         for record in queue:
             known = world.objects.get(record.descriptor) is record
             yield known, f"{record.descriptor} waits for something, and is known"
+    for link in (*world.speaking, *world.to_tell):
+        yield world.links.get(link.id) is link, "who is to be told something is linked"
+        yield link.notes.spoken, "who is told something has spoken"
     yield not world.touched, "what a step is about is settled in that step"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import OrderedDict
 from itertools import chain, islice
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _ANNOUNCED_AT_ONCE = 256 * 1024  # bytes of contracts in one message, roughly
 _ACTION_SIZE = 16
 NO_WISH = (False, 0)
+NEVER = -(2**100)  # nanoseconds: less than any base of a clock
 _TOUCHES_A_SETTLE = 64  # how many objects are touched in the time in which one is settled
 
 
@@ -67,18 +69,60 @@ class Inlet(Source):
         self.closing: bool = False
 
 
+class Notes:
+    """What the two nodes of a link have told each other in notes, and what is to be told.
+
+    :ivar spoken: whether the peer has sent a note: then it gets more than the first one.
+    :ivar due: whether there may be something to tell.
+    :ivar restate: whether the clock is to be told, changed or not.
+    :ivar node: the id of the peer; "" where it has not said.
+    :ivar above: the nodes above the peer, from the nearest on: (id, name) each.
+    :ivar heard_clock: the base of the peer's clock; NEVER where it has not said.
+    :ivar ignored: (descriptor, reason) of what is ignored here, to be told.
+    :ivar held: objects of which the version to be exceeded is to be told.
+    :ivar misread: whether it was reported that a note of the peer's did not decode.
+    :ivar told_ignored: how many ignored things were told, or are going to be.
+    :ivar reported: how many things the peer has said that it ignores.
+    """
+
+    __slots__ = (
+        "above", "due", "heard_clock", "held", "ignored", "misread", "name", "node", "reported", "restate",
+        "spoken", "told_above", "told_clock", "told_ignored",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.spoken: bool = False
+        self.due: bool = False
+        self.restate: bool = False
+        self.node: str = ""
+        self.name: str = ""
+        self.above: tuple[tuple[str, str], ...] = ()
+        self.heard_clock: int = NEVER
+        self.told_clock: int = NEVER
+        self.told_above: tuple[tuple[str, str], ...] = ()
+        self.ignored: list[tuple[str, str]] = []
+        self.held: dict[ObjectRecord, None] = {}
+        self.misread: bool = False
+        self.told_ignored: int = 0
+        self.reported: int = 0
+
+
 class Link:
     """Base of both kinds of link."""
 
     __slots__ = (
         "alive",
         "awake",
+        "careful",
+        "ended_at",
         "id",
         "ignored",
         "inlets",
         "local_address",
         "local_name",
+        "notes",
         "outdated",
+        "postponed",
         "remote_address",
         "remote_name",
     )
@@ -86,12 +130,16 @@ class Link:
     def __init__(self, id: int) -> None:
         self.id: int = id
         self.alive: bool = True
+        self.careful: bool = False  # whether nothing is said before the peer has said its name
+        self.ended_at: float = math.inf  # until then it vouched for what it said
         self.awake: bool = False  # LinkReady was said, and the writer has not yet run dry
         self.ignored: bool = False
         self.local_name: str = ""
         self.local_address: str = ""
         self.remote_address: str = ""
         self.remote_name: str | None = None
+        self.notes: Notes = Notes()
+        self.postponed: Instruction | None = None  # to be said after a note that belongs before it
         self.inlets: dict[int, Inlet] = {}
         # outlets with something new to say, in turn (the head of a plain dict is slow to find after many deletions)
         self.outdated: OrderedDict[Outlet, None] = OrderedDict()

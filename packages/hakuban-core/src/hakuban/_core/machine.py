@@ -7,11 +7,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, assert_never
 
 from .._messages import SendState
+from . import notes
 from .assignment import Balancer
+from .clock import Clock, base_of
 from .events import Event, LinkDown, LinkUp, Tick
 from .links import Downlink, Uplink
 from .peers import Peers
-from .publishing import offer_kept, publish_offer, set_synchronized
+from .publishing import offer_kept, publish_again, publish_offer, set_synchronized
 from .records import (
     MAX_CAPACITY,
     ExposeContract,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .._descriptors import ObjectDescriptor, TagDescriptor
-    from .._messages import Instruction, PeerEvent
+    from .._messages import Instruction, Note, PeerEvent
     from .._states import Version
     from .effects import Effect
     from .freshness import View
@@ -49,12 +51,26 @@ class Machine:
 
     :param rebalance: how much lighter (in load) another peer has to be before an object moves to it; None moves none.
     :param max_contracts: contracts that one peer may announce.
+    :param max_clock_lead: seconds by which the clocks of nodes below may be ahead of this machine's wall clock.
+    :param node: the id of this node, for those that it tells of itself.
+    :param name: its name.
+    :param software: its version.
     """
 
     __slots__ = ("_link_ids", "_peers", "world")
 
-    def __init__(self, *, rebalance: float | None = 0.1, max_contracts: int = 100_000) -> None:
-        self.world: World = World(Balancer(rebalance))
+    def __init__(
+        self,
+        *,
+        rebalance: float | None = 0.1,
+        max_contracts: int = 100_000,
+        max_clock_lead: float = 86_400.0,
+        node: str = "",
+        name: str = "",
+        software: str = "",
+    ) -> None:
+        world = self.world = World(Balancer(rebalance), Clock(int(max_clock_lead * 1e9)))
+        world.node, world.name, world.software = node, name, software
         self._peers = Peers(self.world, max_contracts)
         self._link_ids = 0
 
@@ -74,8 +90,9 @@ class Machine:
             case LinkDown():
                 link = world.links.get(event.link)
                 if link is not None:
-                    world.end_link(link)
+                    world.end_link(link, now if event.at is None else min(event.at, now))
             case Tick():
+                notes.look_at_clock(world, event.wall, now)
                 if world.balancer.take_due(now):
                     world.backlog.update(world.balancer.starved)
                     world.rebalancing.update(world.balancer.contested)
@@ -102,27 +119,31 @@ class Machine:
     def next_deadline(self) -> float | None:
         """Give the time at which a `Tick` is due; None for never, 0.0 for now."""
         world = self.world
-        if world.backlog or world.dying or world.rebalancing:
+        if world.backlog or world.dying or world.rebalancing or world.to_tell or world.republishing:
             return 0.0
-        deadline = world.balancer.deadline()
+        deadline = min(world.balancer.deadline(), world.clock.look)
         return None if deadline == math.inf else deadline
 
     def _link_up(self, event: LinkUp, now: float) -> None:
         world = self.world
         link: Downlink | Uplink
+        notes.see_wall(world, event.wall, now)
         if event.upstream:
             link = world.uplink = Uplink(event.link)
             link.unannounced.update(dict.fromkeys(world.tags))
             link.unannounced.update(dict.fromkeys(world.objects))
         else:
             link = Downlink(event.link)
+        link.careful = event.careful
         link.local_name = event.local_name
         link.local_address = event.local_address
         link.remote_address = event.remote_address
         world.links[link.id] = link
         world.wake(link)
-        if event.wall is not None:
-            world.set_clock(now, event.wall)
+        if event.clock is not None:
+            link.notes.heard_clock = base_of(event.clock, now)
+            world.clock.follow(link.notes.heard_clock)
+            notes.spread(world)
 
     def _settle(self, now: float) -> None:
         """Settle what this step is about, and a slice of what concerns many objects: no step stops anybody for long."""
@@ -137,6 +158,11 @@ class Machine:
         if world.rebalancing:
             for record in list(islice(world.rebalancing, _LOOKS)):
                 lighten(world, record, now)
+        if world.to_tell:
+            notes.tell(world)
+        if world.republishing:
+            for _ in range(min(_SLICE, len(world.republishing))):
+                publish_again(world, world.republishing.pop(), now)
 
     # ---- what a link asks for ----------------------------------------------------------------------------------------
 
@@ -145,10 +171,30 @@ class Machine:
         found = self.world.links.get(link)
         if found is None:
             return None
-        instruction = found.next_for(self.world, now)
+        instruction = notes.next_for(self.world, found, now)
         if instruction is None:
             found.awake = False
         return instruction
+
+    def first_note(self, link: int, max_message: int, now: float) -> Note | None:
+        """Give what is to be said first on a link to a peer that is, or may be, of this project."""
+        found = self.world.links.get(link)
+        return None if found is None else notes.first_note(self.world, found, max_message, now)
+
+    def read_clock(self, now: float, wall: int) -> int:
+        """Give what the clock of this node shows, Unix nanoseconds. Changes nothing, so it needs no lock.
+
+        :param wall: the wall clock of this machine, Unix nanoseconds.
+        """
+        clock = self.world.clock.read(now)
+        return max(clock, wall) if self.world.root else clock
+
+    def count_skipped(self, descriptors: Iterable[ObjectDescriptor]) -> None:
+        """Count states of objects that were not sent to some peer, since it takes none so large."""
+        for descriptor in descriptors:
+            record = self.world.objects.get(descriptor)
+            if record is not None:
+                record.held.skipped += 1
 
     def next_batch_for(self, link: int, now: float) -> tuple[list[Instruction], bool]:
         """Give the next few things to send on a link, and whether there may be more.
@@ -240,8 +286,8 @@ class Machine:
         found = self._exposer(contract)
         if found is None:
             return Outcome.NOT_ASSIGNED
-        self.world.set_clock(now, wall)
-        outcome = offer_kept(self.world, found, offer, _since(age, now), wall)
+        notes.see_wall(self.world, wall, now)
+        outcome = offer_kept(self.world, found, offer, _since(age, now), now)
         self._settle(now)
         return outcome
 
@@ -250,8 +296,8 @@ class Machine:
         found = self._sink(sink)
         if found is None:
             return Outcome.NOT_ASSIGNED
-        self.world.set_clock(now, wall)
-        content = publish_offer(self.world, found, offer, _since(age, now), wall)
+        notes.see_wall(self.world, wall, now)
+        content = publish_offer(self.world, found, offer, _since(age, now), now)
         if content is not None:
             # older than this one: it is not to be published again at the next assignment
             found.contract.kept = found.contract.kept_content = None

@@ -12,6 +12,8 @@ from .._messages import (
     ChannelOpened,
     ContractAction,
     ItemIgnored,
+    NoteIgnored,
+    NoteReceived,
     PeerEvent,
     PeerLimited,
     PeerNamed,
@@ -19,6 +21,7 @@ from .._messages import (
     SynchronizedReceived,
     Verb,
 )
+from . import notes
 from .assignment import Ramp
 from .effects import Ignored, PeerRenamed
 from .links import Downlink, Inlet, Outlet, Uplink
@@ -47,8 +50,14 @@ class Peers:
                     self._state(inlet, event, now)
             case PeerNamed():
                 link.remote_name = event.name
+                if link.careful:
+                    link.careful = False
+                    self._world.wake(link)
                 self._world.effects.append(PeerRenamed(link.id, event.name))
+            case NoteReceived() | NoteIgnored():
+                self._note(link, event, now)
             case ItemIgnored():
+                notes.ignore(self._world, link, event.descriptor, event.reason)
                 self._ignore(link, event.reason)
             case ContractAction() if isinstance(link, Downlink):
                 self._contract(link, event, now)
@@ -61,6 +70,13 @@ class Peers:
                 self._closed(link, event, now)
             case _:  # the session of a link lets nothing else through
                 self._world.refuse(link, PeerViolationError(f"unexpected {type(event).__name__}"))
+
+    def _note(self, link: Downlink | Uplink, event: NoteReceived | NoteIgnored, now: float) -> None:
+        if isinstance(event, NoteReceived):
+            notes.heard(self._world, link, event.note, now)
+        elif not link.notes.misread:
+            link.notes.misread = True
+            self._world.effects.append(Ignored(link.id, event.reason))
 
     def _state(self, inlet: Inlet, event: StateReceived | SynchronizedReceived, now: float) -> None:
         since = now - event.age / 1e6 if event.age else None

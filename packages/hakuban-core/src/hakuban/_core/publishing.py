@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._states import Content
+from .clock import default_version
 from .effects import StaleVersion
 from .freshness import bumped
 from .records import ExposeContract, LocalSink, Offer, Outcome
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from .links import Inlet
     from .records import ObjectRecord
     from .world import World
-
-_SECOND = 10**9
 
 
 def publish(
@@ -57,15 +56,15 @@ def set_synchronized(
     _shown(world, record, before)
 
 
-def lose(world: World, record: ObjectRecord, source: LocalSink | Inlet, now: float) -> None:
-    """A source of an object has ended."""
+def lose(world: World, record: ObjectRecord, source: LocalSink | Inlet, at: float) -> None:
+    """A source of an object has ended; `at` is the time until which it vouched for its state."""
     before = record.held.view
-    record.held.lose(source, now)
+    record.held.lose(source, at)
     _shown(world, record, before)
 
 
 def publish_offer(
-    world: World, sink: LocalSink, offer: Offer, since: float | None, wall: int
+    world: World, sink: LocalSink, offer: Offer, since: float | None, now: float
 ) -> Content | None:
     """Publish what a local contract offers, with a default version if it names none.
 
@@ -73,7 +72,7 @@ def publish_offer(
     """
     version = offer.version
     if version is None:
-        version = _default_version(world, sink.record.held.seen, wall)
+        version = _default_version(world, sink.record.held.seen, now)
     content = Content(offer.data, offer.format, version)
     if not publish(world, sink.record, sink, content, since):
         return None
@@ -93,12 +92,11 @@ def publish_kept(world: World, sink: LocalSink, now: float) -> None:
         sink.last = offer
         publish(world, sink.record, sink, view.content, contract.kept_since)
     else:
-        wall = world.wall_at(now)
-        contract.kept_content = publish_offer(world, sink, offer, contract.kept_since, wall)
+        contract.kept_content = publish_offer(world, sink, offer, contract.kept_since, now)
 
 
 def offer_kept(
-    world: World, contract: ExposeContract, offer: Offer, since: float | None, wall: int
+    world: World, contract: ExposeContract, offer: Offer, since: float | None, now: float
 ) -> Outcome:
     """Take the newest value of an object contract: publish it if assigned, and keep it for later assignments."""
     kept = contract.kept
@@ -106,7 +104,7 @@ def offer_kept(
         contract.kept_since = since  # the same version again says only how fresh it is
     sink = next(iter(contract.sinks.values()), None)
     if sink is not None:
-        content = publish_offer(world, sink, offer, since, wall)
+        content = publish_offer(world, sink, offer, since, now)
         if content is None:
             return Outcome.NOT_NEWER
         contract.kept_content = content
@@ -122,9 +120,22 @@ def _not_newer(offer: Offer, kept: Offer | None) -> bool:
     return offer.version <= kept.version
 
 
-def _default_version(world: World, seen: Version, wall: int) -> Version:
-    world.issued_time = max(wall, world.issued_time + 1)
-    version = (0, *divmod(world.issued_time, _SECOND))
+def publish_again(world: World, id: int, now: float) -> None:
+    """Give what a sink has published a newer version, if it was a default one, and is what is held."""
+    sink = world.sinks.get(id)
+    if sink is None or sink.last is None or sink.last.version is not None:
+        return
+    view = sink.record.held.view
+    if view is None or view.content.version != sink.version:
+        return
+    content = publish_offer(world, sink, sink.last, view.since, now)
+    if sink.contract.kept is sink.last:
+        sink.contract.kept_content = content
+
+
+def _default_version(world: World, seen: Version, now: float) -> Version:
+    world.issued_time = max(world.clock.read(now), world.issued_time + 1)
+    version = default_version(world.issued_time)
     return version if version > seen else bumped(seen)
 
 

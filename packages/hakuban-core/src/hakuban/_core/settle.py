@@ -55,7 +55,7 @@ def _drop_dead(world: World, record: ObjectRecord, now: float) -> None:
     for inlet, link in [item for item in record.fed.items() if not item[1].alive]:
         del record.fed[inlet]
         del link.inlets[inlet.channel]
-        lose(world, record, inlet, now)
+        lose(world, record, inlet, min(now, link.ended_at))
     for outlet, link in [item for item in record.feeding.items() if not item[1].alive]:
         del record.feeding[outlet]
         del link.outlets[outlet.channel]
@@ -107,7 +107,7 @@ def _settle_streams(world: World, record: ObjectRecord) -> None:
             contract = record.streams.pop(stream)
             del contract.streams[record]
             del world.streams[stream]
-            world.effects.append(StreamClosed(contract_id, stream))
+            world.effects.append(StreamClosed(contract_id, stream, record.held.view))
     for contract_id, contract in wanted.items():
         if contract_id not in have:
             stream = world.new_id()
@@ -173,7 +173,7 @@ def _unassign(world: World, record: ObjectRecord, now: float) -> None:
         world.balancer.loads_changed(now)
         if holder.inlet is not None:
             holder.inlet.closing = True
-            lose(world, record, holder.inlet, now)
+            lose(world, record, holder.inlet, min(now, link.ended_at))
 
 
 def _weigh(world: World, record: ObjectRecord, interest: Interest, now: float) -> None:

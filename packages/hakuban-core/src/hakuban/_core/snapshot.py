@@ -27,6 +27,7 @@ class NodeSnapshot:
     :ivar downstream_connections: one for each peer below (`DownstreamConnectionSnapshot`).
     :ivar upstream: the link to the node above (`UpstreamConnectionSnapshot`), or None.
     :ivar ignored_states: published states that were not newer than the held one, for each object that had any.
+    :ivar skipped_states: states that some peer did not get, since it takes none so large, for each object that had any.
     """
 
     objects: list[Json] = field(default_factory=list)
@@ -34,6 +35,7 @@ class NodeSnapshot:
     downstream_connections: list[Json] = field(default_factory=list)
     upstream: Json | None = None
     ignored_states: dict[ObjectDescriptor, int] = field(default_factory=dict)
+    skipped_states: dict[ObjectDescriptor, int] = field(default_factory=dict)
 
     @property
     def upstream_connection(self) -> bool:
@@ -63,6 +65,11 @@ def take_snapshot(world: World, now: float) -> NodeSnapshot:
             record.descriptor: record.held.ignored
             for record in world.objects.values()
             if record.held.ignored
+        },
+        skipped_states={
+            record.descriptor: record.held.skipped
+            for record in world.objects.values()
+            if record.held.skipped
         },
     )
 

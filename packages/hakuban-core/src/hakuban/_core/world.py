@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from .._descriptors import ObjectDescriptor
 from .effects import CloseLink, Effect, LinkReady, StateChanged
-from .links import NO_WISH, wish_of
+from .links import NEVER, NO_WISH, wish_of
 from .records import ObjectRecord, TagRecord
 
 if TYPE_CHECKING:
     from .._descriptors import TagDescriptor
     from .._exceptions import LinkError
     from .assignment import Balancer
+    from .clock import Clock
     from .links import Downlink, Link, Uplink
     from .records import ExposeContract, LocalSink, ObserveContract
 
@@ -21,26 +23,45 @@ class World:
     """Objects, tags, links, contracts, and the queues of objects to be settled."""
 
     __slots__ = (
-        "_wall_base",
+        "above",
         "backlog",
         "balancer",
+        "clock",
         "contracts",
         "dying",
         "effects",
         "issued",
         "issued_time",
         "links",
+        "name",
+        "node",
         "objects",
         "rebalancing",
+        "republishing",
         "sinks",
+        "software",
+        "speaking",
         "streams",
         "tags",
+        "to_tell",
         "touched",
         "uplink",
     )
 
-    def __init__(self, balancer: Balancer) -> None:
+    def __init__(self, balancer: Balancer, clock: Clock) -> None:
         self.balancer: Balancer = balancer
+        self.clock: Clock = clock
+        self.node: str = ""  # its id
+        self.name: str = ""
+        self.software: str = ""
+        self.above: tuple[tuple[str, str], ...] = ()  # the nodes above, from the nearest on
+        self.speaking: dict[Downlink | Uplink, None] = {}  # links whose peers have sent a note
+        self.to_tell: dict[
+            Downlink | Uplink, None
+        ] = {}  # those with something to be told, in slices
+        self.republishing: list[
+            int
+        ] = []  # sinks whose state needs a newer version, in slices; last first
         self.objects: dict[ObjectDescriptor, ObjectRecord] = {}
         self.tags: dict[TagDescriptor, TagRecord] = {}
         self.links: dict[int, Downlink | Uplink] = {}
@@ -55,20 +76,22 @@ class World:
         self.dying: dict[Downlink | Uplink, None] = {}  # dead, and their facts are not all gone yet
         self.issued: int = 0
         self.issued_time: int = 0  # Unix nanoseconds of the last default version
-        self._wall_base = 0  # Unix nanoseconds at monotonic zero
 
     def new_id(self) -> int:
         """Give an id for a contract, stream or sink: never used twice."""
         self.issued += 1
         return self.issued
 
-    def set_clock(self, now: float, wall: int) -> None:
-        """Learn the Unix time, in nanoseconds by the clock of the tree's root."""
-        self._wall_base = wall - int(now * 1e9)
+    @property
+    def root(self) -> bool:
+        """Whether no node of this project is above, by whose clock this one could go."""
+        return self.uplink is None or self.uplink.notes.heard_clock == NEVER
 
-    def wall_at(self, now: float) -> int:
-        """Give the Unix time, in nanoseconds by the clock of the tree's root."""
-        return self._wall_base + int(now * 1e9)
+    def set_above(self, above: tuple[tuple[str, str], ...]) -> None:
+        """Learn which nodes are above, from the nearest on."""
+        if above != self.above:
+            self.above = above
+            self.to_tell.update(self.speaking)
 
     def object(self, descriptor: ObjectDescriptor) -> ObjectRecord:
         """Find or make the record of an object. Whoever calls adds a fact to it, and touches it."""
@@ -142,12 +165,20 @@ class World:
             outlet.link.outdated[outlet] = None
             self.wake(outlet.link)
 
-    def end_link(self, link: Downlink | Uplink) -> None:
-        """Mark a link dead. Its facts are void from here on; its objects are settled in slices."""
+    def end_link(self, link: Downlink | Uplink, at: float) -> None:
+        """Mark a link dead. Its facts are void from here on; its objects are settled in slices.
+
+        :param at: the monotonic time until which the peer vouched for what it had said; infinity for "until it is settled".
+        """
         link.alive = False
+        link.ended_at = at
         del self.links[link.id]
+        self.clock.forget(link.id)
+        self.speaking.pop(link, None)
+        self.to_tell.pop(link, None)
         if link is self.uplink:
             self.uplink = None
+            self.set_above(())
         self.dying[link] = None
 
     def bury(self, most: int) -> None:
@@ -158,7 +189,7 @@ class World:
 
     def refuse(self, link: Downlink | Uplink, reason: LinkError) -> None:
         """End the link of a peer that broke a rule."""
-        self.end_link(link)
+        self.end_link(link, math.inf)
         self.effects.append(CloseLink(link.id, reason))
 
     def forget_object(self, record: ObjectRecord) -> None:

@@ -8,7 +8,7 @@ from weakref import ref
 
 from hakuban._diff import diff, diffing, patch, patching
 from hakuban._exceptions import PeerViolationError
-from hakuban._messages import StateReceived
+from hakuban._messages import ItemIgnored, StateReceived, SynchronizedReceived
 from hakuban._states import Content
 
 from . import encoding
@@ -16,7 +16,10 @@ from .tags import MessageTag, Side, StateTag
 from .varint import MARKER_16, unsigned
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
+
+    from hakuban._descriptors import ObjectDescriptor
+    from hakuban._messages import PeerEvent
 
     from .reader import Patch, Reader
 
@@ -52,39 +55,58 @@ def patch_prefix(message: bytes) -> bytes:
 class Inlet:
     """A data channel on which states arrive.
 
+    :param descriptor: the object.
     :ivar last: the last state received, which the next patch leads from.
     :ivar patch_prefix: the message of one patch, up to its body, as nearly all messages begin.
     """
 
-    __slots__ = ("_channel", "last", "patch_prefix")
+    __slots__ = ("_channel", "_descriptor", "_format_over", "last", "patch_prefix")
 
-    def __init__(self, channel: int) -> None:
+    def __init__(self, channel: int, descriptor: ObjectDescriptor) -> None:
         self._channel = channel
+        self._descriptor = descriptor
+        self._format_over = ""  # why the format of the last state was not read
         self.last: Content | None = None
         self.patch_prefix = _prefix(channel, StateTag.PATCH)
 
-    def read_patch(self, reader: Reader, max_object: int) -> StateReceived:
+    def read_patch(self, reader: Reader, max_object: int) -> StateReceived | None:
         """Read a patch and apply it; its body is kept for whoever forwards it.
 
+        :return: None when there is more to it, and nothing is done: it is still to be read, by `read_long_patch`.
         :raises DiffError: the patch cannot be applied.
         :raises PeerViolationError: the first patch has no format.
         """
-        received = self._read(reader)
+        received = reader.patch()
+        if received is None or (self._format_over and received.format is None):
+            return None
+        self._expect_format(received)
         return self._state(received, patch(_data_of(self.last), received.difference, max_object))
 
-    def read_long_patch(
-        self, reader: Reader, max_object: int
-    ) -> Generator[None, None, StateReceived]:
-        """Do the same as `read_patch`, in steps."""
-        received = self._read(reader)
-        data = yield from patching(_data_of(self.last), received.difference, max_object)
-        return self._state(received, data)
+    def read_long_patch(self, reader: Reader, max_object: int) -> Iterator[PeerEvent | None]:
+        """Do the same as `read_patch`, in steps; a state of which something is over a limit is passed over.
 
-    def _read(self, reader: Reader) -> Patch:
+        Its data are kept: the next patch leads from them.
+        """
         received = reader.patch()
-        if received.format is None and self.last is None:
+        if received is None:
+            received = yield from reader.skim_patch()
+        self._expect_format(received)
+        base = self.last
+        data = yield from patching(_data_of(base), received.difference, max_object)
+        if received.format is not None or received.format_over:
+            self._format_over = received.format_over
+        over = received.over or self._format_over
+        if over:
+            format = received.format or (() if base is None else base.format)
+            self.last = Content(data, format, received.version)
+            yield ItemIgnored(over, str(self._descriptor))
+            yield SynchronizedReceived(self._channel, max(received.age, 1))
+        else:
+            yield self._state(received, data)
+
+    def _expect_format(self, received: Patch) -> None:
+        if received.format is None and self.last is None and not received.format_over:
             raise PeerViolationError(f"the first patch on channel {self._channel} has no format")
-        return received
 
     def _state(self, received: Patch, data: bytes) -> StateReceived:
         base, format = self.last, received.format
@@ -103,17 +125,24 @@ class Outlet:
     The last state sent is remembered weakly: who holds on to it (the machine keeps a few) makes the next patch small,
     and a link that nobody reads keeps nothing alive.
 
+    :param descriptor: the object.
     :ivar last: the last state sent.
+    :ivar behind: whether a newer one was skipped: then what the peer has is not current, whatever is said of the newer.
     :ivar patch_prefix: the message of one patch, up to its body.
-    :ivar synchronized_prefix: the message of one age, up to the age.
     """
 
-    __slots__ = ("last", "patch_prefix", "synchronized_prefix")
+    __slots__ = ("_synchronized_prefix", "behind", "descriptor", "last", "patch_prefix")
 
-    def __init__(self, channel: int) -> None:
+    def __init__(self, channel: int, descriptor: ObjectDescriptor) -> None:
+        self.descriptor = descriptor
         self.last: ref[Content] | None = None
+        self.behind = False
         self.patch_prefix = _prefix(channel, StateTag.PATCH)
-        self.synchronized_prefix = _prefix(channel, StateTag.SET_SYNCHRONIZED)
+        self._synchronized_prefix = _prefix(channel, StateTag.SET_SYNCHRONIZED)
+
+    def synchronized(self, age: int) -> bytes:
+        """Give the message that says how old the last state is."""
+        return self._synchronized_prefix + encoding.age(max(age, 1) if self.behind else age)
 
     def body(self, content: Content) -> bytes:
         """Give the body of a patch from what was sent last, if it is alive, to a state; shared by all links."""

@@ -11,20 +11,24 @@ from typing import TYPE_CHECKING
 from hakuban._canonical import MAX_DEPTH, depth_of
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._exceptions import InvalidDescriptorError, PeerViolationError, WireError
-from hakuban._messages import ContractAction, ItemIgnored, PeerLimited, PeerNamed, Verb
+from hakuban._messages import ChannelKind, ContractAction, ItemIgnored, PeerLimited, PeerNamed, Verb
 
 from . import encoding
-from .tags import ControlTag, ExchangeTag
+from .tags import ChannelTag, ControlTag, ExchangeTag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from hakuban._messages import PeerEvent
 
     from .reader import Reader
-    from .tags import ChannelTag
 
 _VERBS = {verb.value: verb for verb in Verb}
+DATA_KINDS: dict[int, ChannelKind] = {
+    ChannelTag.OBJECT_SINK_TO_UPSTREAM: ChannelKind.SINK,
+    ChannelTag.OBJECT_STREAM_FROM_UPSTREAM: ChannelKind.STREAM,
+}
+_DATA_TAGS = {kind: ChannelTag(tag) for tag, kind in DATA_KINDS.items()}
 _WITH_CAPACITY = frozenset({Verb.EXPOSE, Verb.SET_CAPACITY})
 
 
@@ -37,18 +41,40 @@ def contract(action: ContractAction) -> bytes:
     return encoding.object_contract(verb, _tags(descriptor), descriptor.json_text, capacity)
 
 
-def initialize_data(kind: ChannelTag, descriptor: ObjectDescriptor) -> bytes:
+def contracts(
+    actions: Iterable[ContractAction], room: int
+) -> Iterator[list[bytes] | tuple[ContractAction, int]]:
+    """Write changes of contracts: in batches of at most so many bytes, and what does not fit alone with its size."""
+    batch: list[bytes] = []
+    size = 0
+    for action in actions:
+        written = contract(action)
+        if len(written) > room:
+            yield action, len(written)
+            continue
+        if size + len(written) > room:
+            yield batch
+            batch, size = [], 0
+        batch.append(written)
+        size += len(written)
+    if batch:
+        yield batch
+
+
+def initialize_data(kind: ChannelKind, descriptor: ObjectDescriptor) -> bytes:
     """Write what a data channel is for."""
-    return encoding.initialize_data(kind, _tags(descriptor), descriptor.json_text)
+    return encoding.initialize_data(_DATA_TAGS[kind], _tags(descriptor), descriptor.json_text)
 
 
 def _tags(descriptor: ObjectDescriptor) -> list[str]:
     return [tag.json_text for tag in descriptor.tags]
 
 
-def connector_actions(reader: Reader, max_load_seconds: float) -> Iterator[PeerEvent]:
-    """Read the actions of a connecting peer: they begin with their count."""
-    for _ in range(reader.length()):
+def connector_actions(
+    reader: Reader, count: int, max_load_seconds: float
+) -> Iterator[PeerEvent | None]:
+    """Read so many actions of a connecting peer."""
+    for _ in range(count):
         subject = reader.u32()
         if subject == ControlTag.EXCHANGE:
             if _exchange(reader) == ExchangeTag.SET_NAME:
@@ -57,7 +83,8 @@ def connector_actions(reader: Reader, max_load_seconds: float) -> Iterator[PeerE
                 yield _load_limit(reader, max_load_seconds)
         elif subject == ControlTag.OBJECT_CONTRACT:
             verb = _verb(reader)
-            yield _contract(reader, verb, read_object(reader))
+            descriptor = yield from read_object(reader)
+            yield _contract(reader, verb, descriptor)
         elif subject == ControlTag.TAG_CONTRACT:
             verb = _verb(reader)
             yield _contract(reader, verb, _read_tag(reader))
@@ -65,9 +92,9 @@ def connector_actions(reader: Reader, max_load_seconds: float) -> Iterator[PeerE
             raise WireError(f"unknown action {subject} on a control channel")
 
 
-def listener_actions(reader: Reader) -> Iterator[PeerEvent]:
-    """Read the actions of a listening peer: they begin with their count."""
-    for _ in range(reader.length()):
+def listener_actions(reader: Reader, count: int) -> Iterator[PeerEvent]:
+    """Read so many actions of a listening peer."""
+    for _ in range(count):
         subject = reader.u32()
         if subject != ControlTag.EXCHANGE:
             raise WireError(f"unknown action {subject} on a listener's control channel")
@@ -76,40 +103,32 @@ def listener_actions(reader: Reader) -> Iterator[PeerEvent]:
         yield PeerNamed(reader.name())
 
 
-def read_object(reader: Reader) -> ObjectDescriptor | ItemIgnored:
-    """Read the descriptor of an object.
-
-    :raises WireError: it is not JSON.
-    """
-    found = reader.object_texts()
-    if found is None:
-        return _too_long()
-    tags, json = found
+def read_object(reader: Reader) -> Generator[None, None, ObjectDescriptor | ItemIgnored]:
+    """Read the descriptor of an object; in steps, since it may say more than is taken."""
+    texts = yield from reader.object_texts()
+    if isinstance(texts, ItemIgnored):
+        return texts
     try:
-        return ObjectDescriptor.from_json(tags, json)
+        return ObjectDescriptor.from_json(texts[:-1], texts[-1])
     except InvalidDescriptorError as error:
-        return _ignored_or_refused(error, *tags, json)
+        return _ignored(error, texts)
 
 
 def _read_tag(reader: Reader) -> TagDescriptor | ItemIgnored:
-    json = reader.tag_text()
-    if json is None:
-        return _too_long()
+    texts = reader.tag_text()
+    if isinstance(texts, ItemIgnored):
+        return texts
     try:
-        return TagDescriptor.from_json(json)
+        return TagDescriptor.from_json(texts[0])
     except InvalidDescriptorError as error:
-        return _ignored_or_refused(error, json)
+        return _ignored(error, texts)
 
 
-def _too_long() -> ItemIgnored:
-    return ItemIgnored("a descriptor is too long")
-
-
-def _ignored_or_refused(error: InvalidDescriptorError, *texts: str) -> ItemIgnored:
-    # deep JSON is somebody's data, and no JSON is somebody's bug
+def _ignored(error: InvalidDescriptorError, texts: list[str]) -> ItemIgnored:
+    shown = ",".join(texts)
     if any(depth_of(text) > MAX_DEPTH for text in texts):
-        return ItemIgnored(f"a descriptor is nested deeper than {MAX_DEPTH} levels")
-    raise WireError(f"a descriptor does not decode: {error.reason}") from None
+        return ItemIgnored(f"a descriptor is nested deeper than {MAX_DEPTH} levels", shown)
+    return ItemIgnored(f"a descriptor does not decode: {error.reason}", shown)
 
 
 def _exchange(reader: Reader) -> int:

@@ -6,11 +6,14 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from hakuban._exceptions import PeerViolationError, WireError
+from hakuban._messages import ItemIgnored
 
 from .tags import EventTag, Side
 from .varint import MARKER_16, WIDTHS, from_zigzag
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
     from hakuban._states import Format, Version
 
     from .limits import Limits
@@ -18,12 +21,18 @@ if TYPE_CHECKING:
 _SECONDS = struct.Struct("<f").unpack
 
 
+_SHOWN = 200  # characters of a descriptor that is ignored, for people
+_STEP = 1_000  # things passed over in one step
+
+
 class Patch(NamedTuple):
     """A patch as received.
 
-    :ivar format: None if it is as before.
+    :ivar format: None if it is as before, or over a limit.
     :ivar body: the bytes of all but the age.
     :ivar age: in microseconds.
+    :ivar over: what is over a limit and was passed over, one line for people; "" for nothing.
+    :ivar format_over: the same, where it is the format.
     """
 
     version: Version
@@ -31,6 +40,8 @@ class Patch(NamedTuple):
     difference: bytes
     body: bytes
     age: int
+    over: str = ""
+    format_over: str = ""
 
 
 class Reader:
@@ -100,6 +111,15 @@ class Reader:
             raise PeerViolationError(f"{what} of {count} items or bytes (limit {limit})", code=1009)
         return count
 
+    @property
+    def size(self) -> int:
+        """Bytes of the whole message."""
+        return len(self._data)
+
+    def rest(self) -> bytes:
+        """Give what was not read."""
+        return self._data[self._at :]
+
     def blob(self) -> bytes:
         """Read bytes."""
         return self._take(self.length())
@@ -132,42 +152,94 @@ class Reader:
         count = self._bounded("a load limit", self._limits.max_load_points)
         return tuple([(_SECONDS(self._take(4))[0], self.u32()) for _ in range(count)])
 
-    def object_texts(self) -> tuple[list[str], str] | None:
-        """Read the JSON texts of an object's tags and name, or skip them (None) when they are too long."""
-        count = self._bounded("a set of tags", self._limits.max_tags)
-        return self._tags_and_name(count)
+    def object_texts(self) -> Generator[None, None, list[str] | ItemIgnored]:
+        """Read the JSON texts of an object: its tags', then its own; in steps, where there are more than may be."""
+        count, limit = self.length(), self._limits.max_tags
+        if count <= limit:
+            return self._texts(count + 1)
+        start = self._at
+        yield from self._skip(self.blob, count + 1)
+        beginning = _beginning(self._data[start : start + _SHOWN])
+        return ItemIgnored(f"a descriptor has {count} tags (limit {limit})", beginning)
 
-    def tag_text(self) -> str | None:
-        """Read the JSON text of a tag, or skip it (None) when it is too long."""
-        found = self._tags_and_name(0)
-        return None if found is None else found[1]
+    def tag_text(self) -> list[str] | ItemIgnored:
+        """Read the JSON text of a tag."""
+        return self._texts(1)
 
-    def _tags_and_name(self, tags: int) -> tuple[list[str], str] | None:
-        room = self._limits.max_descriptor
+    def _texts(self, count: int) -> list[str] | ItemIgnored:
+        limit, start = self._limits.max_descriptor, self._at
         texts: list[str] = []
-        for _ in range(tags + 1):
+        total = 0
+        for _ in range(count):
             size = self.length()
-            room -= size
-            if room < 0:
-                self._at += size
-            else:
+            total += size
+            if total <= limit:
                 texts.append(_utf8(self._take(size)))
-        return None if room < 0 else (texts[:-1], texts[-1])
+            else:
+                self._at += size
+        if total <= limit:
+            return texts
+        return ItemIgnored(
+            f"a descriptor has {total} bytes (limit {limit})",
+            _beginning(self._data[start : self._at]),
+        )
 
-    def patch(self) -> Patch:
-        """Read a patch."""
+    def patch(self) -> Patch | None:
+        """Read a patch; None when something in it is over a limit: then it is still to be read, by `skim_patch`."""
         limits, start = self._limits, self._at
-        integers = [self.unsigned() for _ in range(self._bounded("a version", limits.max_version))]
-        version = from_zigzag(integers)
+        count = self.length()
+        if count > limits.max_version:
+            self._at = start
+            return None
+        version = from_zigzag([self.unsigned() for _ in range(count)])
         format: Format | None = None
-        option = self._take(1)
-        if option == b"\x01":
-            count = self._bounded("a format", limits.max_format)
+        if self._option():
+            count = self.length()
+            if count > limits.max_format:
+                self._at = start
+                return None
             format = tuple([self.text() for _ in range(count)])
-        elif option != b"\x00":
-            raise WireError(f"an option has the tag {option[0]}")
         difference = self.blob()
         return Patch(version, format, difference, self._data[start : self._at], self.unsigned())
+
+    def skim_patch(self) -> Generator[None, None, Patch]:
+        """Read a patch that is over a limit, in steps, without version and body, and without what is over."""
+        limits = self._limits
+        over = format_over = ""
+        count = self.length()
+        if count > limits.max_version:
+            over = f"a version has {count} integers (limit {limits.max_version})"
+        yield from self._skip(self.unsigned, count)
+        format: Format | None = None
+        if self._option():
+            count = self.length()
+            if count > limits.max_format:
+                format_over = f"a format has {count} names (limit {limits.max_format})"
+                yield from self._skip(self.blob, count)
+            else:
+                format = tuple([self.text() for _ in range(count)])
+        return Patch(
+            (), format, self.blob(), b"", self.unsigned(), over or format_over, format_over
+        )
+
+    def _option(self) -> bool:
+        tag = self._take(1)
+        if tag not in (b"\x00", b"\x01"):
+            raise WireError(f"an option has the tag {tag[0]}")
+        return tag == b"\x01"
+
+    @staticmethod
+    def _skip(read: Callable[[], object], count: int) -> Iterator[None]:
+        """Read and forget so many values."""
+        for done in range(1, count + 1):
+            read()
+            if done % _STEP == 0:
+                yield
+
+
+def _beginning(data: bytes) -> str:
+    """Give what was passed over for people: the texts in it, without the lengths between them."""
+    return "".join(filter(str.isprintable, data[:_SHOWN].decode("utf-8", "ignore")))
 
 
 def _ends_early() -> WireError:

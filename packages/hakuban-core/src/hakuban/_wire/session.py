@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 from weakref import ref
 
+from msgspec import UNSET
+
 from hakuban._exceptions import LinkError, PeerViolationError, ProtocolMismatchError, WireError
 from hakuban._messages import (
     ChannelClosed,
@@ -12,14 +14,17 @@ from hakuban._messages import (
     ChannelOpened,
     CloseChannel,
     ItemIgnored,
+    NoteIgnored,
+    NoteReceived,
     OpenChannel,
     SendContracts,
+    SendNote,
     SendState,
     SendSynchronized,
     SynchronizedReceived,
 )
 
-from . import control, encoding
+from . import control, encoding, notes
 from .channels import Inlet, Outlet, Role, patch_prefix
 from .limits import Limits
 from .reader import Reader
@@ -28,19 +33,16 @@ from .tags import INITIALIZE, ChannelTag, EventTag, MessageTag, Side, StateTag
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from hakuban._messages import Instruction, PeerEvent
+    from hakuban._descriptors import ObjectDescriptor, TagDescriptor
+    from hakuban._messages import ContractAction, Instruction, Note, PeerEvent
 
     from .channels import Entry
 
 _DEFAULT_LIMITS = Limits()
 _CONTROL_CHANNEL = 1
+_CONTROL_HEAD = 16  # bytes of a message on a control channel, beside its actions; rounded up
 _SHORT = 4096  # bytes of a message that is decoded in one step
 _LONG = 32 * 1024  # bytes of a state of which the difference from another may take long to find
-_KINDS: dict[int, ChannelKind] = {
-    ChannelTag.OBJECT_SINK_TO_UPSTREAM: ChannelKind.SINK,
-    ChannelTag.OBJECT_STREAM_FROM_UPSTREAM: ChannelKind.STREAM,
-}
-_CHANNEL_TAGS = {kind: ChannelTag(tag) for tag, kind in _KINDS.items()}
 _OPEN_OF_0_8_0 = tuple(b"\0\0\0\0" + bytes((side,)) + b"\0\0\0\1\0\0\0\0\0\0\0" for side in Side)
 
 
@@ -52,23 +54,31 @@ class Session:
     :param listening: whether this side accepted the link; the other kind of peer connected.
     :param name: the name that this side tells the other.
     :param load_limit: points of (seconds from now, load) that a connecting side declares, sorted; none is no limit.
-    :param limits: limits of what is received, and of the messages sent.
-    :ivar skipped: (channel, bytes of the message) of each state that was not sent because its message would be over
-        `max_message`; the caller takes them out.
+    :param limits: limits of what is received; `max_message` is that of what is sent too, unless the peer takes less.
+    :ivar peer_node: the id of the peer's node, once a note has said it; else "".
+    :ivar max_sent: bytes of the largest message that is sent.
+    :ivar skipped: (object, bytes of the message) of each state that was not sent because its message would be over
+        `max_sent`; the caller takes them out.
+    :ivar unsaid: the same of contracts and channels.
     """
 
     __slots__ = (
+        "_cap",
         "_channels",
         "_ended",
         "_last_issued",
         "_limits",
         "_listening",
         "_load_limit",
+        "_max_taken",
         "_name",
         "_own",
         "_patched",
         "_short",
+        "max_sent",
+        "peer_node",
         "skipped",
+        "unsaid",
     )
 
     def __init__(
@@ -79,7 +89,12 @@ class Session:
         load_limit: Sequence[tuple[float, int]] = (),
         limits: Limits = _DEFAULT_LIMITS,
     ) -> None:
-        self.skipped: list[tuple[int, int]] = []
+        self.skipped: list[tuple[ObjectDescriptor, int]] = []
+        self.unsaid: list[tuple[ObjectDescriptor | TagDescriptor, int]] = []
+        self.max_sent: int = limits.max_message
+        self.peer_node: str = ""
+        self._max_taken = limits.max_message
+        self._cap: int | None = None
         self._listening = listening
         self._own = Side.UPSTREAM if listening else Side.DOWNSTREAM
         self._name = name
@@ -95,26 +110,35 @@ class Session:
 
     # ---- sending ----------------------------------------------------------------------------------------------------
 
-    def opening(self) -> list[bytes]:
-        """Give the messages that begin the link: they wait for nothing the other side says."""
+    def opening(self, note: Note | None = None) -> list[bytes]:
+        """Give the messages that begin the link: they wait for nothing the other side says.
+
+        :param note: for a peer that is, or may be, of this project. It goes before the name, by which the link is up
+            for users: what the note says may be against that.
+        """
         kind, actions = ChannelTag.DOWNSTREAM_CONTROL, [encoding.set_name(self._name)]
         if not self._listening:
             kind = ChannelTag.UPSTREAM_CONTROL
             actions.append(encoding.set_load_limit(self._load_limit))
+        initialize = [encoding.initialize_control(kind)]
         return [
             encoding.open_channel(self._own, _CONTROL_CHANNEL),
-            encoding.message(
-                self._own,
-                _CONTROL_CHANNEL,
-                MessageTag.UNINITIALIZED,
-                [encoding.initialize_control(kind)],
-            ),
+            encoding.message(self._own, _CONTROL_CHANNEL, MessageTag.UNINITIALIZED, initialize),
+            *(() if note is None else (self._note(note),)),
             self._control(actions),
         ]
+
+    def cap(self, most: int | None) -> None:
+        """Send no message of more bytes, whatever the peer says that it takes; None for no such limit."""
+        self._cap = most
+        self.max_sent = self._max_taken if most is None else min(most, self._max_taken)
 
     def keep_alive(self) -> bytes:
         """Give a message that says nothing, for transports that cannot notice silence."""
         return self._control([])
+
+    def _note(self, note: Note) -> bytes:
+        return self.keep_alive() + notes.encoded(note)
 
     def prepare(self, instruction: Instruction) -> Iterable[None]:
         """Do what takes long of encoding an instruction, if anything does, in steps between which others may have a turn."""
@@ -136,9 +160,11 @@ class Session:
                 outlet = self._outlet(channel)
                 if outlet is None:
                     return []
-                return [outlet.synchronized_prefix + encoding.age(age)]
+                return [outlet.synchronized(age)]
             case SendContracts(actions):
-                return [self._control([control.contract(action) for action in actions])]
+                return self._send_contracts(actions)
+            case SendNote(note):
+                return [self._note(note)]
             case OpenChannel():
                 return self._open(instruction)
             case CloseChannel(channel):
@@ -154,20 +180,30 @@ class Session:
 
     def _open(self, instruction: OpenChannel) -> list[bytes]:
         assert self._listening
-        channel, kind = instruction.channel, instruction.kind
-        if kind is ChannelKind.SINK:
-            self._add_inlet(Side.UPSTREAM, channel)
-        else:
-            self._channels[Side.UPSTREAM][channel] = Outlet(channel)
+        channel, kind, descriptor = instruction.channel, instruction.kind, instruction.descriptor
+        action = control.initialize_data(kind, descriptor)
+        message = encoding.message(Side.UPSTREAM, channel, MessageTag.UNINITIALIZED, [action])
         self._last_issued = max(self._last_issued, channel)
-        action = control.initialize_data(_CHANNEL_TAGS[kind], instruction.descriptor)
-        return [
-            encoding.open_channel(Side.UPSTREAM, channel),
-            encoding.message(Side.UPSTREAM, channel, MessageTag.UNINITIALIZED, [action]),
-        ]
+        if len(message) > self.max_sent:
+            self.unsaid.append((descriptor, len(message)))
+            return []
+        if kind is ChannelKind.SINK:
+            self._add_inlet(Side.UPSTREAM, channel, descriptor)
+        else:
+            self._channels[Side.UPSTREAM][channel] = Outlet(channel, descriptor)
+        return [encoding.open_channel(Side.UPSTREAM, channel), message]
 
-    def _add_inlet(self, side: int, channel: int) -> None:
-        inlet = self._channels[side][channel] = Inlet(channel)
+    def _send_contracts(self, actions: Sequence[ContractAction]) -> list[bytes]:
+        messages: list[bytes] = []
+        for batch in control.contracts(actions, self.max_sent - _CONTROL_HEAD):
+            if isinstance(batch, list):
+                messages.append(self._control(batch))
+            else:
+                self.unsaid.append((batch[0].descriptor, batch[1]))
+        return messages
+
+    def _add_inlet(self, side: int, channel: int, descriptor: ObjectDescriptor) -> None:
+        inlet = self._channels[side][channel] = Inlet(channel, descriptor)
         self._patched[inlet.patch_prefix] = inlet
 
     def _forget(self, side: int, channel: int) -> Entry | None:
@@ -188,10 +224,11 @@ class Session:
         body = outlet.body(content)
         age = encoding.age(instruction.age)
         size = len(outlet.patch_prefix) + len(body) + len(age)
-        if size > self._limits.max_message:
-            self.skipped.append((channel, size))
-            # what the peer has is not the current state, whatever the age of the skipped one
-            return [outlet.synchronized_prefix + encoding.age(max(instruction.age, 1))]
+        if size > self.max_sent:
+            self.skipped.append((outlet.descriptor, size))
+            outlet.behind = True
+            return [outlet.synchronized(instruction.age)]
+        outlet.behind = False
         outlet.last = ref(content)
         return [b"".join((outlet.patch_prefix, body, age))]
 
@@ -215,7 +252,8 @@ class Session:
             return self._receive(message)
         try:
             reader = Reader(message, self._limits, len(inlet.patch_prefix))
-            return (inlet.read_patch(reader, self._limits.max_object),)
+            state = inlet.read_patch(reader, self._limits.max_object)
+            return (state,) if state is not None else self._receive(message)
         except LinkError:
             self._ended = True
             raise
@@ -292,18 +330,30 @@ class Session:
                 return  # closed by us while the events before were handled
             action = reader.u32()
             if action == StateTag.PATCH:
-                yield (yield from inlet.read_long_patch(reader, self._limits.max_object))
+                yield from inlet.read_long_patch(reader, self._limits.max_object)
             elif action == StateTag.SET_SYNCHRONIZED:
                 yield SynchronizedReceived(channel, reader.unsigned())
             else:
                 raise WireError(f"unknown action {action} on a data channel")
 
-    def _control_actions(self, reader: Reader, channel: int) -> Iterator[PeerEvent]:
+    def _control_actions(self, reader: Reader, channel: int) -> Iterable[PeerEvent | None]:
+        kind = MessageTag.UPSTREAM_CONTROL if self._listening else MessageTag.DOWNSTREAM_CONTROL
+        _expect(reader, kind, channel)
+        count = reader.length()
+        if not count:
+            return self._noted(notes.read(reader))
         if self._listening:
-            _expect(reader, MessageTag.UPSTREAM_CONTROL, channel)
-            return control.connector_actions(reader, self._limits.max_load_seconds)
-        _expect(reader, MessageTag.DOWNSTREAM_CONTROL, channel)
-        return control.listener_actions(reader)
+            return control.connector_actions(reader, count, self._limits.max_load_seconds)
+        return control.listener_actions(reader, count)
+
+    def _noted(self, event: NoteReceived | NoteIgnored | None) -> Iterable[PeerEvent]:
+        if isinstance(event, NoteReceived):
+            if event.note.max_message is not UNSET:
+                self._max_taken = min(self._limits.max_message, event.note.max_message)
+                self.cap(self._cap)
+            if event.note.node is not UNSET:
+                self.peer_node = event.note.node
+        return () if event is None else (event,)
 
     def _initialized(self, reader: Reader, side: int, channel: int) -> Iterable[PeerEvent | None]:
         _expect(reader, MessageTag.UNINITIALIZED, channel)
@@ -317,20 +367,25 @@ class Session:
             raise WireError(f"channel {channel} begins with an unknown action ({action}, {tag})")
         if (tag == ChannelTag.UPSTREAM_CONTROL) is not self._listening:
             raise PeerViolationError(f"channel {channel} is initialized to {ChannelTag(tag).name}")
-        channels = self._channels[side]
-        kind = _KINDS.get(tag)
-        if kind is None:
-            channels[channel] = Role.CONTROL
-            return ()
-        descriptor = control.read_object(reader)
+        kind = control.DATA_KINDS.get(tag)
+        if kind is not None:
+            return self._data_channel(reader, side, channel, kind)
+        self._channels[side][channel] = Role.CONTROL
+        return ()
+
+    def _data_channel(
+        self, reader: Reader, side: int, channel: int, kind: ChannelKind
+    ) -> Iterator[PeerEvent | None]:
+        descriptor = yield from control.read_object(reader)
         if isinstance(descriptor, ItemIgnored):
-            channels[channel] = Role.IGNORED
-            return (descriptor,)
+            self._channels[side][channel] = Role.IGNORED
+            yield descriptor
+            return
         if kind is ChannelKind.SINK:
-            channels[channel] = Outlet(channel)
+            self._channels[side][channel] = Outlet(channel, descriptor)
         else:
-            self._add_inlet(side, channel)
-        return (ChannelOpened(channel, kind, descriptor),)
+            self._add_inlet(side, channel, descriptor)
+        yield ChannelOpened(channel, kind, descriptor)
 
 
 def _expect(reader: Reader, wanted: MessageTag, channel: int) -> None:

@@ -1,0 +1,119 @@
+"""The clock that default versions are taken from. It never goes back, and a whole tree goes by the clock of its root.
+
+It is the largest of: its last value and the time that has passed since; what was stated from above; the wall clock of
+this machine, where nobody of this project is above; what was stated from below, as far as that can be believed. So a
+clock that is set back changes nothing, and one that is set forward is followed by the root, and by all below it.
+
+All times in here are Unix nanoseconds; a *base* is what a clock showed at monotonic zero.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from .._states import Version
+
+JUMP: Final = 10_000_000  # what two clocks may differ by unsaid
+LOOK: Final = 1.0  # seconds between two looks at the wall clock, while somebody wants to know
+RESTATE: Final = 600.0  # seconds after which a clock is stated again
+_SECOND: Final = 10**9
+MOST_REPORTED: Final = 1_000  # nodes of which it is remembered that their clocks were reported
+
+
+def default_version(clock: int) -> Version:
+    """Give the version of what is published at a time."""
+    return (0, *divmod(clock, _SECOND))
+
+
+def base_of(clock: int, now: float) -> int:
+    """Give the base of what a clock shows now."""
+    return clock - int(now * 1e9)
+
+
+class Clock:
+    """The clock of one node.
+
+    :param max_lead: nanoseconds by which nodes below may be ahead of this machine's wall clock.
+    :ivar jumped: whether it has gone forward at once, and not everybody concerned was told.
+    :ivar look: the monotonic time of the next look at the wall clock; infinity while nobody wants to know.
+    :ivar restate: the monotonic time at which it is to be stated again.
+    """
+
+    __slots__ = (
+        "_base", "_doubted", "_max_lead", "_reported", "_settled", "_wall", "jumped", "look", "restate",
+    )  # fmt: skip
+
+    def __init__(self, max_lead: int) -> None:
+        self._max_lead = max_lead
+        self._base: int | None = None  # None before the wall clock was looked at
+        self._settled = 0  # the base at the last jump
+        self._wall = 0  # the base of the wall clock
+        self._doubted: dict[int, int] = {}  # what links below have stated beyond belief
+        self._reported: dict[str, None] = {}  # the nodes that did
+        self.jumped: bool = False
+        self.look: float = math.inf
+        self.restate: float = math.inf
+
+    @property
+    def base(self) -> int:
+        """What it showed, or would have shown, at monotonic zero."""
+        return self._base or 0
+
+    def read(self, now: float) -> int:
+        """Give what it shows."""
+        return self.base + int(now * 1e9)
+
+    def see_wall(self, wall: int, now: float, *, root: bool) -> None:
+        """Learn what the wall clock of this machine shows.
+
+        :param root: whether it counts, since nobody of this project is above.
+        """
+        before, self._wall = self._wall, base_of(wall, now)
+        if root or self._base is None:
+            self.follow(self._wall)
+        if self._doubted and abs(self._wall - before) > JUMP:
+            for link, base in list(self._doubted.items()):
+                if self._believes(base):
+                    del self._doubted[link]
+                    self.follow(base)
+
+    def follow(self, base: int) -> None:
+        """Go as another clock does, if that is ahead."""
+        if self._base is None:
+            self._base = self._settled = base
+        elif base > self._base:
+            self._base = base
+            if base - self._settled > JUMP:
+                self._settled = base
+                self.jumped = True
+
+    def hear_from_below(self, link: int, node: str, base: int) -> int | None:
+        """A node below has stated its clock: follow it if it can be believed.
+
+        :return: nanoseconds by which it is ahead of the wall clock, where that is beyond belief and not yet reported.
+        """
+        self._doubted.pop(link, None)
+        if self._believes(base):
+            self.follow(base)
+            return None
+        self._doubted[link] = base
+        if node in self._reported:
+            return None
+        self._reported[node] = None
+        if len(self._reported) > MOST_REPORTED:
+            del self._reported[next(iter(self._reported))]
+        return base - self._wall
+
+    def attend(self, now: float) -> None:
+        """Somebody wants to know: look at the wall clock soon, and state the clock now and then."""
+        self.look = min(self.look, now + LOOK)
+        self.restate = now + RESTATE if self.restate <= now else min(self.restate, now + RESTATE)
+
+    def forget(self, link: int) -> None:
+        """A link has ended."""
+        self._doubted.pop(link, None)
+
+    def _believes(self, base: int) -> bool:
+        return base - self._wall <= self._max_lead

@@ -1,0 +1,251 @@
+"""Notes: what the nodes of this project tell each other about themselves, beside the protocol.
+
+A note says how things are. So nothing is queued: what is to be told is found when the link has room, by comparing what
+is so with what was told last.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from msgspec import UNSET, UnsetType
+
+from .._descriptors import ObjectDescriptor
+from .._exceptions import CircleError, InvalidDescriptorError
+from .._messages import ChannelKind, Note, OpenChannel, SendNote
+from .clock import JUMP, base_of, default_version
+from .effects import ClockDoubted, PeerIgnores
+from .links import Downlink, Uplink
+from .records import Interest, LocalSink
+
+if TYPE_CHECKING:
+    from .._messages import Instruction
+    from .._states import Version
+    from .links import Link
+    from .records import ObjectRecord
+    from .world import World
+
+_Held: TypeAlias = "tuple[tuple[str, ...], str, Version]"
+
+Chain: TypeAlias = tuple[tuple[str, str], ...]
+"""Nodes above one another, from the nearest on: (id, name) each."""
+
+# so much fits into a note, however it is escaped
+_LONGEST_CHAIN: Final = 64  # nodes
+_LONGEST_NAME: Final = 100  # characters of each
+_MOST_IGNORED: Final = 16  # things that were ignored, said at once
+_LONGEST_IGNORED: Final = 200  # characters of each, and of the reason
+_LONGEST_HELD: Final = 4_096  # characters of an object's name of which the version is told
+_MOST_REPORTED: Final = 100  # things that the other side of a link ignores
+_SLICE: Final = 256  # links woken in one step
+_INT64_MAX: Final = 2**63 - 1
+
+
+def first_note(world: World, link: Link, max_message: int, now: float) -> Note:
+    """Say who this node is: before all else on a link."""
+    told = link.notes
+    told.told_clock = world.clock.base
+    told.told_above = world.above
+    return Note(
+        node=world.node,
+        name=link.local_name,
+        above=world.above,
+        max_message=max_message,
+        clock=_clock(world, now),
+        version=world.software,
+    )
+
+
+def next_note(world: World, link: Link, now: float) -> SendNote | None:
+    """Say what has changed since it was last told, if anything has. Only to who has sent a note."""
+    notes = link.notes
+    notes.due = False
+    clock: int | UnsetType = UNSET
+    above: Chain | UnsetType = UNSET
+    ignored: tuple[tuple[str, str], ...] | UnsetType = UNSET
+    held: tuple[_Held, ...] | UnsetType = UNSET
+    base = world.clock.base
+    if notes.restate or base - max(notes.told_clock, notes.heard_clock) > JUMP:
+        notes.restate = False
+        notes.told_clock = base
+        clock = _clock(world, now)
+    if isinstance(link, Downlink) and notes.told_above != world.above:
+        above = notes.told_above = world.above
+    if notes.ignored:
+        ignored = tuple(notes.ignored[:_MOST_IGNORED])
+        del notes.ignored[:_MOST_IGNORED]
+        notes.due = bool(notes.ignored)
+    if notes.held:
+        record, _ = notes.held.popitem()
+        held = (_held(record),)
+        notes.due = notes.due or bool(notes.held)
+    if clock is above is ignored is held is UNSET:
+        return None
+    return SendNote(Note(clock=clock, above=above, ignored=ignored, held=held))
+
+
+def next_for(world: World, link: Downlink | Uplink, now: float) -> Instruction | None:
+    """Give the next thing to say on a link: notes first, and then what the protocol says."""
+    if link.postponed is not None:
+        postponed, link.postponed = link.postponed, None
+        return postponed
+    if link.notes.due:
+        note = next_note(world, link, now)
+        if note is not None:
+            return note
+    if link.careful:
+        return None
+    instruction = link.next_for(world, now)
+    if isinstance(instruction, OpenChannel) and instruction.kind is ChannelKind.SINK:
+        note = _first_word(world, link, world.objects[instruction.descriptor], now)
+        if note is not None:
+            link.postponed = instruction
+            return note
+    return instruction
+
+
+def _first_word(world: World, link: Link, record: ObjectRecord, now: float) -> SendNote | None:
+    """Tell whoever is about to produce an object which version its states have to exceed, if its clock will not do that."""
+    if not link.notes.spoken or record.held.seen <= default_version(world.clock.read(now)):
+        return None
+    if record.descriptor.text_size > _LONGEST_HELD:
+        return None
+    return SendNote(Note(held=(_held(record),)))
+
+
+def ignore(world: World, link: Link, descriptor: str, reason: str) -> None:
+    """Have a peer told that something which it said is ignored here."""
+    notes = link.notes
+    if notes.spoken and descriptor and notes.told_ignored < _MOST_REPORTED:
+        notes.told_ignored += 1
+        notes.ignored.append((descriptor[:_LONGEST_IGNORED], reason[:_LONGEST_IGNORED]))
+        _tell(world, link)
+
+
+def heard(world: World, link: Downlink | Uplink, note: Note, now: float) -> None:
+    """Take what a peer has told."""
+    notes = link.notes
+    if not notes.spoken:
+        notes.spoken = True
+        world.speaking[link] = None
+        world.clock.attend(now)
+        _tell(world, link)  # what has changed since the first note was made
+    if note.node is not UNSET:
+        notes.node = note.node
+    if note.name is not UNSET:
+        notes.name = note.name
+    if note.clock is not UNSET:
+        _clock_heard(world, link, base_of(note.clock, now))
+    if note.ignored is not UNSET:
+        for descriptor, reason in note.ignored[: _MOST_REPORTED - notes.reported]:
+            notes.reported += 1
+            world.effects.append(PeerIgnores(link.id, descriptor, reason))
+    if isinstance(link, Uplink):
+        if note.above is not UNSET:
+            notes.above = note.above
+        if note.held is not UNSET:
+            for held in note.held:
+                _held_heard(world, held)
+        _look_above(world, link)
+    spread(world)
+
+
+def tell(world: World) -> None:
+    """Wake some of the links that have something to be told; called until there are none."""
+    for link in list(islice(world.to_tell, _SLICE)):
+        del world.to_tell[link]
+        _tell(world, link)
+
+
+def spread(world: World) -> None:
+    """If the clock has jumped, have that told, and have published again what was published by the old one."""
+    if world.clock.jumped:
+        world.clock.jumped = False
+        world.to_tell.update(world.speaking)
+        world.republishing = list(world.sinks)
+
+
+def see_wall(world: World, wall: int | None, now: float) -> None:
+    """Learn what the wall clock of this machine shows, Unix nanoseconds; None is no news."""
+    if wall is not None:
+        world.clock.see_wall(wall, now, root=world.root)
+        spread(world)
+
+
+def look_at_clock(world: World, wall: int | None, now: float) -> None:
+    """Time has passed: look at the wall clock, if that is due, and have the clock told again, if that is."""
+    clock = world.clock
+    if now < clock.look:
+        return
+    clock.look = math.inf
+    see_wall(world, wall, now)
+    if world.speaking:
+        if now >= clock.restate:
+            _restate(world)
+        clock.attend(now)
+
+
+def _restate(world: World) -> None:
+    for link in world.speaking:
+        link.notes.restate = True
+    world.to_tell.update(world.speaking)
+
+
+def _clock(world: World, now: float) -> int:
+    return max(0, min(world.clock.read(now), _INT64_MAX))
+
+
+def _clock_heard(world: World, link: Downlink | Uplink, base: int) -> None:
+    link.notes.heard_clock = base
+    if isinstance(link, Uplink):
+        world.clock.follow(base)
+        return
+    lead = world.clock.hear_from_below(link.id, link.notes.node, base)
+    if lead is not None:
+        world.effects.append(ClockDoubted(link.id, lead / 1e9))
+
+
+def _held(record: ObjectRecord) -> _Held:
+    tags = tuple(tag.json_text for tag in record.descriptor.tags)
+    return tags, record.descriptor.json_text, record.held.seen
+
+
+def _held_heard(world: World, held: _Held) -> None:
+    """What this node, or one below it, produces is hidden above by what is held there: exceed its version."""
+    tags, json, version = held
+    try:
+        record = world.objects.get(ObjectDescriptor.from_json(tags, json))
+    except InvalidDescriptorError:
+        return
+    if record is None or version <= record.held.seen:
+        return
+    record.held.seen = version
+    exposer = record.exposer
+    if isinstance(exposer, LocalSink):
+        world.republishing.append(exposer.id)
+    elif isinstance(exposer, Interest) and exposer.inlet is not None:
+        exposer.link.notes.held[record] = None
+        _tell(world, exposer.link)
+
+
+def _tell(world: World, link: Link) -> None:
+    link.notes.due = True
+    world.wake(link)
+
+
+def _look_above(world: World, link: Uplink) -> None:
+    """See who is above now. Is it this node, the circle is opened by the one of its nodes whose id is the smallest."""
+    notes = link.notes
+    nearest = (notes.node, notes.name or link.remote_name or "")
+    above = (nearest, *notes.above) if notes.node else ()
+    ids = [id for id, _ in above]
+    if world.node in ids:
+        here = ids.index(world.node)
+        if world.node == min(ids[: here + 1]):
+            names = [world.name, *(name for _, name in above[:here]), world.name]
+            world.refuse(link, CircleError(names))
+            return
+        above = above[:here]
+    world.set_above(tuple((id, name[:_LONGEST_NAME]) for id, name in above[:_LONGEST_CHAIN]))

@@ -1,0 +1,57 @@
+"""The other side of a link, as far as its stream and its notes tell."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._wire import Session
+    from .transport import Identity, MessageStream
+
+__all__ = ["LinkPeer"]
+
+
+class LinkPeer:
+    """Reads the optional attributes of a stream, which is somebody else's code.
+
+    :ivar address: where the peer is, text for people; "" before `look`.
+    :ivar identity: who it is, as an authorising plugin says.
+    :ivar heard: the monotonic time at which a message was last received.
+    """
+
+    __slots__ = ("_session", "_stream", "address", "heard", "identity")
+
+    def __init__(self, stream: MessageStream, session: Session) -> None:
+        self._stream = stream
+        self._session = session
+        self.address: str = ""
+        self.identity: Identity | None = None
+        self.heard: float = monotonic()
+
+    def look(self) -> None:
+        """Read what does not change."""
+        self.address = str(getattr(self._stream, "remote_address", None) or "")
+        self.identity = getattr(self._stream, "identity", None)
+
+    @property
+    def node(self) -> str:
+        """The id of its node, which is one of this project; "" where it has not said."""
+        return self._session.peer_node
+
+    @property
+    def ours(self) -> bool | None:
+        """Whether it is a node of this project; None while that is not known."""
+        return True if self.node else getattr(self._stream, "peer_is_ours", None)
+
+    @property
+    def last_heard(self) -> float:
+        """The monotonic time at which it was last heard, signs of life included."""
+        heard: float | None = getattr(self._stream, "last_heard", None)
+        return self.heard if heard is None else max(self.heard, min(heard, monotonic()))
+
+    @property
+    def stated_clock(self) -> int | None:
+        """What a listening side has stated as its clock in the handshake, Unix nanoseconds."""
+        clock = getattr(self._stream, "peer_clock", None)
+        return clock if isinstance(clock, int) and 0 <= clock < 2**63 else None

@@ -1,0 +1,135 @@
+"""Messages that are too large for a peer: those that are skipped, and what a peer takes that has not said so."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from ._exceptions import LinkError
+from ._log import logger
+
+if TYPE_CHECKING:
+    from ._engine import Engine
+    from ._links import Link
+    from ._remotes import Traffic
+    from ._wire import Session
+
+__all__ = ["SizeCap", "SizeCaps", "Skips"]
+
+TOO_BIG: Final = 1009
+REMEMBERED: Final = 600.0  # seconds
+AGAIN: Final = 60.0  # seconds within which a further 1009 says that the last guess was too high
+LEAST: Final = 1_024  # bytes: below this nothing could be said at all
+MOST_PEERS: Final = 1_000
+
+
+class Skips:
+    """What is not sent on a link since it is too large: counted, and told the first time.
+
+    :param traffic: counts for the connection.
+    """
+
+    __slots__ = ("_engine", "_told", "_traffic")
+
+    def __init__(self, engine: Engine, traffic: Traffic) -> None:
+        self._engine = engine
+        self._traffic = traffic
+        self._told = False
+
+    def report(self, link: Link, session: Session) -> None:
+        """Take what a session has skipped."""
+        skipped, unsaid = session.skipped, session.unsaid
+        self._traffic.states_skipped += len(skipped)
+        objects = [descriptor for descriptor, _ in skipped]
+        if objects:
+            self._engine.call(lambda machine, _: machine.count_skipped(objects))
+        if not self._told:
+            self._told = True
+            descriptor, size = (skipped or unsaid)[0]
+            logger.warning(
+                "%s: %s of %s was skipped: its message has %d bytes, the largest that is sent there has %d;"
+                " others of this link are not reported",
+                link,
+                "a state" if skipped else "a contract or channel",
+                descriptor,
+                size,
+                session.max_sent,
+            )
+        skipped.clear()
+        unsaid.clear()
+
+
+class SizeCap:
+    """The largest message that is sent to a peer for a while: learnt from links that it, or a proxy, ended with 1009.
+
+    Not thread-safe: it belongs to one event loop.
+
+    :param whom: who it is, for the log.
+    """
+
+    __slots__ = ("_last", "_most", "_whom")
+
+    def __init__(self, whom: str) -> None:
+        self._whom = whom
+        self._most: int | None = None
+        self._last = -math.inf
+
+    def most(self, now: float) -> int | None:
+        """Give the bytes of the largest message that is sent; None for no such limit."""
+        if self._most is not None and now - self._last >= REMEMBERED:
+            self._most = None
+            logger.info("%s: messages of any size are sent again", self._whom)
+        return self._most
+
+    def ended(self, link: Link, now: float) -> None:
+        """A link has ended: learn from that, if it was for the size of a message.
+
+        :param now: monotonic seconds.
+        """
+        reason = link.reason
+        if type(reason) is not LinkError or reason.code != TOO_BIG:
+            return
+        most = self.most(now)
+        if most is not None and now - self._last < AGAIN:
+            most //= 2
+        else:
+            largest = link.largest_sent - 1
+            most = largest if most is None else min(largest, most)
+        self._most = max(LEAST, most)
+        self._last = now
+        logger.warning(
+            "%s: it ended the link since a message was too large (1009); for %g minutes none over %d bytes is sent:"
+            " states that do not fit are skipped, and shown with their age",
+            self._whom,
+            REMEMBERED / 60,
+            self._most,
+        )
+
+
+class SizeCaps:
+    """The same for all peers of a listener, by their host and the id of their node: without that id nothing is learnt."""
+
+    __slots__ = ("_caps",)
+
+    def __init__(self) -> None:
+        self._caps: OrderedDict[tuple[str, str], SizeCap] = OrderedDict()
+
+    def find(self, link: Link) -> SizeCap | None:
+        """Give what is known of the peer of a link."""
+        return self._caps.get(_key(link))
+
+    def ended(self, link: Link, now: float) -> None:
+        """A link has ended: learn from that."""
+        host, node = key = _key(link)
+        reason = link.reason
+        if node and type(reason) is LinkError and reason.code == TOO_BIG:
+            cap = self._caps.setdefault(key, SizeCap(f"node {node} at {host}"))
+            cap.ended(link, now)
+            if len(self._caps) > MOST_PEERS:
+                self._caps.popitem(last=False)
+
+
+def _key(link: Link) -> tuple[str, str]:
+    host, _, _ = link.peer.address.rpartition(":")
+    return host or link.peer.address, link.peer.node
