@@ -84,7 +84,7 @@ class Link:
 
     __slots__ = (
         "_cap", "_dry", "_engine", "_finishing", "_goodbye", "_keep_alive_due",
-        "_left", "_name", "_options", "_orderly", "_owner", "_scope", "_session", "_skips",
+        "_left", "_most", "_name", "_options", "_orderly", "_owner", "_scope", "_session", "_skips",
         "_stream", "_traffic", "_url", "bell", "canceller", "fault", "id", "largest_sent",
         "last_said", "peer", "ready", "reason", "remote", "upstream",
     )  # fmt: skip
@@ -116,6 +116,7 @@ class Link:
         self.upstream: bool = load_limit is not None
         self._goodbye = LEAVING if self.upstream else GOING_AWAY
         self._cap: SizeCap | None = None
+        self._most: int | None = None  # what it said last
         self.largest_sent: int = 0
         self._session = Session(
             listening=not self.upstream,
@@ -200,7 +201,7 @@ class Link:
         )
         beside = self._owner.established(self, self.remote)
         if came:
-            self._cap = self._owner.size_cap(self)
+            self._cap = self._owner.size_cap(self)  # now that a node below may have said its id
             self._engine.say(logging.INFO, "link up: %s%s", str(self), beside)
 
     def ended(self) -> None:
@@ -209,6 +210,7 @@ class Link:
 
     def _enter(self) -> None:
         self.peer.look()
+        self._cap = self._owner.size_cap(self)
         self._engine.enter_link(
             self,
             LinkUp(
@@ -340,7 +342,7 @@ class Link:
             batch.append(self._session.keep_alive())
         self.ready = False
         if self._cap is not None:
-            self._session.cap(self._cap.most(monotonic()))
+            self._obey(self._cap)
         while True:
             instructions, more = self._engine.call(self._next)
             for instruction in instructions:
@@ -356,6 +358,13 @@ class Link:
         if self._session.skipped or self._session.unsaid:
             self._skips.report(self, self._session)
         return batch
+
+    def _obey(self, cap: SizeCap) -> None:
+        most = cap.most(monotonic())
+        if most != self._most:
+            self._most = most
+            self._session.cap(most)
+            self._engine.call(lambda machine, _: machine.set_size_cap(self.id, most))
 
     def _next(self, machine: Machine, now: float) -> tuple[list[Instruction], bool]:
         return machine.next_batch_for(self.id, now)

@@ -96,8 +96,10 @@ class SizeCap:
         else:
             largest = link.largest_sent - 1
             most = largest if most is None else min(largest, most)
-        self._most = max(LEAST, most)
         self._last = now
+        before, self._most = self._most, max(LEAST, most)
+        if self._most == before:
+            return
         logger.warning(
             "%s: it ended the link since a message was too large (1009); for %g minutes none over %d bytes is sent:"
             " states that do not fit are skipped, and shown with their age",
@@ -124,12 +126,14 @@ class SizeCaps:
         host, node = key = _key(link)
         reason = link.reason
         if node and type(reason) is LinkError and reason.code == TOO_BIG:
-            cap = self._caps.setdefault(key, SizeCap(f"node {node} at {host}"))
+            cap = self._caps.setdefault(key, SizeCap(f"node {node} at {host or link.peer.address}"))
             cap.ended(link, now)
             if len(self._caps) > MOST_PEERS:
                 self._caps.popitem(last=False)
 
 
 def _key(link: Link) -> tuple[str, str]:
-    host, _, _ = link.peer.address.rpartition(":")
-    return host or link.peer.address, link.peer.node
+    host, _, _ = link.peer.address.rpartition(
+        ":"
+    )  # "" where addresses have no port, as within a process
+    return host, link.peer.node

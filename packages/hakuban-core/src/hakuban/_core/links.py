@@ -81,7 +81,7 @@ class Notes:
     :ivar ignored: (descriptor, reason) of what is ignored here, to be told.
     :ivar held: objects of which the version to be exceeded is to be told.
     :ivar misread: whether it was reported that a note of the peer's did not decode.
-    :ivar told_ignored: how many ignored things were told, or are going to be.
+    :ivar told_ignored: the descriptors of ignored things that were told, or are going to be.
     :ivar reported: how many things the peer has said that it ignores.
     """
 
@@ -103,7 +103,7 @@ class Notes:
         self.ignored: list[tuple[str, str]] = []
         self.held: dict[ObjectRecord, None] = {}
         self.misread: bool = False
-        self.told_ignored: int = 0
+        self.told_ignored: set[str] = set()
         self.reported: int = 0
 
 
@@ -125,6 +125,7 @@ class Link:
         "postponed",
         "remote_address",
         "remote_name",
+        "size_cap",
     )
 
     def __init__(self, id: int) -> None:
@@ -138,6 +139,9 @@ class Link:
         self.local_address: str = ""
         self.remote_address: str = ""
         self.remote_name: str | None = None
+        self.size_cap: int | None = (
+            None  # bytes of the largest message sent for now: for pictures only
+        )
         self.notes: Notes = Notes()
         self.postponed: Instruction | None = None  # to be said after a note that belongs before it
         self.inlets: dict[int, Inlet] = {}

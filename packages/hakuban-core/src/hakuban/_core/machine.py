@@ -189,6 +189,12 @@ class Machine:
         clock = self.world.clock.read(now)
         return max(clock, wall) if self.world.root else clock
 
+    def set_size_cap(self, link: int, size: int | None) -> None:
+        """Learn up to which size messages are sent on a link for now, in bytes; None for no such limit."""
+        found = self.world.links.get(link)
+        if found is not None:
+            found.size_cap = size
+
     def count_skipped(self, descriptors: Iterable[ObjectDescriptor]) -> None:
         """Count states of objects that were not sent to some peer, since it takes none so large."""
         for descriptor in descriptors:

@@ -117,10 +117,12 @@ def _first_word(world: World, link: Link, record: ObjectRecord, now: float) -> S
 
 def ignore(world: World, link: Link, descriptor: str, reason: str) -> None:
     """Have a peer told that something which it said is ignored here."""
-    notes = link.notes
-    if notes.spoken and descriptor and notes.told_ignored < _MOST_REPORTED:
-        notes.told_ignored += 1
-        notes.ignored.append((descriptor[:_LONGEST_IGNORED], reason[:_LONGEST_IGNORED]))
+    notes, descriptor = link.notes, descriptor[:_LONGEST_IGNORED]
+    if not (notes.spoken and descriptor) or len(notes.told_ignored) == _MOST_REPORTED:
+        return
+    if descriptor not in notes.told_ignored:
+        notes.told_ignored.add(descriptor)
+        notes.ignored.append((descriptor, reason[:_LONGEST_IGNORED]))
         _tell(world, link)
 
 

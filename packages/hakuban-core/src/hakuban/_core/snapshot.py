@@ -24,8 +24,9 @@ class NodeSnapshot:
     :ivar objects: one JSON object for each known object (the crate's `ObjectSnapshot`). The field
         `synchronized_ms_ago` of a state holds microseconds, as it does in the crate.
     :ivar tags: one for each known tag (`TagSnapshot`).
-    :ivar downstream_connections: one for each peer below (`DownstreamConnectionSnapshot`).
-    :ivar upstream: the link to the node above (`UpstreamConnectionSnapshot`), or None.
+    :ivar downstream_connections: one for each peer below (`DownstreamConnectionSnapshot`), and its `size_cap`: see
+        `Connection.size_cap`.
+    :ivar upstream: the link to the node above (`UpstreamConnectionSnapshot`, and `size_cap`), or None.
     :ivar ignored_states: published states that were not newer than the held one, for each object that had any.
     :ivar skipped_states: states that some peer did not get, since it takes none so large, for each object that had any.
     """
@@ -171,6 +172,7 @@ def _downstream(link: Downlink, now: float) -> Json:
         "remote_name": link.remote_name,
         "load": link.load,
         "load_limit": None if link.ramp is None else link.ramp.limit(now),
+        "size_cap": link.size_cap,
     }
 
 
@@ -180,4 +182,5 @@ def _upstream(link: Uplink) -> Json:
         "local_address": link.local_address,
         "local_name": link.local_name,
         "remote_name": link.remote_name,
+        "size_cap": link.size_cap,
     }
