@@ -251,6 +251,13 @@ async def a_link_that_claims_to_be_a_web_page(_: Path) -> None:
             pass
 
 
+@mistake(hakuban.CircleError, "lab -> lab; let one of them connect")
+async def a_node_that_connects_to_itself(_: Path) -> None:
+    lab = LocalNode("lab")
+    async with lab.listen("memory://") as listener, lab.connect(listener.url):
+        pass
+
+
 @mistake(hakuban.RefusedError, "not today")
 async def a_link_that_a_plugin_refuses(_: Path) -> None:
     def refuse(_request: ConnectionRequest) -> Identity | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import random
 from contextlib import asynccontextmanager, suppress
 from time import monotonic, thread_time, time_ns
@@ -18,14 +19,13 @@ import hakuban
 from hakuban import RAW, LocalNode, ObjectDescriptor, TagDescriptor
 from hakuban._messages import ContractAction, SendContracts, StateReceived, Verb
 from hakuban._wire import Session
-from hakuban.testing import MemoryTransport
+from hakuban.testing import MemoryStream, MemoryTransport
 from hakuban.transport import TransportOptions
 from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from hakuban.testing import MemoryStream
     from hakuban.transport import MessageStream
 
 WEATHER = ObjectDescriptor(["weather"], 1)
@@ -257,6 +257,89 @@ async def test_the_defaults_are_six_and_twenty_seconds(monkeypatch: pytest.Monke
                 began = monotonic()
                 await peer.end()
                 assert timeout <= monotonic() - began < timeout + 1
+
+
+async def test_a_connection_knows_for_how_long_the_other_side_has_been_silent() -> None:
+    async def silent(stream: MessageStream) -> None:
+        await stream.send(Session(listening=True, name="silent").opening())
+        await heard_enough.wait()
+        await stream.send([Session(listening=True, name="silent").keep_alive()])
+        await leaving.wait()
+        await stream.aclose()
+
+    heard_enough, leaving = anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as group:
+        url = await group.start(MemoryTransport().serve, "memory://", TransportOptions(), silent)
+        async with LocalNode().connect(url) as connection:
+            assert 0 <= connection.silent_for < 1
+            await until(lambda: connection.silent_for > 0.2)
+            heard_enough.set()
+            await until(lambda: connection.silent_for < 0.2)
+            leaving.set()
+            await until(lambda: not connection.up)
+            assert connection.silent_for == math.inf
+        group.cancel_scope.cancel()
+
+
+async def test_what_a_transport_has_heard_counts_too() -> None:
+    class Hearing(MemoryTransport):
+        @asynccontextmanager
+        @override
+        async def connect(
+            self, url: str, options: TransportOptions, /
+        ) -> AsyncIterator[MemoryStream]:
+            async with super().connect(url, options) as stream:
+                stream.last_heard = heard  # type: ignore[attr-defined]  # the optional attribute
+                yield stream
+
+    heard = monotonic() + 3600  # whatever it says, nobody is heard in the future
+    router = LocalNode()
+    async with router.listen("memory://") as listener:
+        async with LocalNode().connect(listener.url, transport=Hearing()) as connection:
+            await until(lambda: connection.silent_for == 0)
+
+
+async def test_the_word_of_a_peer_that_ends_the_link_is_heard_although_writing_fails_first() -> (
+    None
+):
+    class Failing(MemoryTransport):
+        """Streams that cannot be written to any more once the peer is about to close."""
+
+        @asynccontextmanager
+        @override
+        async def connect(
+            self, url: str, options: TransportOptions, /
+        ) -> AsyncIterator[MemoryStream]:
+            async with super().connect(url, options) as stream:
+
+                async def send(messages: Any, /) -> None:
+                    if leaving.is_set():
+                        raise anyio.BrokenResourceError
+                    await MemoryStream.send(stream, messages)
+
+                stream.send = send  # type: ignore[method-assign]
+                yield stream
+
+    async def leave(stream: MessageStream) -> None:
+        await stream.send(Session(listening=True, name="leaving").opening())
+        await leaving.wait()
+        await stream.aclose(1009, "too large for me")
+
+    leaving = anyio.Event()
+    leaf = LocalNode()
+    async with anyio.create_task_group() as group:
+        url = await group.start(MemoryTransport().serve, "memory://", TransportOptions(), leave)
+        async with leaf.connect(url, transport=Failing()) as connection:
+            leaving.set()
+            with leaf.object(WEATHER).observe():
+                await until(lambda: connection.last_error is not None)
+            error = connection.last_error
+            assert isinstance(error, hakuban.LinkError)
+            assert (error.code, str(error)) == (
+                1009,
+                "the other side closed the link (1009): too large for me",
+            )
+        group.cancel_scope.cancel()
 
 
 # ---- slow and fast --------------------------------------------------------------------------------------------------

@@ -53,6 +53,10 @@ class Watcher:
         assert state is not None
         assert (state.data, state.synchronized) == (data, True)
 
+    def data(self) -> bytes | None:
+        state = self._observer.state(self._thing)
+        return None if state is None else state.data
+
 
 def below(tree: Tree, above: Node, name: str, ahead: int = 0) -> Node:
     """Start a leaf whose wall clock is ahead, and have it expose the thing."""
@@ -179,6 +183,19 @@ def test_a_leaf_two_days_ahead_is_one_error_and_hides_nobody(tree: Tree, root: N
     leaf = tree.node("of another thing", root)
     leaf.expose(OTHER)
     other.sees_what(leaf)
+
+
+def test_who_takes_over_by_a_tag_is_told_too(tree: Tree, root: Node) -> None:
+    watcher = Watcher(tree, root)
+    liar = below(tree, root, "liar", 2 * DAY)
+    watcher.sees_what(liar)
+    cut(tree, liar)
+    leaf = tree.node("leaf", root)
+    exposer = leaf.expose(THING.tags[0])
+    tree.run()
+    exposer.publish(THING, b"by tag")
+    tree.run()
+    assert watcher.data() == b"by tag"
 
 
 def test_whoever_takes_over_two_hops_below_a_liar_is_told_what_to_exceed(

@@ -68,7 +68,11 @@ class _Router:
         listening_tls: ssl.SSLContext | None,
         connecting_tls: ssl.SSLContext | None,
     ) -> None:
-        self.node = hakuban.LocalNode(config.name, rebalance=config.rebalance_threshold)
+        self.node = hakuban.LocalNode(
+            config.name,
+            rebalance=config.rebalance_threshold,
+            max_clock_lead=config.max_clock_lead,
+        )
         self.monitor = Monitor(
             self.node, None if config.connect is None else redacted(config.connect)
         )

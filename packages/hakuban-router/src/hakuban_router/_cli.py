@@ -48,12 +48,20 @@ def positive(text: str) -> int:
 
 
 def _threshold(text: str) -> float:
+    return _number(text, math.nextafter(math.inf, 0.0), "not a number of 0 or more")
+
+
+def _seconds(text: str) -> float:
+    return _number(text, 1e9, "not a number of seconds from 0 to 1e9")
+
+
+def _number(text: str, most: float, fault: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf:
-        raise ValueError("not a number of 0 or more")
+    if not 0 <= value <= most:
+        raise ValueError(fault)
     return value
 
 
@@ -140,6 +148,10 @@ class Config:
     rebalance_threshold: float = _option(
         0.1, "difference of load that moves an object to another exposer", _threshold,
         metavar="LOAD",
+    )  # fmt: skip
+    max_clock_lead: float = _option(
+        86_400.0, "seconds by which the clocks of nodes below may be ahead of this machine's",
+        _seconds, metavar="SECONDS",
     )  # fmt: skip
     loop: str = _option(
         "auto", f"event loop, one of {', '.join(LOOPS)}; auto takes uvloop where installed",

@@ -143,7 +143,7 @@ class Link:
             None  # bytes of the largest message sent for now: for pictures only
         )
         self.notes: Notes = Notes()
-        self.postponed: Instruction | None = None  # to be said after a note that belongs before it
+        self.postponed: Instruction | None = None  # belongs right behind what was said last
         self.inlets: dict[int, Inlet] = {}
         # outlets with something new to say, in turn (the head of a plain dict is slow to find after many deletions)
         self.outdated: OrderedDict[Outlet, None] = OrderedDict()

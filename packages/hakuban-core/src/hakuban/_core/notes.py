@@ -99,15 +99,12 @@ def next_for(world: World, link: Downlink | Uplink, now: float) -> Instruction |
         return None
     instruction = link.next_for(world, now)
     if isinstance(instruction, OpenChannel) and instruction.kind is ChannelKind.SINK:
-        note = _first_word(world, link, world.objects[instruction.descriptor], now)
-        if note is not None:
-            link.postponed = instruction
-            return note
+        link.postponed = _to_exceed(world, link, world.objects[instruction.descriptor], now)
     return instruction
 
 
-def _first_word(world: World, link: Link, record: ObjectRecord, now: float) -> SendNote | None:
-    """Tell whoever is about to produce an object which version its states have to exceed, if its clock will not do that."""
+def _to_exceed(world: World, link: Link, record: ObjectRecord, now: float) -> SendNote | None:
+    """Tell who is to produce an object which version its states have to exceed, if its clock will not do that."""
     if not link.notes.spoken or record.held.seen <= default_version(world.clock.read(now)):
         return None
     if record.descriptor.text_size > _LONGEST_HELD:
