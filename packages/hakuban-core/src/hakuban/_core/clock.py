@@ -63,14 +63,14 @@ class Clock:
 
     def read(self, now: float) -> int:
         """Give what it shows."""
-        return self.base + int(now * 1e9)
+        return (self._base or 0) + int(now * 1e9)
 
     def see_wall(self, wall: int, now: float, *, root: bool) -> None:
         """Learn what the wall clock of this machine shows.
 
         :param root: whether it counts, since nobody of this project is above.
         """
-        before, self._wall = self._wall, base_of(wall, now)
+        before, self._wall = self._wall, wall - int(now * 1e9)  # inline: this is done for each state that is set
         if root or self._base is None:
             self.follow(self._wall)
         if self._doubted and abs(self._wall - before) > JUMP:

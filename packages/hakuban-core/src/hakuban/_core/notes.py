@@ -169,8 +169,10 @@ def spread(world: World) -> None:
 def see_wall(world: World, wall: int | None, now: float) -> None:
     """Learn what the wall clock of this machine shows, Unix nanoseconds; None is no news."""
     if wall is not None:
-        world.clock.see_wall(wall, now, root=world.root)
-        spread(world)
+        clock, uplink = world.clock, world.uplink
+        clock.see_wall(wall, now, root=uplink is None or world.root)
+        if clock.jumped:
+            spread(world)
 
 
 def look_at_clock(world: World, wall: int | None, now: float) -> None:
