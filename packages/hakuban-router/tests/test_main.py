@@ -21,6 +21,8 @@ from hakuban_router import __main__
 from hakuban_router._cli import UsageError
 from support.ports import free_port
 from support.processes import Program, RouterProcess
+from support.raw_node import RawNode, observe
+from support.watching import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -216,14 +218,10 @@ def test_connections_are_limited(start_router: StartRouter) -> None:
 
 def test_a_message_over_the_limit_ends_its_link(start_router: StartRouter) -> None:
     router = start_router("--max-message", "10000")
-    node = hakuban.LocalNode()
-    with (
-        node,
-        hakuban.sync.connect(node, router.url) as connection,
-        node.tag("x" * 20_000).expose(),
-    ):
-        lost = next(status for status in connection.statuses() if status.error is not None)
-        assert "1009" in str(lost.error)
+    with RawNode(router.url) as node:
+        node.tell(observe(f'"{"x" * 20_000}"'))
+        close = until(lambda: node.close, "a Close frame")
+        assert close.code == 1009
 
 
 # ---- TLS -----------------------------------------------------------------------------------------

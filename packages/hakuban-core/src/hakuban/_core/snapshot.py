@@ -24,11 +24,12 @@ class NodeSnapshot:
     :ivar objects: one JSON object for each known object (the crate's `ObjectSnapshot`). The field
         `synchronized_ms_ago` of a state holds microseconds, as it does in the crate.
     :ivar tags: one for each known tag (`TagSnapshot`).
-    :ivar downstream_connections: one for each peer below (`DownstreamConnectionSnapshot`), and its `size_cap`: see
-        `Connection.size_cap`.
-    :ivar upstream: the link to the node above (`UpstreamConnectionSnapshot`, and `size_cap`), or None.
+    :ivar downstream_connections: one for each peer below (`DownstreamConnectionSnapshot`).
+    :ivar upstream: the link to the node above (`UpstreamConnectionSnapshot`), or None.
     :ivar ignored_states: published states that were not newer than the held one, for each object that had any.
     :ivar skipped_states: states that some peer did not get, since it takes none so large, for each object that had any.
+    :ivar size_caps: bytes of the largest message that is sent for now, for each link where that was learnt from an end with
+        1009, by the id of its connection; see `Connection.size_cap`.
     """
 
     objects: list[Json] = field(default_factory=list)
@@ -37,6 +38,7 @@ class NodeSnapshot:
     upstream: Json | None = None
     ignored_states: dict[ObjectDescriptor, int] = field(default_factory=dict)
     skipped_states: dict[ObjectDescriptor, int] = field(default_factory=dict)
+    size_caps: dict[int, int] = field(default_factory=dict)
 
     @property
     def upstream_connection(self) -> bool:
@@ -71,6 +73,9 @@ def take_snapshot(world: World, now: float) -> NodeSnapshot:
             record.descriptor: record.held.skipped
             for record in world.objects.values()
             if record.held.skipped
+        },
+        size_caps={
+            link.id: link.size_cap for link in world.links.values() if link.size_cap is not None
         },
     )
 
@@ -172,7 +177,6 @@ def _downstream(link: Downlink, now: float) -> Json:
         "remote_name": link.remote_name,
         "load": link.load,
         "load_limit": None if link.ramp is None else link.ramp.limit(now),
-        "size_cap": link.size_cap,
     }
 
 
@@ -182,5 +186,4 @@ def _upstream(link: Uplink) -> Json:
         "local_address": link.local_address,
         "local_name": link.local_name,
         "remote_name": link.remote_name,
-        "size_cap": link.size_cap,
     }
