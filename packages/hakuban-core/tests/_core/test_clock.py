@@ -210,6 +210,59 @@ def test_whoever_takes_over_two_hops_below_a_liar_is_told_what_to_exceed(
     watcher.sees_what(honest)
 
 
+def test_who_takes_over_above_is_told_what_is_held_below(tree: Tree, root: Node) -> None:
+    hall = tree.node("hall", root)
+    watcher = Watcher(tree, hall)
+    liar = below(tree, hall, "liar", 2 * DAY)
+    watcher.sees_what(liar)
+    cut(tree, liar)
+    watcher.sees_what(below(tree, root, "honest"))
+
+
+def test_who_takes_over_below_a_router_that_met_no_liar_is_told_what_observers_hold(
+    tree: Tree, root: Node
+) -> None:
+    hall = tree.node("hall", root)
+    watcher = Watcher(tree, hall)
+    liar = below(tree, root, "liar", 2 * DAY)
+    watcher.sees_what(liar)
+    cut(tree, liar)
+    cut(tree, hall)
+    again = tree.node("root, again")
+    tree.connect(hall, again)
+    inner = tree.node("inner", again)
+    watcher.sees_what(below(tree, inner, "honest"))
+
+
+@pytest.mark.parametrize("version", [(7,), (1, 2, 3), (0, 1, 2, 3, 4)])
+def test_nodes_below_have_no_other_versions_exceeded_than_default_ones(
+    tree: Tree, root: Node, version: tuple[int, ...]
+) -> None:
+    observing = tree.node("observing", root)
+    watcher = Watcher(tree, observing)
+    honest = below(tree, root, "honest")
+    watcher.sees_what(honest)
+    note = Note(held=((('"thing"',), '{"id":1}', version),))
+    tree.wire_of(observing).say(Way.UP, NoteReceived(note))
+    watcher.sees_what(honest)
+    (record,) = root.machine.world.objects.values()
+    assert record.held.seen[1] >= EPOCH // SECOND
+
+
+def test_a_version_that_no_larger_one_follows_is_exceeded_all_the_same(
+    tree: Tree, root: Node
+) -> None:
+    observing = tree.node("observing", root)
+    watcher = Watcher(tree, root)
+    honest = below(tree, root, "honest")
+    for length in (3, 4):
+        largest = (0, *[2**63 - 1] * (length - 1))
+        note = Note(held=((('"thing"',), '{"id":1}', largest),))
+        tree.wire_of(observing).say(Way.UP, NoteReceived(note))
+        watcher.sees_what(honest)
+        watcher.sees_what(honest)
+
+
 def test_an_exposer_that_is_at_work_already_hears_what_is_held_above(
     tree: Tree, root: Node
 ) -> None:

@@ -58,14 +58,16 @@ class View:
 class Source:
     """A place from which states of one object come. `version` is the last one that was not ignored.
 
-    `link_id` names the link over which they come; None for a local contract.
+    `link_id` names the link over which they come; None for a local contract. `exceeds` is the version that the peer was
+    told to exceed last.
     """
 
-    __slots__ = ("link_id", "version", "warned")
+    __slots__ = ("exceeds", "link_id", "version", "warned")
 
     def __init__(self, link_id: int | None) -> None:
         self.link_id: int | None = link_id
         self.version: Version | None = None
+        self.exceeds: Version | None = None
         self.warned: bool = False
 
 

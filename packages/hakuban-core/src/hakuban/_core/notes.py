@@ -23,6 +23,7 @@ from .records import Interest, LocalSink
 if TYPE_CHECKING:
     from .._messages import Instruction
     from .._states import Version
+    from .freshness import Source
     from .links import Link
     from .records import ObjectRecord
     from .world import World
@@ -38,6 +39,8 @@ _LONGEST_NAME: Final = 100  # characters of each
 _MOST_IGNORED: Final = 16  # things that were ignored, said at once
 _LONGEST_IGNORED: Final = 200  # characters of each, and of the reason
 _LONGEST_HELD: Final = 4_096  # characters of an object's name of which the version is told
+# Integers of a version of default shape, the only one that nodes below have exceeded. So there is always a larger one.
+_LONGEST_BELOW: Final = 4
 _MOST_REPORTED: Final = 100  # things that the other side of a link ignores
 _SLICE: Final = 256  # links woken in one step
 _INT64_MAX: Final = 2**63 - 1
@@ -141,12 +144,12 @@ def heard(world: World, link: Downlink | Uplink, note: Note, now: float) -> None
         for descriptor, reason in note.ignored[: _MOST_REPORTED - notes.reported]:
             notes.reported += 1
             world.effects.append(PeerIgnores(link.id, descriptor, reason))
+    if note.held is not UNSET:
+        for held in note.held:
+            _held_heard(world, link, held)
     if isinstance(link, Uplink):
         if note.above is not UNSET:
             notes.above = note.above
-        if note.held is not UNSET:
-            for held in note.held:
-                _held_heard(world, held)
         _look_above(world, link)
     spread(world)
 
@@ -213,9 +216,22 @@ def _held(record: ObjectRecord) -> _Held:
     return tags, record.descriptor.json_text, record.held.seen
 
 
-def _held_heard(world: World, held: _Held) -> None:
-    """What this node, or one below it, produces is hidden above by what is held there: exceed its version."""
+def exceed(world: World, record: ObjectRecord, source: Source, version: Version) -> None:
+    """What a peer sends of an object is not newer than what is held here: have it told which version to exceed."""
+    link = None if source.link_id is None else world.links.get(source.link_id)
+    if link is None or not link.notes.spoken or source.exceeds == version:
+        return
+    if record.descriptor.text_size <= _LONGEST_HELD:
+        source.exceeds = version  # as far as this side can tell; once for each version
+        link.notes.held[record] = None
+        _tell(world, link)
+
+
+def _held_heard(world: World, link: Link, held: _Held) -> None:
+    """What is produced here, or is passed on, is hidden at a peer by what is held there: exceed its version."""
     tags, json, version = held
+    if isinstance(link, Downlink) and (version[:1] != (0,) or len(version) > _LONGEST_BELOW):
+        return
     try:
         record = world.objects.get(ObjectDescriptor.from_json(tags, json))
     except InvalidDescriptorError:
@@ -226,9 +242,14 @@ def _held_heard(world: World, held: _Held) -> None:
     exposer = record.exposer
     if isinstance(exposer, LocalSink):
         world.republishing.append(exposer.id)
-    elif isinstance(exposer, Interest) and exposer.inlet is not None:
-        exposer.link.notes.held[record] = None
-        _tell(world, exposer.link)
+        return
+    if isinstance(exposer, Interest):
+        producer: Link | None = exposer.link if exposer.inlet is not None else None
+    else:
+        producer = world.uplink if record.fed else None
+    if producer is not None and producer is not link and producer.notes.spoken:
+        producer.notes.held[record] = None
+        _tell(world, producer)
 
 
 def _tell(world: World, link: Link) -> None:

@@ -8,6 +8,7 @@ from .._states import Content
 from .clock import default_version
 from .effects import StaleVersion
 from .freshness import bumped
+from .notes import exceed
 from .records import ExposeContract, LocalSink, Offer, Outcome
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def _note_ignored(
     if (content.version, content.format, content.data) == (held.version, held.format, held.data):
         return
     record.held.ignored += 1
+    if content.version < held.version:
+        exceed(world, record, source, held.version)
     if not source.warned:
         source.warned = True
         world.effects.append(StaleVersion(record.descriptor, content.version, held.version))
