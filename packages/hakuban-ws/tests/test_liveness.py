@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import socket
+import struct
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +15,25 @@ import pytest
 from hakuban.transport import LinkTimeoutError, TransportOptions
 from hakuban_ws import WebSocketTransport
 from hakuban_ws._stream import TIMEOUT_OTHERS, TIMEOUT_OURS
+from support.waiting import until
 from support.websocket import (
     BINARY,
     FIN,
     PING,
     PONG,
     TEXT,
+    UPGRADE,
+    Certificates,
+    accepting,
     frame,
     linked,
+    port_of,
     raw_client,
     raw_listener,
 )
 
 if TYPE_CHECKING:
+    from hakuban_ws._stream import WebSocketStream
     from support.websocket import RawPeer
 
 pytestmark = pytest.mark.long
@@ -166,6 +174,72 @@ async def test_any_bytes_are_life() -> None:
                 assert not ended.is_set()
             with anyio.fail_after(1):
                 await ended.wait()
+
+
+async def heard_after(stream: WebSocketStream, before: float) -> float:
+    """Wait until the other side was heard again, and say when that was; not later than now."""
+    await until(lambda: stream.last_heard > before)
+    assert stream.last_heard <= time.monotonic()
+    return stream.last_heard
+
+
+async def test_the_handshake_is_the_first_that_was_heard_and_any_byte_after_it_counts() -> None:
+    started = time.monotonic()
+    async with raw_client(keep_alive=10) as (stream, peer), anyio.create_task_group() as group:
+        assert started < stream.last_heard < time.monotonic()
+        group.start_soon(until_it_ends, stream)
+        heard = stream.last_heard
+        for sign in SIGNS:
+            await peer.send(sign)
+            heard = await heard_after(stream, heard)
+        await stream.send([b"what we say counts for nothing"])
+        assert stream.last_heard == heard
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["reset", "silence"])
+async def test_when_the_other_side_was_last_heard_is_known_after_the_end(how: str) -> None:
+    async with accepting(keep_alive=10, timeout=0.3) as (url, accepted):
+        with socket.create_connection(("127.0.0.1", port_of(url))) as peer:
+            peer.sendall(UPGRADE + b"\r\n")
+            stream = await accepted.receive()
+            peer.sendall(frame(FIN | BINARY, b"last words", masked=True))
+            assert list(await stream.receive()) == [b"last words"]
+            heard = stream.last_heard
+            if how == "reset":
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                peer.close()
+            ended = await until_it_ends(stream)
+            assert isinstance(ended, LinkTimeoutError) is (how == "silence")
+            assert stream.last_heard == heard
+            await stream.aclose()
+            assert stream.last_heard == heard
+
+
+async def test_the_end_of_the_stream_without_a_close_frame_was_heard() -> None:
+    async with raw_client() as (stream, peer):
+        heard = stream.last_heard
+        await peer.stream.aclose()  # as the system does for a process that was killed
+        assert isinstance(await until_it_ends(stream), anyio.BrokenResourceError)
+        assert stream.last_heard > heard
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_on_an_idle_link_both_sides_hear_each_other(
+    scheme: str, certificates: Certificates
+) -> None:
+    secure = scheme == "wss"
+    listening: dict[str, Any] = {"ssl": certificates.listening()} if secure else {}
+    connecting = {"ssl": certificates.connecting()} if secure else {}
+    url = f"{scheme}://127.0.0.1:0"
+    async with linked(url, connect=connecting, keep_alive=0.1, **listening) as ends:
+        async with anyio.create_task_group() as group:
+            for end in ends:
+                group.start_soon(until_it_ends, end)
+            for end in ends:
+                heard = await heard_after(end, end.last_heard)
+                await heard_after(end, heard)
+            group.cancel_scope.cancel()
 
 
 async def test_what_waits_unread_is_life_while_the_user_does_not_read() -> None:

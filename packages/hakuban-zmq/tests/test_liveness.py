@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,6 +18,7 @@ from support.waiting import until
 from support.zeromq import accepting, end_of, linked, peer_process, raw_client
 
 if TYPE_CHECKING:
+    from hakuban_zmq._stream import ZeroMQStream
     from support.zeromq import RawClient
 
 pytestmark = pytest.mark.long
@@ -101,6 +103,47 @@ async def test_any_frame_is_life() -> None:
                 group.start_soon(talk)
                 assert isinstance(await end_of(stream), LinkTimeoutError)
             assert time.monotonic() - started > 1.1
+
+
+def heard_after(stream: ZeroMQStream, before: float) -> bool:
+    return stream.last_heard > before
+
+
+async def test_the_hello_is_the_first_that_was_heard_and_any_frame_after_it_counts() -> None:
+    async with accepting(keep_alive=60.0) as (url, accepted):
+        with raw_client(url) as client:
+            started = time.monotonic()
+            await client.enter()
+            stream = await accepted.receive()
+            assert started < stream.last_heard < time.monotonic()
+            for kind in (PONG, PING):
+                heard = stream.last_heard
+                client.say_frame(kind)
+                await until(partial(heard_after, stream, heard))
+                assert stream.last_heard <= time.monotonic()
+            heard = stream.last_heard
+            await stream.send([b"what we say counts for nothing"])
+            assert stream.last_heard == heard
+
+
+async def test_when_the_other_side_was_last_heard_is_known_after_the_end() -> None:
+    async with peer_process("listen") as listener:
+        async with ZeroMQTransport().connect(listener.url, FROZEN) as stream:
+            await stream.send([b"x"])
+            assert list(await stream.receive()) == [b"x"]
+            listener.process.send_signal(signal.SIGSTOP)
+            frozen = time.monotonic()
+            assert isinstance(await end_of(stream), LinkTimeoutError)
+            heard = stream.last_heard
+            assert heard < frozen
+        assert stream.last_heard == heard
+
+
+async def test_on_an_idle_link_both_sides_hear_each_other() -> None:
+    async with linked(keep_alive=0.1) as ends:
+        for end in ends:
+            for _ in range(2):
+                await until(partial(heard_after, end, end.last_heard))
 
 
 async def test_what_came_in_while_this_side_was_stopped_is_life() -> None:

@@ -80,12 +80,16 @@ class MessageStream(Protocol):
     """An ordered, reliable stream of whole messages. One task sends and one receives at a time.
 
     The core never uses a stream again after it cancelled one of its calls, so `send` and `receive` need not be
-    safe to cancel. Optional attributes, read with `getattr` when the stream is handed over:
+    safe to cancel. Optional attributes, read with `getattr` when the stream is handed over, if nothing else is said:
 
     * `local_address`, `remote_address`: text for people ("127.0.0.1:3001").
     * `close_code`, `close_reason`: how the other side closed, once `receive` has raised (None before).
     * `detects_silence` (False): True when the transport itself ends a link after `TransportOptions.timeout`
       seconds without input; otherwise the core sends empty control messages and watches the silence.
+    * `last_heard`: when bytes of the peer last came in, as `time.monotonic()` gives it; signs of life such as pings and
+      pongs count, and so does the peer's end of the stream, a reset does not. Read at any time, and once more when the
+      link has ended: a state that came over a link which fell silent was last current then. Streams with
+      `detects_silence` should have it; without it the core goes by the messages that it received.
     * `peer_is_ours` (False): the peer is a node of this project, and not of the crate.
     * `peer_clock` (None): Unix time in nanoseconds that the listening side stated while `connect` was entered
       (`TransportOptions.clock` there).

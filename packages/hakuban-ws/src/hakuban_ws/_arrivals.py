@@ -23,7 +23,7 @@ class Arrivals:
     """The receiving half of a connected, non-blocking socket. One task waits at a time.
 
     :ivar more: whether the last piece was a full one, so that there is probably another.
-    :ivar last: `time.monotonic()` when bytes last came in.
+    :ivar last: `time.monotonic()` when bytes last came in, or their end; a reset is no sign of life.
     """
 
     __slots__ = ("_size", "_sock", "last", "more")
@@ -114,7 +114,8 @@ class LoopArrivals(Arrivals):
         self._piece = self._receive()
         if self._piece is None:
             return
-        if self._looks_behind and not self.more:
+        # behind a reset there is what looks like the other side's end
+        if self._looks_behind and not self.more and isinstance(self._piece, bytes):
             self._behind = self._receive()
         waiter.set_result(None)
 

@@ -51,7 +51,7 @@ class Channel:
 
     @property
     def last_received(self) -> float:
-        """`time.monotonic()` when bytes last came in."""
+        """`time.monotonic()` when bytes last came in, or their end; those of TLS itself count."""
         return self._arrivals.last
 
     @property

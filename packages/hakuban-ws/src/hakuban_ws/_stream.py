@@ -131,6 +131,11 @@ class WebSocketStream:
         self._check_at = time.monotonic() + min(self._keep_alive, self._timeout)
         liveness.watch(self, self._check_at)
 
+    @property
+    def last_heard(self) -> float:
+        """When bytes of the other side, or their end, last came in: seconds of `time.monotonic()`. Known after the end too."""
+        return self._channel.last_received
+
     async def send(self, messages: Sequence[bytes], /) -> None:
         """Send a batch in order; on return the operating system has all of it."""
         if self._closed:

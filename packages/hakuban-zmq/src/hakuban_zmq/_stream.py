@@ -164,6 +164,11 @@ class ZeroMQStream:
         """Have `check` called."""
         liveness.watch(self, self._check_at)
 
+    @property
+    def last_heard(self) -> float:
+        """When a frame of the other side last came in: seconds of `time.monotonic()`. Known after the end too."""
+        return self._last_received
+
     # ---- the user's side --------------------------------------------------------------------------------------------
 
     async def send(self, messages: Sequence[bytes], /) -> None:
