@@ -22,6 +22,7 @@ class Relay:
 
     def __init__(self, port: int) -> None:
         self._port = port
+        self._pulled = False
         self._sockets: list[socket.socket] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -31,25 +32,44 @@ class Relay:
         with suppress(OSError):  # closed
             while True:
                 near, _ = self._server.accept()
+                if self._pulled:
+                    self._sockets.append(near)
+                    continue
                 far = socket.create_connection(("127.0.0.1", self._port))
                 self._sockets += near, far
                 for pair in ((near, far), (far, near)):
                     threading.Thread(target=self._pump, args=pair, daemon=True).start()
 
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):  # cut
             while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
+                if not self._pulled:
+                    sink.sendall(data)
+            if not self._pulled:
+                sink.shutdown(socket.SHUT_WR)
+
+    def pull(self) -> None:
+        """Lose from now on whatever comes, ends of connections too."""
+        self._pulled = True
 
     def cut(self) -> None:
-        """Reset all connections; later ones are passed on again."""
+        """End and reset all connections; later ones are passed on again."""
+        self._close(socket.SHUT_RDWR)
+
+    def reset(self) -> None:
+        """Reset all connections, of which no end is seen before that, and let nobody in any more."""
+        with suppress(OSError):  # it was closed
+            self._server.shutdown(socket.SHUT_RDWR)  # or the thread would let one more in
+        self._server.close()
+        self.pull()
+        self._close(socket.SHUT_RD)
+
+    def _close(self, how: int) -> None:
         while self._sockets:
             end = self._sockets.pop()
             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             with suppress(OSError):  # the other side was faster
-                end.shutdown(socket.SHUT_RDWR)  # or a thread that reads would keep it open
+                end.shutdown(how)  # or a thread that reads would keep it open
             end.close()
 
     def close(self) -> None:

@@ -107,14 +107,22 @@ class Program:
 
 
 class RouterProcess(Program):
-    """Our router on a free port of this machine; `url` is where it listens."""
+    """Our router on a free port of this machine; `url` is where it listens.
+
+    :param within: a command that runs it, such as `ip netns exec NAME`.
+    """
 
     def __init__(
-        self, *options: str, bind: str = "ws://127.0.0.1:0", env: dict[str, str] | None = None
+        self,
+        *options: str,
+        bind: str = "ws://127.0.0.1:0",
+        env: dict[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         import re
 
-        super().__init__([sys.executable, "-m", "hakuban_router", "--bind", bind, *options], env)
+        router = [sys.executable, "-m", "hakuban_router", "--bind", bind, *options]
+        super().__init__([*within, *router], env)
         listening = re.compile(r"listening on (\S+)")
         try:
             self.url = self.err.wait(listening)[1].rstrip("/")

@@ -78,18 +78,22 @@ def _programs() -> Binaries:
 
 
 class RustRouter(Program):
-    """The crate's router; `url` is where it listens."""
+    """The crate's router; `url` is where it listens.
 
-    def __init__(self, *options: str, bind: str | None = None) -> None:
+    :param within: a command that runs it, such as `ip netns exec NAME`; then nobody waits until it listens.
+    """
+
+    def __init__(self, *options: str, bind: str | None = None, within: Sequence[str] = ()) -> None:
         self.url = bind or f"ws://127.0.0.1:{free_port()}"
         super().__init__(
-            [str(_programs().router), "--bind", self.url, *options],
+            [*within, str(_programs().router), "--bind", self.url, *options],
             env={"RUST_LOG": os.environ.get("RUST_LOG", "hakuban=info")},
         )
         try:
             assert self.process.stdin is not None
             self.process.stdin.close()  # while it is open, one worker thread is blocked reading it
-            self._wait_for_port()
+            if not within:
+                self._wait_for_port()
         except BaseException:
             self.__exit__()
             raise

@@ -1,4 +1,6 @@
-"""Tables of what ran against the Rust crate, and what did not.
+"""Tables of what ran against the Rust crate, and what did not; and of texts that tests have to say.
+
+The former are the tests marked as a cell; a text is recorded as a property `cell`: table, row, column, text.
 
 A plugin of the root's conftest.py: what is printed at the end is gathered from all workers by a process that collects
 no tests itself, and so finds no conftest.py below the root's.
@@ -7,7 +9,7 @@ no tests itself, and so finds no conftest.py below the root's.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import pytest
 
@@ -24,6 +26,8 @@ _cells: dict[str, Cell] = {}
 _needs_rust: set[str] = set()
 """The selected tests that cannot run without cargo."""
 _outcomes: dict[str, str] = {}
+_texts: defaultdict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+"""The cells that are texts: by table, then by row and column."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,9 +79,14 @@ def pytest_testnodedown(node: object) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note how each test ended."""
+    """Note how each test ended, and what it has to say."""
     if report.when == "call" or not report.passed:
         _outcomes[report.nodeid] = report.outcome
+    if report.when == "teardown":
+        for name, value in report.user_properties:
+            if name == "cell":
+                table, row, column, text = cast("list[str]", value)
+                _texts[table][row, column] = text
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -85,26 +94,32 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if terminalreporter.config.option.collectonly:
         return
     for table in dict.fromkeys(table for table, _, _ in _cells.values()):
-        _print_table(terminalreporter, table)
+        results: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for test, (name, row, column) in _cells.items():
+            if name == table:
+                results[row, column].append(_outcomes.get(test, "not selected"))
+        cells = {place: _summed_up(outcomes) for place, outcomes in results.items()}
+        _print_table(terminalreporter, f"interop: {table}", cells)
+    for table, texts in _texts.items():
+        by_row = sorted(texts.items(), key=lambda cell: cell[0][0])
+        _print_table(terminalreporter, table, dict(by_row))
     if _needs_rust:
-        cells = {_cells.get(test, (test,)) for test in _needs_rust}
-        message = f"NOT RUN: interop with the Rust crate (no cargo): {len(cells)} cells"
+        missing = {_cells.get(test, (test,)) for test in _needs_rust}
+        message = f"NOT RUN: interop with the Rust crate (no cargo): {len(missing)} cells"
         terminalreporter.write_line(message, red=True, bold=True)
 
 
-def _print_table(reporter: pytest.TerminalReporter, table: str) -> None:
-    results: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-    for test, (name, row, column) in _cells.items():
-        if name == table:
-            results[row, column].append(_outcomes.get(test, "not selected"))
-    columns = list(dict.fromkeys(column for _, column in results))
+def _print_table(
+    reporter: pytest.TerminalReporter, title: str, cells: dict[tuple[str, str], str]
+) -> None:
+    columns = list(dict.fromkeys(column for _, column in cells))
     lines = [["", *columns]]
     lines += [
-        [row, *(_summed_up(results.get((row, column), [])) for column in columns)]
-        for row in dict.fromkeys(row for row, _ in results)
+        [row, *(cells.get((row, column), "-") for column in columns)]
+        for row in dict.fromkeys(row for row, _ in cells)
     ]
     widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
-    reporter.section(f"interop: {table}", sep="-")
+    reporter.section(title, sep="-")
     for line in lines:
         padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
         reporter.write_line("  ".join(padded).rstrip())
@@ -112,8 +127,6 @@ def _print_table(reporter: pytest.TerminalReporter, table: str) -> None:
 
 def _summed_up(outcomes: Sequence[str]) -> str:
     """Give the text of a cell; each backend and direction is a test of it."""
-    if not outcomes:
-        return "-"
     if "failed" in outcomes:
         return f"FAILED ({outcomes.count('failed')} of {len(outcomes)})"
     passed = outcomes.count("passed")
