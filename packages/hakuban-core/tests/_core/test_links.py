@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hakuban._core import invariants
+from hakuban._core.events import LinkDown
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._messages import (
     ChannelKind,
@@ -23,6 +24,7 @@ from support.peer import Above, Below, announced, closed, opened, sent
 from support.tree import Tree
 
 if TYPE_CHECKING:
+    from hakuban._messages import Instruction
     from support.machines import Node
 
 TAG = TagDescriptor("t")
@@ -133,6 +135,59 @@ def test_channels_come_before_states(node: Node) -> None:
     peer.observe(OTHER)
     second.publish(OTHER, b"2")
     assert [type(item) for item in peer.hear()] == [OpenChannel, SendState, SendState]
+
+
+def silent(tree: Tree, peer: Below, seconds: float) -> None:
+    """End the link of a peer that was last heard some seconds ago."""
+    tree.now += seconds
+    peer.node.handle(LinkDown(peer.link, at=tree.now - seconds))
+
+
+def ages(heard: list[Instruction]) -> list[float]:
+    """Give the ages that were told alone, in seconds."""
+    return [item.age / 1e6 for item in heard if isinstance(item, SendSynchronized)]
+
+
+def test_what_ceases_with_a_silent_exposer_tells_its_age_before_its_channel_is_closed(
+    tree: Tree, node: Node
+) -> None:
+    watcher, exposer = Below(node), Below(node)
+    watcher.observe(TAG)
+    exposer.expose(THING)
+    (stream,) = opened(watcher.hear(), STREAM)
+    exposer.publish(opened(exposer.hear(), SINK)[0], b"1", (1,))
+    assert sent(watcher.hear()) == [b"1"]
+    silent(tree, exposer, 5.0)
+    heard = watcher.hear()
+    assert [type(item) for item in heard] == [SendSynchronized, CloseChannel]
+    assert ages(heard) == [pytest.approx(5.0, abs=0.01)]
+    assert closed(heard) == [stream]
+
+
+def test_who_is_not_shown_what_it_could_produce_is_told_its_age_before_that(
+    tree: Tree, node: Node
+) -> None:
+    node.observe(THING)
+    exposer, watcher = Below(node), Below(node, (0.0, 0))  # nothing may be assigned to it
+    exposer.expose(THING)
+    exposer.publish(opened(exposer.hear(), SINK)[0], b"1", (1,))
+    watcher.observe(THING)
+    watcher.expose(TAG)
+    assert sent(watcher.hear()) == [b"1"]
+    silent(tree, exposer, 5.0)
+    heard = watcher.hear()
+    assert [type(item) for item in heard] == [SendSynchronized, CloseChannel]
+    assert ages(heard) == [pytest.approx(5.0, abs=0.01)]
+
+
+def test_what_ceases_in_good_order_was_current_until_its_channel_is_closed(node: Node) -> None:
+    watcher, exposer = Below(node), Below(node)
+    watcher.observe(TAG)
+    exposer.expose(THING)
+    exposer.publish(opened(exposer.hear(), SINK)[0], b"1", (1,))
+    assert sent(watcher.hear()) == [b"1"]
+    exposer.unexpose(THING)
+    assert [type(item) for item in watcher.hear()] == [CloseChannel]
 
 
 # ---- states ----------------------------------------------------------------------------------------------------------

@@ -50,9 +50,12 @@ class View:
 
     def age(self, now: float) -> int:
         """Give the age in microseconds, as peers hear it: 0 while synchronized, at least 1 after that."""
-        if self.since is None:
-            return 0
-        return max(1, int(min(now - self.since, _GREATEST_AGE) * 1e6))
+        return 0 if self.since is None else age_of(self.since, now)
+
+
+def age_of(since: float, now: float) -> int:
+    """Give the age of what is not current since then, as peers hear it: in microseconds, at least 1."""
+    return max(1, int(min(now - since, _GREATEST_AGE) * 1e6))
 
 
 class Source:

@@ -20,7 +20,7 @@ from .._messages import (
     SendSynchronized,
     Verb,
 )
-from .freshness import Source
+from .freshness import Source, age_of
 from .records import MAX_CAPACITY, Interest, ObjectRecord, TagInterest, TagRecord
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _TOUCHES_A_SETTLE = 64  # how many objects are touched in the time in which one 
 class Outlet:
     """A channel on which states of an object leave over a link, and what was last said on it."""
 
-    __slots__ = ("channel", "closing", "link", "record", "sent", "since")
+    __slots__ = ("channel", "closing", "last_since", "link", "record", "sent", "since")
 
     def __init__(self, link: Link, channel: int, record: ObjectRecord) -> None:
         self.link: Link = link
@@ -50,6 +50,8 @@ class Outlet:
         # weak, so that a slow link keeps no old content alive
         self.sent: weakref.ref[Content] | None = None
         self.since: float | None = None
+        # Since when the state is not current any more, to be said before the Close: that alone says "until now".
+        self.last_since: float | None = None
         # The state was dropped and the Close is not yet pulled. Should the peer observe again before that, it gets the
         # Close all the same: it would go on showing what it has as current, since there is no age to tell it.
         self.closing: bool = False
@@ -216,7 +218,7 @@ class Downlink(Link):
         """Give the next thing to say: channels first, then states."""
         while self.control:
             interest = next(iter(self.control))
-            instruction = self._next_channel(interest)
+            instruction = self._next_channel(interest, now)
             if instruction is not None:
                 return instruction
             del self.control[interest]
@@ -225,9 +227,14 @@ class Downlink(Link):
                 world.forget_object(interest.record)
         return self._next_state(now, None)
 
-    def _next_channel(self, interest: Interest) -> OpenChannel | CloseChannel | None:
+    def _next_channel(
+        self, interest: Interest, now: float
+    ) -> OpenChannel | CloseChannel | SendSynchronized | None:
         outlet, inlet = interest.outlet, interest.inlet
         if outlet is not None and (outlet.closing or not interest.stream_wanted):
+            if outlet.last_since is not None and outlet.sent is not None and outlet.since is None:
+                outlet.since = outlet.last_since
+                return SendSynchronized(outlet.channel, age_of(outlet.since, now))
             interest.outlet = None
             self.outdated.pop(outlet, None)
             return CloseChannel(outlet.channel)

@@ -13,6 +13,7 @@ from .publishing import lose, publish_kept
 from .records import ExposeContract, Interest, LocalSink, ObjectRecord, ObserveContract, Upstream
 
 if TYPE_CHECKING:
+    from .freshness import View
     from .world import World
 
 
@@ -25,9 +26,10 @@ def settle(world: World, record: ObjectRecord, now: float) -> None:
     record.data_needed = record.should_exist and _data_needed(record)
     _settle_streams(world, record)
     _settle_exposer(world, record, now)
+    view = record.held.view
     if not record.data_needed:
         record.held.drop()
-    _settle_channels(world, record)
+    _settle_channels(world, record, view, now)
     world.balancer.classify(record, now)
     world.announce(record)
     world.settled(record)
@@ -43,7 +45,7 @@ def lighten(world: World, record: ObjectRecord, now: float) -> None:
     if lighter is not None:
         _unassign(world, record, now)
         _assign(world, record, lighter, now)
-        _settle_channels(world, record)
+        _settle_channels(world, record, record.held.view, now)
     world.balancer.classify(record, now)
 
 
@@ -185,13 +187,20 @@ def _weigh(world: World, record: ObjectRecord, interest: Interest, now: float) -
         world.balancer.loads_changed(now)
 
 
-def _settle_channels(world: World, record: ObjectRecord) -> None:
+def _settle_channels(world: World, record: ObjectRecord, view: View | None, now: float) -> None:
+    """Say which channels there should be.
+
+    :param view: the last state, also where it was dropped.
+    """
     exposer = record.exposer
     for interest in list(record.interests.values()):
         interest.sink_wanted = exposer is interest
         interest.stream_wanted = _stream_wanted(record, interest)
-        if interest.outlet is not None and not record.data_needed:
-            interest.outlet.closing = True
+        outlet = interest.outlet
+        if outlet is not None and not outlet.closing and not interest.stream_wanted:
+            outlet.closing = not record.data_needed
+            stale = view is not None and view.since is not None and view.since < now
+            outlet.last_since = view.since if view is not None and stale else None
         if not interest.has_what_it_wants:
             interest.link.control[interest] = None
             world.wake(interest.link)
