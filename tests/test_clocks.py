@@ -371,3 +371,24 @@ def test_who_takes_over_from_a_leaf_two_days_ahead_is_seen(lab: Lab) -> None:
     liar.kill()
     lab.set(lab.expose(lab.machine(), router, "3"), "4")
     lab.watch(router, sees="4")
+
+
+def test_who_takes_over_above_from_a_leaf_two_days_ahead_is_seen_below(lab: Lab) -> None:
+    root = lab.router(lab.machine())
+    inner = lab.router(lab.machine(), "--connect", root.url)
+    lab.watch(inner)
+    lab.expose(lab.machine(2 * DAY), inner, "1").kill()
+    lab.set(lab.expose(lab.machine(), root, "2"), "3")
+    lab.watch(inner, sees="3")
+
+
+def test_observers_that_saw_a_leaf_two_days_ahead_see_the_next_one_below_a_router_that_did_not(
+    lab: Lab,
+) -> None:
+    router = lab.router(machine := lab.machine())
+    lab.watch(router)
+    lab.expose(lab.machine(2 * DAY), router, "1").kill()
+    router.kill()
+    router = lab.router(machine, url=router.url)
+    lab.set(lab.expose(lab.machine(), router, "2"), "3")
+    lab.watch(router, sees="3")
