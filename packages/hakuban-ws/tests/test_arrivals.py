@@ -9,6 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from hakuban_ws._arrivals import Arrivals, LoopArrivals, arrivals_of
+from hakuban_ws._channel import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,28 +128,56 @@ async def test_a_reset_is_an_error_of_the_one_who_takes() -> None:
         arrivals.close()
 
 
-async def test_a_reset_right_behind_data_is_not_overlooked() -> None:
-    """All of it is there before the loop looks: uvloop calls once, and stops watching."""
+async def end_of(channel: Channel) -> int:
+    """Read to the end, an error or not; give how many bytes came before it."""
+    size = 0
+    with anyio.fail_after(5):
+        while True:
+            try:
+                data = await channel.read()
+            except OSError:
+                return size  # a reset, or a broken pipe
+            if not data:
+                return size
+            size += len(data)
+
+
+@pytest.mark.parametrize("size", [10, 64 * 1024, 64 * 1024 + 10, 200_000])
+@pytest.mark.parametrize("reader", ["waits", "came before", "comes after"])
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "end"])
+async def test_an_end_right_behind_data_is_not_overlooked(
+    size: int, reader: str, *, reset: bool
+) -> None:
+    """All of it is there before the loop looks: of a reset uvloop calls once, and stops watching."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = socket.create_connection(server.getsockname())
         here, _ = server.accept()
-    with here:
+    with here, there:
         here.setblocking(False)
-        arrivals = arrivals_of(here)
+        channel = Channel(here)
+        if reader == "came before":
+            there.send(b"first")
+            assert await channel.read() == b"first"
+        received = -1
+
+        async def receive() -> None:
+            nonlocal received
+            received = await end_of(channel)
+
         async with anyio.create_task_group() as group:
-            group.start_soon(arrivals.wait)
-            await anyio.wait_all_tasks_blocked()
-            there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            there.send(b"last words")
-            there.shutdown(socket.SHUT_RDWR)
+            if reader == "waits":
+                group.start_soon(receive)
+                await anyio.wait_all_tasks_blocked()
+            there.sendall(bytes(size))
+            if reset:
+                there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             there.close()
-        assert arrivals.take() == b"last words"
-        with anyio.fail_after(5):
-            try:
-                assert await piece(arrivals) == b""
-            except OSError:
-                pass  # a reset, or a broken pipe: an end in any case
-        arrivals.close()
+            if reader != "waits":
+                for _ in range(10):
+                    await anyio.lowlevel.checkpoint()  # a callback without a waiter
+                group.start_soon(receive)
+        assert received == size or (reset and received >= 0)
+        channel.close()
 
 
 async def test_a_descriptor_that_is_used_again_is_watched_again() -> None:

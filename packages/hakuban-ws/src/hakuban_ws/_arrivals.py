@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
 if TYPE_CHECKING:
@@ -74,13 +75,13 @@ class LoopArrivals(Arrivals):
     This stays registered, and receives in the callback, since what is left in the socket would fire again. When a
     piece comes that nobody waits for, it stays in the socket, which is watched no more until somebody waits again.
 
-    uvloop stops watching a socket that was reset, and calls back once as if there were data. There are, where they came
-    before the reset; so on uvloop a callback looks for what is behind them too.
+    uvloop stops watching a socket that was reset, and calls back once as if there were data, whatever lies before the
+    reset. So on uvloop each wait looks into the socket first: no piece that was taken is the last word about it.
 
     :ivar watched: whether the loop watches the socket.
     """
 
-    __slots__ = ("_behind", "_fd", "_looks_behind", "_loop", "_piece", "_waiter", "watched")
+    __slots__ = ("_fd", "_looks_first", "_loop", "_piece", "_waiter", "watched")
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(sock)
@@ -88,15 +89,18 @@ class LoopArrivals(Arrivals):
         self._fd = sock.fileno()
         self.watched = False
         self._waiter: asyncio.Future[None] | None = None
-        self._looks_behind = type(loop).__module__.startswith("uvloop")
-        # these outlive a `wait` that was cancelled
-        self._piece: bytes | OSError | None = None
-        self._behind: bytes | OSError | None = None
+        self._looks_first = type(loop).__module__.startswith("uvloop")
+        self._piece: bytes | OSError | None = None  # outlives a `wait` that was cancelled
 
     @override
     async def wait(self) -> None:
         if self._piece is not None:
             return
+        if self._looks_first:
+            self._piece = self._receive()
+            if self._piece is not None:
+                await checkpoint()  # a flood must leave the loop its turn
+                return
         if not self.watched:
             self.watched = True
             self._loop.add_reader(self._fd, self._arrived)
@@ -112,12 +116,8 @@ class LoopArrivals(Arrivals):
             self.close()
             return
         self._piece = self._receive()
-        if self._piece is None:
-            return
-        # behind a reset there is what looks like the other side's end
-        if self._looks_behind and not self.more and isinstance(self._piece, bytes):
-            self._behind = self._receive()
-        waiter.set_result(None)
+        if self._piece is not None:
+            waiter.set_result(None)
 
     def _receive(self) -> bytes | OSError | None:
         """Give what is there, an error too; None when there is nothing."""
@@ -133,7 +133,7 @@ class LoopArrivals(Arrivals):
         piece = self._piece
         if piece is None:
             return super().take()
-        self._piece, self._behind = self._behind, None
+        self._piece = None
         if isinstance(piece, OSError):
             raise piece
         return piece
