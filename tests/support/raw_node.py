@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from typing_extensions import override
-
 from .raw_ws import RawWebSocket
 from .watching import until
 
@@ -80,45 +78,22 @@ class Seen:
     version: tuple[int, ...] | None
 
 
-class RawNode(RawWebSocket):
-    """A connecting node that says what a test tells it to say, and follows which channels are opened to it.
+class Channels:
+    """Which channels the listening side has opened, and what came on them.
 
     :ivar sinks: data channels to send states on, by the JSON text of the object.
     :ivar streams: data channels that states come on, likewise.
     :ivar seen: what came on the streams.
     """
 
-    def __init__(self, url: str, *, name: str | None = "raw") -> None:
+    def __init__(self) -> None:
         self.sinks: dict[str, int] = {}
         self.streams: dict[str, int] = {}
         self.seen: list[Seen] = []
         self._objects: dict[int, str] = {}
-        super().__init__(url)
-        if name is not None:
-            self.send(OPEN_CONTROL, INITIALIZE_CONTROL, control(set_name(name)))
 
-    def tell(self, *actions: bytes) -> None:
-        """Send control actions in one message."""
-        self.send(control(*actions))
-
-    def wait_sink(self, json: str, timeout: float = 8) -> int:
-        """Wait until this node is assigned to produce an object; give the channel."""
-        return until(lambda: self.sinks.get(json), f"a sink for {json}", timeout)
-
-    def wait_stream(self, json: str, timeout: float = 8) -> int:
-        """Wait until states of an object come to this node; give the channel."""
-        return until(lambda: self.streams.get(json), f"a stream of {json}", timeout)
-
-    def wait_version(self, json: str, version: tuple[int, ...], timeout: float = 8) -> None:
-        """Wait until a state of an object has come."""
-        until(
-            lambda: any(seen.json == json and seen.version == version for seen in self.seen),
-            f"version {version} of {json}",
-            timeout,
-        )
-
-    @override
     def received(self, message: bytes) -> None:
+        """Take a message of the listening side."""
         reader = _Reader(message)
         event, side, channel = reader.number(), reader.number(), reader.number()
         if side != 0 or channel == 1:
@@ -147,6 +122,36 @@ class RawNode(RawWebSocket):
             if reader.number() == 0:
                 version = tuple(reader.number() // 2 for _ in range(reader.number()))
             self.seen.append(Seen(time.monotonic(), self._objects[channel], version))
+
+
+class RawNode(Channels, RawWebSocket):
+    """A connecting node that says what a test tells it to say, and follows which channels are opened to it."""
+
+    def __init__(self, url: str, *, name: str | None = "raw") -> None:
+        Channels.__init__(self)
+        RawWebSocket.__init__(self, url)
+        if name is not None:
+            self.send(OPEN_CONTROL, INITIALIZE_CONTROL, control(set_name(name)))
+
+    def tell(self, *actions: bytes) -> None:
+        """Send control actions in one message."""
+        self.send(control(*actions))
+
+    def wait_sink(self, json: str, timeout: float = 8) -> int:
+        """Wait until this node is assigned to produce an object; give the channel."""
+        return until(lambda: self.sinks.get(json), f"a sink for {json}", timeout)
+
+    def wait_stream(self, json: str, timeout: float = 8) -> int:
+        """Wait until states of an object come to this node; give the channel."""
+        return until(lambda: self.streams.get(json), f"a stream of {json}", timeout)
+
+    def wait_version(self, json: str, version: tuple[int, ...], timeout: float = 8) -> None:
+        """Wait until a state of an object has come."""
+        until(
+            lambda: any(seen.json == json and seen.version == version for seen in self.seen),
+            f"version {version} of {json}",
+            timeout,
+        )
 
 
 class _Reader:

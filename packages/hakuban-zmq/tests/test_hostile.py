@@ -39,14 +39,13 @@ from hakuban_zmq._frames import (
 from hakuban_zmq._stream import ZeroMQStream
 from hakuban_zmq._transport import WINDOW
 from hakuban_zmq._urls import Endpoint
+from support.raw_wires import reset
 from support.zeromq import LOCAL, WIDE, accepting, end_of, raw_client, serve_alone, serving
+from support.zmtp import MORE, framed, greet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-_COMMAND, _LONG, _MORE = 4, 2, 1  # flags of a ZMTP frame
-_GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 
 
 class Stranger:
@@ -55,12 +54,7 @@ class Stranger:
     def __init__(self, url: str, properties: Mapping[str, bytes] | None = None) -> None:
         host, _, port = url.removeprefix("zmq+tcp://").rpartition(":")
         self.socket = socket.create_connection((host, int(port)), timeout=5)
-        self.socket.sendall(_GREETING)
-        self._read(len(_GREETING))
-        ready = b"\x05READY"
-        for name, value in {"Socket-Type": b"DEALER", **(properties or {})}.items():
-            ready += bytes([len(name)]) + name.encode() + struct.pack(">I", len(value)) + value
-        self.socket.sendall(bytes([_COMMAND, len(ready)]) + ready)
+        self._frames = greet(self.socket.sendall, self._read, properties=properties)
 
     def __enter__(self) -> Self:
         return self
@@ -69,19 +63,14 @@ class Stranger:
         self.socket.close()
 
     def say(self, data: bytes) -> None:
-        self.socket.sendall(bytes([_LONG]) + struct.pack(">Q", len(data)) + data)
+        self.socket.sendall(framed(data))
 
     def say_hello(self, window: Window = WIDE) -> None:
         self.say(Hello(secrets.token_bytes(SESSION), VERSION, window).encode())
 
     def hear(self, kind: int) -> bytes:
         """Give the next frame of a kind."""
-        while True:
-            (flags,) = self._read(1)
-            length = int.from_bytes(self._read(8 if flags & _LONG else 1), "big")
-            data = self._read(length)
-            if not flags & _COMMAND and data[0] == kind:
-                return data
+        return next(data for data in self._frames if data[0] == kind)
 
     async def enter(self) -> bytes:
         """Say hello and be welcomed; give the session of the listener."""
@@ -159,6 +148,21 @@ async def test_a_flood_of_junk_does_not_keep_a_listener_from_ending() -> None:
         assert not over.is_set()
 
 
+async def test_a_flood_of_junk_does_not_keep_others_from_being_missed() -> None:
+    async with accepting() as (url, accepted):
+        with flood(url), Stranger(url) as peer:
+            session = await peer.enter()
+            with anyio.fail_after(5):
+                stream = await accepted.receive()
+            (data,) = chunks([b"last words"], session)
+            peer.say(data)
+            reset(peer.socket)
+            with anyio.fail_after(1):
+                assert await stream.receive() == [b"last words"]
+                with pytest.raises(anyio.BrokenResourceError, match="has ended"):
+                    await stream.receive()
+
+
 async def test_a_message_of_very_many_parts_does_not_stop_the_loop() -> None:
     async with accepting() as (url, _), anyio.create_task_group() as group:
         gaps: list[float] = []
@@ -172,7 +176,7 @@ async def test_a_message_of_very_many_parts_does_not_stop_the_loop() -> None:
 
         with Stranger(url) as stranger:
             group.start_soon(tick)
-            parts = bytes([_MORE, 0]) * 199_999 + bytes(2)
+            parts = bytes([MORE, 0]) * 199_999 + bytes(2)
             await anyio.to_thread.run_sync(stranger.socket.sendall, parts)
             await stranger.enter()  # so all of that was taken
             await attempt(ZeroMQTransport(), url)

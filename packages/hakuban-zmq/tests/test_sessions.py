@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from hakuban import LocalNode
@@ -25,13 +27,16 @@ from hakuban_zmq._frames import (
     VERSION,
     Hello,
     Refusal,
+    Welcome,
     chunks,
     encode_bye,
     frame,
     read_answer,
     read_bye,
+    read_hello,
 )
 from support.waiting import until
+from support.raw_wires import reset
 from support.zeromq import (
     WIDE,
     accepting,
@@ -41,6 +46,7 @@ from support.zeromq import (
     raw_listener,
     serving,
 )
+from support.zmtp import framed, greet
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -333,3 +339,25 @@ async def test_a_listener_that_is_cancelled_says_so(url: str) -> None:
     with pytest.raises(ConnectionRefusedError):
         async with ZeroMQTransport().connect(bound, TransportOptions()):
             pass
+
+
+async def test_a_listener_that_is_gone_right_after_its_answer_is_missed_at_once() -> None:
+    def answer_and_go(server: socket.socket) -> None:
+        accepted, _ = server.accept()
+        with accepted, accepted.makefile("rb") as file:
+            hello = read_hello(next(greet(accepted.sendall, file.read, b"ROUTER")))
+            welcome = Welcome(VERSION, B, 0, WIDE).encode(hello.session)
+            accepted.sendall(framed(welcome))
+            reset(accepted)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"zmq+tcp://127.0.0.1:{server.getsockname()[1]}"
+        for _ in range(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(anyio.to_thread.run_sync, answer_and_go, server)
+                try:
+                    async with ZeroMQTransport().connect(url, TransportOptions()) as stream:
+                        with anyio.fail_after(1):
+                            assert isinstance(await end_of(stream), anyio.BrokenResourceError)
+                except ConnectionResetError:
+                    pass  # nothing was heard of the answer

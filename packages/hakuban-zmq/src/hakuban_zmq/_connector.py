@@ -151,9 +151,10 @@ class Connector(Hub):
 
     def _note(self, event: int, value: int) -> None:
         where = self.url
+        if event == zmq.EVENT_DISCONNECTED:
+            self._take_last_words()  # the answer may be among them
         if self._stream is not None:
             if event == zmq.EVENT_DISCONNECTED:
-                self._take_last_words()
                 self._stream.lose("the connection has ended")
         elif event == zmq.EVENT_CLOSED:
             text = (
@@ -173,7 +174,6 @@ class Connector(Hub):
             )
             self._fail(RefusedError(reason, retry=False))
         else:
-            self._take_last_words()
             # it says no more than that when it cannot read what we say
             perhaps = (
                 "is it another listener than that of HAKUBAN_ZMQ_SERVER_KEY_FILE?"

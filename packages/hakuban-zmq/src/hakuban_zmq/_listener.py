@@ -20,6 +20,7 @@ from hakuban.transport import (
     default_max_connections,
 )
 
+from ._departures import Departures
 from ._frames import (
     BYE,
     BYE_HEARD,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hakuban.zmq")
 
+_EVENTS: Final = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 _UNBIND_SECONDS: Final = 1.0
 _BACKLOG: Final = 1024
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV)
@@ -109,10 +111,9 @@ class Listener(Hub):
         self._unbound = anyio.Event()
         self._closed = False
         self._peers: dict[bytes, _Peer] = {}
+        self._connected: set[int] = set()  # descriptors
         self._by_descriptor: dict[int, _Peer] = {}
-        self._gone: list[
-            _Peer
-        ] = []  # their connections have ended, and there may be something of them to take
+        self._gone: Departures[_Peer] = Departures()
         self._connections = 0
         self._scopes: set[anyio.CancelScope] = set()
         self._handlers: TaskGroup
@@ -136,7 +137,7 @@ class Listener(Hub):
                     self.add(keys.open(self._context))
             socket = self.open_socket(zmq.ROUTER, self._take, options)
             if endpoints[0].kind != "inproc":
-                self.monitor(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED, self._note)
+                self.monitor(_EVENTS, self._note)
             for endpoint in endpoints:
                 self._bind(socket, endpoint)
         except BaseException:
@@ -260,6 +261,8 @@ class Listener(Hub):
         peer = self._peers.get(name)
         if peer is None or not peer.stream.hear(data):
             self._hear_stranger(name, data, first)
+        for gone in self._gone.heard(name):
+            self._end(gone)
 
     def _hear_stranger(self, name: bytes, data: bytes, first: zmq.Frame) -> None:
         """Take a frame of a session that is not known here."""
@@ -279,10 +282,14 @@ class Listener(Hub):
         self._welcome(name, hello, first)
 
     def _welcome(self, name: bytes, hello: Hello, first: zmq.Frame) -> None:
-        # A descriptor may be that of a connection which has ended: the monitor knows first.
+        # The connection may have ended, and its descriptor be that of another one. The monitor knows first; and the
+        # ROUTER takes no answer for a connection that had ended when it was last asked.
         while self._monitor is not None and self._monitor.look():
             pass
+        self._main.socket.getsockopt(zmq.EVENTS)
         peer = _Peer(self, name, descriptor_of(first), hello.session)
+        if peer.descriptor is not None and peer.descriptor not in self._connected:
+            return
         address = address_of(first, self.url)
         try:
             identity = self._admit(hello, address, first)
@@ -303,13 +310,12 @@ class Listener(Hub):
         stream.local_address = self.url
         stream.remote_address = address
         stream.identity = identity
+        welcome = Welcome(VERSION, session, self._options.clock(), self._window)
+        if not self.send(name, welcome.encode(hello.session)):
+            return
         self._peers[name] = peer
         if peer.descriptor is not None:
             self._by_descriptor[peer.descriptor] = peer
-        welcome = Welcome(VERSION, session, self._options.clock(), self._window)
-        if not self.send(name, welcome.encode(hello.session)):
-            self.forget(peer)
-            return
         self._connections += 1
         stream.watch(self._liveness)
         self._handlers.start_soon(self._serve_one, peer)
@@ -354,26 +360,32 @@ class Listener(Hub):
                 if not self._to_unbind:
                     self._unbound.set()
             return
+        if event == zmq.EVENT_ACCEPTED:
+            self._connected.add(value)
+            return
+        self._connected.discard(value)
         peer = self._by_descriptor.pop(value, None)
         if peer is None:
             return
-        self._gone.append(peer)
+        first = not self._gone
+        self._gone.add(peer)
         if self._closed:
             self._end_gone()
-        elif len(self._gone) == 1:
+        elif first:
             self._handlers.start_soon(self._take_last_words)
 
     async def _take_last_words(self) -> None:
         """Take what was said before connections ended; then end their links."""
         # Not within `_note`: there messages may be in the middle of being taken.
-        while True:
+        while self._gone:
             if not self._main.look():
-                break
+                self._end_gone()
             await checkpoint()
-        self._end_gone()
 
     def _end_gone(self) -> None:
-        gone, self._gone = self._gone, []
-        for peer in gone:
-            self.forget(peer)
-            peer.stream.lose("the connection has ended")
+        for peer in self._gone.take():
+            self._end(peer)
+
+    def _end(self, peer: _Peer) -> None:
+        self.forget(peer)
+        peer.stream.lose("the connection has ended")

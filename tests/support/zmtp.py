@@ -1,0 +1,47 @@
+"""ZMTP 3.0 without CURVE (RFC 23), byte by byte."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+COMMAND, LONG, MORE = 4, 2, 1
+"""Flags of a frame."""
+
+_GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+
+def greet(
+    say: Callable[[bytes], object],
+    take: Callable[[int], bytes],
+    kind: bytes = b"DEALER",
+    properties: Mapping[str, bytes] | None = None,
+) -> Iterator[bytes]:
+    """Do what comes before messages; give the parts that the other side then sends.
+
+    :param say: sends bytes.
+    :param take: gives the next so many bytes.
+    """
+    say(_GREETING)
+    take(len(_GREETING))
+    ready = b"\x05READY"
+    for name, value in {"Socket-Type": kind, **(properties or {})}.items():
+        ready += bytes([len(name)]) + name.encode() + struct.pack(">I", len(value)) + value
+    say(bytes([COMMAND, len(ready)]) + ready)
+    return _parts(take)
+
+
+def framed(data: bytes) -> bytes:
+    """Give a message of one part."""
+    return bytes([LONG]) + struct.pack(">Q", len(data)) + data
+
+
+def _parts(take: Callable[[int], bytes]) -> Iterator[bytes]:
+    while True:
+        (flags,) = take(1)
+        data = take(int.from_bytes(take(8 if flags & LONG else 1), "big"))
+        if not flags & COMMAND:
+            yield data
