@@ -14,7 +14,7 @@ from support.lost_peers import BACKENDS, LARGE, Listening, NotReceiving, offer, 
 from support.ours import OurNode
 from support.processes import RouterProcess
 from support.raw_node import state
-from support.wires import WIRES, WebSocketWire
+from support.raw_wires import WIRES, WebSocketWire
 from support.witness import Witness
 
 if TYPE_CHECKING:

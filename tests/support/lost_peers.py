@@ -36,15 +36,15 @@ from .raw_node import (
     set_name,
     state,
 )
+from .raw_wires import WIRES
 from .websocket import Certificates
-from .wires import WIRES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hakuban.transport import MessageStream
 
-    from .wires import Wire
+    from .raw_wires import Wire
 
 BACKENDS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "asyncio": ("asyncio", {"use_uvloop": False}),

@@ -35,8 +35,8 @@ from hakuban_zmq._frames import (
     read_bye,
     read_hello,
 )
-from support.waiting import until
 from support.raw_wires import reset
+from support.waiting import until
 from support.zeromq import (
     WIDE,
     accepting,
