@@ -304,10 +304,13 @@ class Link:
     async def _write_or_hear_why(self) -> None:
         try:
             await self._write()
-        except BROKEN:
-            # the other side may have said why before it went: the reader, if it hears that, ends the link first
-            await anyio.sleep(LAST_WORDS)
-            raise
+        except BROKEN as error:
+            failure = error
+        else:
+            return
+        # the other side may have said why before it went: the reader, if it hears that, ends the link first
+        await anyio.sleep(LAST_WORDS)
+        raise failure
 
     async def _write(self) -> None:
         turn = Turn()
