@@ -335,9 +335,11 @@ class CircleError(LinkError):
     code = 1008
 
     def __init__(self, path: Sequence[str]) -> None:
-        self.path = tuple(map(printable, path))
+        self.path: tuple[str, ...] = tuple(map(printable, path))
         super().__init__(f"that would close a circle: {' -> '.join(self.path)}")
-        self.args = (f"{self.reason}; let one of them connect to a node that is not among them",)
+        self.args: tuple[Any, ...] = (
+            f"{self.reason}; let one of them connect to a node that is not among them",
+        )
 
 
 class PeerViolationError(LinkError):

@@ -69,8 +69,8 @@ class Machine:
         name: str = "",
         software: str = "",
     ) -> None:
-        world = self.world = World(Balancer(rebalance), Clock(int(max_clock_lead * 1e9)))
-        world.node, world.name, world.software = node, name, software
+        self.world: World = World(Balancer(rebalance), Clock(int(max_clock_lead * 1e9)))
+        self.world.node, self.world.name, self.world.software = node, name, software
         self._peers = Peers(self.world, max_contracts)
         self._link_ids = 0
 
