@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hakuban._diff import diff
 from hakuban._exceptions import DiffError, PeerViolationError
 from hakuban._messages import (
     ChannelKind,
     CloseChannel,
+    ItemIgnored,
     OpenChannel,
     SendState,
     SendSynchronized,
@@ -344,3 +346,40 @@ def test_the_greatest_message_is_as_large_as_the_limit() -> None:
 def test_a_link_without_channels_has_nothing_to_skip() -> None:
     listening, _ = linked()
     assert listening.skipped == []
+
+
+# ---- what is over a limit is passed over ----------------------------------------------------------------------------
+
+
+def test_a_state_of_which_something_is_over_a_limit_is_passed_over_and_the_next_one_leads_from_it() -> (
+    None
+):
+    _, receiver = with_channel(ChannelKind.STREAM, limits=Limits(max_version=2, max_format=1))
+    base = b""
+    version_over, format_over = (
+        "a version has 3 integers (limit 2)",
+        "a format has 2 names (limit 1)",
+    )
+    told: list[tuple[tuple[int, ...], tuple[str, ...] | None, int, str]] = [
+        ((1, 2, 3), JSON, 0, version_over),
+        ((1,), ("x", "y"), 0, format_over),
+        ((2,), None, 7, format_over),
+        ((1, 2, 3), None, 0, version_over),
+        ((1, 2, 3), ("x", "y"), 0, version_over),
+        ((3,), JSON, 0, ""),
+        ((4, 5, 6), None, 0, version_over),
+        ((5,), None, 0, ""),
+    ]
+    for number, (version, format, age, over) in enumerate(told):
+        data = base + b"%d" % number
+        events = deliver(
+            [patch(encoding.patch_body(version, format, diff(base, data)), age)], receiver
+        )
+        base = data
+        if over:
+            said = SynchronizedReceived(2, max(age, 1))
+            assert events == [ItemIgnored(over, str(THING)), said]
+        else:
+            (state,) = events
+            assert isinstance(state, StateReceived)
+            assert values(state.content) == (data, JSON, version)

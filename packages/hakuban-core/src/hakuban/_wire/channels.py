@@ -79,6 +79,7 @@ class Inlet:
         received = reader.patch()
         if received is None or (self._format_over and received.format is None):
             return None
+        self._format_over = ""
         self._expect_format(received)
         return self._state(received, patch(_data_of(self.last), received.difference, max_object))
 
