@@ -6,8 +6,10 @@ import socket
 import struct
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
+
+from typing_extensions import override
 
 from hakuban.testing import cut_links
 
@@ -37,12 +39,16 @@ class Relay:
                     continue
                 far = socket.create_connection(("127.0.0.1", self._port))
                 self._sockets += near, far
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+                for source, sink in ((near, far), (far, near)):
+                    way = source, sink, self.watcher()
+                    threading.Thread(target=self._pump, args=way, daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, see: Callable[[bytes], object]
+    ) -> None:
         with suppress(OSError):  # cut
             while data := source.recv(65536):
+                see(data)
                 if not self._pulled:
                     sink.sendall(data)
             if not self._pulled:
@@ -51,6 +57,10 @@ class Relay:
     def pull(self) -> None:
         """Lose from now on whatever comes, ends of connections too."""
         self._pulled = True
+
+    def watcher(self) -> Callable[[bytes], object]:
+        """Give what sees all bytes of one way of a connection before they are passed on."""
+        return lambda _: None
 
     def cut(self) -> None:
         """End and reset all connections; later ones are passed on again."""
@@ -75,6 +85,29 @@ class Relay:
     def close(self) -> None:
         self.cut()
         self._server.close()
+
+
+class Recorder(Relay):
+    """Keeps all that passes.
+
+    :ivar records: of each connection what went to the listener, then what came from there.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.records: list[bytearray] = []
+        super().__init__(port)
+
+    @override
+    def watcher(self) -> Callable[[bytes], object]:
+        record = bytearray()
+        self.records.append(record)
+        return record.extend
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from json import dumps
 from typing import TYPE_CHECKING
 
 from .raw_ws import RawWebSocket
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SINK, _STREAM = 2, 3
+OURS = "Sec-WebSocket-Protocol: hakuban.0.8\r\n"
+"""The header by which a node of ours is known."""
 
 
 def number(value: int) -> bytes:
@@ -43,6 +46,11 @@ INITIALIZE_CONTROL = bytes.fromhex("01010100010000")
 def control(*actions: bytes) -> bytes:
     """Give a message of control actions."""
     return bytes.fromhex("01010101") + number(len(actions)) + b"".join(actions)
+
+
+def note(**keys: object) -> bytes:
+    """Give a note, as a connecting node of ours sends it."""
+    return control() + b"hkn1" + dumps(keys).encode()
 
 
 def set_name(name: str) -> bytes:
@@ -125,13 +133,21 @@ class Channels:
 
 
 class RawNode(Channels, RawWebSocket):
-    """A connecting node that says what a test tells it to say, and follows which channels are opened to it."""
+    """A connecting node that says what a test tells it to say, and follows which channels are opened to it.
 
-    def __init__(self, url: str, *, name: str | None = "raw") -> None:
+    :param name: is said at once; None says nothing.
+    :param first: a note that is said before the name.
+    :param headers: more lines of the request, such as `OURS`.
+    """
+
+    def __init__(
+        self, url: str, *, name: str | None = "raw", first: bytes = b"", headers: str = ""
+    ) -> None:
         Channels.__init__(self)
-        RawWebSocket.__init__(self, url)
+        RawWebSocket.__init__(self, url, headers=headers)
         if name is not None:
-            self.send(OPEN_CONTROL, INITIALIZE_CONTROL, control(set_name(name)))
+            opening = [OPEN_CONTROL, INITIALIZE_CONTROL, first, control(set_name(name))]
+            self.send(*filter(None, opening))
 
     def tell(self, *actions: bytes) -> None:
         """Send control actions in one message."""

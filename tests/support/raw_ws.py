@@ -46,6 +46,25 @@ def frame(payload: bytes, opcode: int = BINARY, *, first: int | None = None) -> 
     return head + _NO_MASK + payload
 
 
+def payloads(record: bytes) -> bytes:
+    """Give what the frames in a recording of one way of a WebSocket say, one behind the other, unmasked."""
+    head, _, frames = bytes(record).partition(b"\r\n\r\n")
+    assert head.endswith(b"HTTP/1.1", 0, head.find(b"\r\n")) or head.startswith(b"HTTP/1.1 101")
+    said = b""
+    while len(frames) >= 2:
+        assert not frames[0] & 0x70, "nothing is compressed"
+        size, at = frames[1] & 0x7F, 2
+        if size > 125:
+            at = 4 if size == 126 else 10
+            size = int.from_bytes(frames[2:at], "big")
+        key = _NO_MASK
+        if frames[1] & _MASKED:
+            key, at = frames[at : at + 4], at + 4
+        said += bytes(byte ^ key[i % 4] for i, byte in enumerate(frames[at : at + size]))
+        frames = frames[at + size :]
+    return said
+
+
 def tcp(url: str) -> socket.socket:
     """Connect to where a URL leads, and no further."""
     host, port = url.removeprefix("ws://").partition("#")[0].rstrip("/").split(":")
