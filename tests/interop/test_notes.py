@@ -35,7 +35,7 @@ from support.watching import until
 from support.websocket import BINARY, FIN, RawPeer, port_of, raw_listener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from hakuban._messages import Instruction, PeerEvent
     from support.parties import Party
@@ -99,24 +99,27 @@ def test_the_router_of_the_crate_serves_a_node_that_has_sent_it_notes() -> None:
 
 
 class PlainListener:
-    """A listening side in the hands of a test: it says notes before and behind all that it says.
+    """A listening side in the hands of a test, which sends a first note.
 
+    :param notes: messages that it sends before and behind all that it says.
+    :param ours: whether it says that it is a node of ours.
     :ivar wants: what the other side has announced.
     :ivar states: the data of the states that came.
     """
 
-    def __init__(self, notes: list[bytes]) -> None:
+    def __init__(self, notes: Sequence[bytes] = (), *, ours: bool = False) -> None:
         self.wants: list[tuple[Verb, object]] = []
         self.states: list[bytes] = []
         self._session = Session(listening=True, name="raw")
         self._notes = notes
+        self._headers = OURS.encode() if ours else b""
         self._peer: RawPeer | None = None
         self._happened = anyio.Event()
 
     async def talk(self, peer: RawPeer) -> None:
         """Speak to who has connected, until it leaves."""
-        request = await peer.accept()
-        assert b"hakuban.0.8" not in request, "a node of the crate knows no sub-protocol"
+        request = await peer.accept(self._headers)
+        assert (b"hakuban.0.8" in request) is bool(self._headers), "the crate knows no sub-protocol"
         self._peer = peer
         await self._send([*self._session.opening(FIRST), *self._notes])
         with suppress(anyio.EndOfStream, anyio.BrokenResourceError):  # it leaves without a word
@@ -280,3 +283,32 @@ def test_our_leaf_sends_notes_to_routers_of_ours_and_never_one_of_the_crate(rout
         else:
             assert down >= 1
             assert up >= 1 + 3, "the first one, and one for each jump"
+
+
+@pytest.mark.cell("notes", "none of a version held above to its exposer", "outcome")
+@pytest.mark.parametrize("guest", ["Rust", "ours"])
+async def test_what_is_held_above_is_told_to_an_exposer_of_ours_and_never_to_one_of_the_crate(
+    guest: str,
+) -> None:
+    root = PlainListener(ours=True)
+    far = (1 << 40,)
+    with (
+        OurNode("hall") as hall,
+        RustPeer("guest") if guest == "Rust" else OurNode("guest") as node,
+    ):
+        async with raw_listener(root.talk) as url:
+            await to_thread.run_sync(hall.connect, url)
+            with Recorder(port_of(await to_thread.run_sync(hall.listen))) as recorder:
+                await to_thread.run_sync(node.connect, f"ws://127.0.0.1:{recorder.port}")
+                await to_thread.run_sync(node.publish, THING, b'"before"')
+                await to_thread.run_sync(node.expose, THING)
+                await root.until(lambda: (Verb.EXPOSE, THING) in root.wants)
+                await root.say(OpenChannel(2, ChannelKind.SINK, THING))
+                await root.until(lambda: root.states == [b'"before"'])
+                await root.say(SendNote(Note(held=((tuple(TAGS), JSON, far),))))
+                if guest == "Rust":  # only its user can make it exceed that
+                    await to_thread.run_sync(node.publish, THING, b'"before"', (*far, 1))
+                await root.until(lambda: root.states == [b'"before"'] * 2)
+                up, down = notes_in(recorder)
+                assert (up, down) == ((0, 0) if guest == "Rust" else (1, 2))
+            await to_thread.run_sync(hall.disconnect)

@@ -127,4 +127,4 @@ def test_a_circle_that_came_with_too_many_or_too_long_names_is_cut_where_it_is_t
     tree.run()
     told = lab.machine.world.above
     assert len(told) == 64
-    assert max(len(name) for _, name in told) == 100
+    assert max(len(name) for _, name in told) == 80

@@ -35,7 +35,7 @@ Chain: TypeAlias = tuple[tuple[str, str], ...]
 
 # so much fits into a note, however it is escaped
 _LONGEST_CHAIN: Final = 64  # nodes
-_LONGEST_NAME: Final = 100  # characters of each
+_LONGEST_NAME: Final = 80  # characters of each
 _MOST_IGNORED: Final = 16  # things that were ignored, said at once
 _LONGEST_IGNORED: Final = 200  # characters of each, and of the reason
 _LONGEST_HELD: Final = 4_096  # characters of an object's name of which the version is told
@@ -64,7 +64,6 @@ def first_note(world: World, link: Link, max_message: int, now: float) -> Note:
 def next_note(world: World, link: Link, now: float) -> SendNote | None:
     """Say what has changed since it was last told, if anything has. Only to who has sent a note."""
     notes = link.notes
-    notes.due = False
     clock: int | UnsetType = UNSET
     above: Chain | UnsetType = UNSET
     ignored: tuple[tuple[str, str], ...] | UnsetType = UNSET
@@ -74,16 +73,16 @@ def next_note(world: World, link: Link, now: float) -> SendNote | None:
         notes.restate = False
         notes.told_clock = base
         clock = _clock(world, now)
+    # one of these at a time: together they may not fit
     if isinstance(link, Downlink) and notes.told_above != world.above:
         above = notes.told_above = world.above
-    if notes.ignored:
+    elif notes.ignored:
         ignored = tuple(notes.ignored[:_MOST_IGNORED])
         del notes.ignored[:_MOST_IGNORED]
-        notes.due = bool(notes.ignored)
-    if notes.held:
+    elif notes.held:
         record, _ = notes.held.popitem()
         held = (_held(record),)
-        notes.due = notes.due or bool(notes.held)
+    notes.due = bool(notes.ignored or notes.held)
     if clock is above is ignored is held is UNSET:
         return None
     return SendNote(Note(clock=clock, above=above, ignored=ignored, held=held))
@@ -143,7 +142,8 @@ def heard(world: World, link: Downlink | Uplink, note: Note, now: float) -> None
     if note.ignored is not UNSET:
         for descriptor, reason in note.ignored[: _MOST_REPORTED - notes.reported]:
             notes.reported += 1
-            world.effects.append(PeerIgnores(link.id, descriptor, reason))
+            cut = descriptor[:_LONGEST_IGNORED], reason[:_LONGEST_IGNORED]
+            world.effects.append(PeerIgnores(link.id, *cut))
     if note.held is not UNSET:
         for held in note.held:
             _held_heard(world, link, held)
@@ -253,6 +253,8 @@ def _held_heard(world: World, link: Link, held: _Held) -> None:
 
 
 def _tell(world: World, link: Link) -> None:
+    """Have a link asked for what there is to tell. Its peer has sent a note: others get no more than the first one."""
+    assert link.notes.spoken
     link.notes.due = True
     world.wake(link)
 
