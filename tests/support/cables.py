@@ -28,7 +28,8 @@ class Relay:
         self._sockets: list[socket.socket] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     def _accept(self) -> None:
         with suppress(OSError):  # closed
@@ -83,8 +84,11 @@ class Relay:
             end.close()
 
     def close(self) -> None:
-        self.cut()
+        with suppress(OSError):  # not on every system
+            self._server.shutdown(socket.SHUT_RDWR)  # or who comes back at once would be let in
         self._server.close()
+        self._acceptor.join(5)
+        self.cut()
 
 
 class Recorder(Relay):
