@@ -291,6 +291,20 @@ def test_a_clock_beyond_belief_is_followed_once_the_wall_clock_says_so(
     assert clocks(tree, root) == pytest.approx([0.0], abs=0.01)
 
 
+def test_of_several_beyond_belief_those_are_followed_that_are_not_any_more(
+    tree: Tree, root: Node
+) -> None:
+    root.ahead = -3 * DAY
+    below(tree, root, "right")
+    below(tree, root, "liar", 2 * DAY)
+    root.ahead = 0
+    tree.advance(2.0)
+    assert clocks(tree, root) == pytest.approx([0.0], abs=0.01)
+    root.ahead = DAY + HOUR
+    tree.advance(2.0)
+    assert clocks(tree, root) == pytest.approx([2 * 86400.0], abs=0.01)
+
+
 def test_a_root_follows_its_wall_clock_forward_and_never_back_and_tells(
     tree: Tree, root: Node
 ) -> None:

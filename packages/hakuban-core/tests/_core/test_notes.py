@@ -279,17 +279,6 @@ def test_the_state_of_a_tag_contract_is_published_again_too(node: Node) -> None:
     assert exposer.publish(THING, b"next") is Outcome.ACCEPTED
 
 
-def test_what_another_state_has_replaced_is_not_published_again(tree: Tree, node: Node) -> None:
-    exposer = node.expose(THING)
-    above, _ = demanded(node)
-    exposer.offer(b"data")
-    feed = above.feed(THING)
-    above.publish(feed, b"from elsewhere", FAR)
-    above.hear()
-    tell(above, Note(held=((*HELD[:2], (FAR[0] + 9,)),)))
-    assert versions(above.hear()) == []
-
-
 def test_it_is_passed_on_to_the_node_below_that_produces(node: Node) -> None:
     below, silent = Below(node), Below(node)
     speaking(below)
@@ -320,15 +309,53 @@ def test_several_are_passed_on_one_after_the_other(node: Node) -> None:
     }
 
 
-def test_what_a_node_below_says_to_be_held_means_nothing(node: Node) -> None:
+def test_from_below_versions_of_the_shape_of_default_ones_are_taken_and_nothing_else(
+    node: Node,
+) -> None:
     exposer = node.expose(THING)
     above, _ = demanded(node)
     exposer.offer(b"data")
     above.hear()
     below = Below(node)
-    tell(below, Note(held=(HELD,), above=(("x", "y"),)))
-    assert above.hear() == []
+    for version in (FAR, (), (1, 2, 3), (0, *FAR, 0, 0, 0)):
+        tell(below, Note(held=((*HELD[:2], version),), above=(("x", "y"),)))
+        assert versions(above.hear()) == []
     assert node.machine.world.above == (("other", "other"),)
+    tell(below, Note(held=((*HELD[:2], (0, *FAR)),)))
+    assert versions(above.hear()) == [(0, FAR[0] + 1)]
+
+
+def test_what_is_held_below_is_passed_on_to_where_the_states_come_from(node: Node) -> None:
+    node.observe(THING)
+    above, below = Above(node), Below(node)
+    speaking(above)
+    above.hear()
+    held = (*HELD[:2], (0, *FAR))
+    tell(below, Note(held=(held,)))
+    assert above.hear() == [], "states come from nowhere"
+    above.feed(THING)
+    higher = (*HELD[:2], (0, *FAR, 1))
+    tell(below, Note(held=(higher,)))
+    assert above.hear() == [SendNote(Note(held=(higher,)))]
+
+
+def test_who_sends_a_lower_version_is_told_once_which_to_exceed_and_not_of_a_very_long_name(
+    node: Node,
+) -> None:
+    below, silent = Below(node), Below(node)
+    speaking(below)
+    long = ObjectDescriptor(["t"], "x" * 5_000)
+    for thing, peer in ((THING, below), (OTHER, silent), (long, below)):
+        node.observe(thing)
+        before = node.expose(thing)
+        before.offer(b"before", (5,))
+        before.close()
+        peer.expose(thing)
+        (channel,) = opened(peer.hear(), ChannelKind.SINK)
+        for number in range(3):
+            peer.publish(channel, b"after", (number,))
+        heard = [note.held for note in told(peer.hear()) if note.held]
+        assert heard == ([((*HELD[:2], (5,)),)] if thing is THING else [])
 
 
 # ---- together -------------------------------------------------------------------------------------------------------

@@ -157,6 +157,13 @@ def test_a_tag_is_pictured_with_its_objects_and_contracts(node: Node) -> None:
     assert node.machine.snapshot(node.world.now).tags[0]["upstream_link"] is None
 
 
+def test_states_that_were_not_sent_are_counted_for_each_object(node: Node) -> None:
+    node.observe(THING)
+    for skipped in ([THING], [THING, ObjectDescriptor([], "gone by now")]):
+        node.machine.count_skipped(skipped)
+    assert node.machine.snapshot(node.world.now).skipped_states == {THING: 2}
+
+
 def test_links_are_pictured(tree: Tree, node: Node) -> None:
     machine = node.machine
     below, above = machine.new_link(), machine.new_link()
@@ -172,6 +179,9 @@ def test_links_are_pictured(tree: Tree, node: Node) -> None:
         "load": 0.0,
         "load_limit": None,
     }
+    machine.set_size_cap(below, 5_000)
+    machine.set_size_cap(99, 5_000)  # it has ended
+    assert machine.snapshot(tree.now).size_caps == {below: 5_000}
     limited = Below(node, (4.0, 8))
     limited.say(PeerNamed("limited"))
     limited.expose(TAG, 2)

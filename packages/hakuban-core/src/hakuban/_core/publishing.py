@@ -126,14 +126,13 @@ def _not_newer(offer: Offer, kept: Offer | None) -> bool:
 def publish_again(world: World, id: int, now: float) -> None:
     """Give what a sink has published a newer version, if it was a default one, and is what is held."""
     sink = world.sinks.get(id)
-    if sink is None or sink.last is None or sink.last.version is not None:
+    view = None if sink is None else sink.record.held.view
+    if sink is None or view is None or sink.last is None:
         return
-    view = sink.record.held.view
-    if view is None or view.content.version != sink.version:
-        return
-    content = publish_offer(world, sink, sink.last, view.since, now)
-    if sink.contract.kept is sink.last:
-        sink.contract.kept_content = content
+    if sink.last.version is None and view.content.version == sink.version:
+        content = publish_offer(world, sink, sink.last, view.since, now)
+        if sink.contract.kept is sink.last:
+            sink.contract.kept_content = content
 
 
 def _default_version(world: World, seen: Version, now: float) -> Version:
