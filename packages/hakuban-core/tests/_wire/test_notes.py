@@ -296,6 +296,14 @@ def test_a_state_that_the_peer_has_said_it_does_not_take_is_skipped() -> None:
     assert [descriptor for descriptor, _ in listening.skipped] == [THING]
 
 
+def test_a_note_that_the_peer_does_not_take_is_left_out() -> None:
+    listening, connecting = linked()
+    deliver(connecting.encode(SendNote(Note(max_message=100))), listening)
+    assert listening.encode(SendNote(Note(name="x" * 100))) == []
+    assert len(listening.encode(SendNote(Note(name="x" * 50)))) == 1
+    assert not listening.unsaid
+
+
 def test_a_channel_that_the_peer_cannot_be_told_of_is_not_opened() -> None:
     listening, connecting = linked()
     deliver(connecting.encode(SendNote(Note(max_message=100))), listening)

@@ -164,7 +164,8 @@ class Session:
             case SendContracts(actions):
                 return self._send_contracts(actions)
             case SendNote(note):
-                return [self._note(note)]
+                message = self._note(note)
+                return [message] if len(message) <= self.max_sent else []
             case OpenChannel():
                 return self._open(instruction)
             case CloseChannel(channel):
