@@ -106,7 +106,7 @@ async def test_a_name_over_the_limit_of_the_node_above_costs_that_contract(
 
 
 @story
-async def test_names_that_are_announced_before_the_limit_is_known_cost_a_link_or_two(
+async def test_names_that_are_announced_before_the_limit_is_known_cost_a_link(
     scene: Scene,
 ) -> None:
     above, below = scene.node("above"), scene.node("below")
@@ -114,7 +114,8 @@ async def test_names_that_are_announced_before_the_limit_is_known_cost_a_link_or
     with below.object(LONG).observe():
         await all_are_served(scene, above, below, connect_to=listener.url)
     (connection,) = scene.connections
-    assert connection.counters.reconnects <= 3
+    assert connection.counters.reconnects <= 1
+    assert connection.size_cap is None
 
 
 async def all_are_served(

@@ -17,9 +17,18 @@ from typing_extensions import override
 
 import hakuban
 from hakuban import RAW, LocalNode, ObjectDescriptor, TagDescriptor
-from hakuban._messages import ContractAction, SendContracts, StateReceived, Verb
+from hakuban._messages import (
+    ChannelKind,
+    ContractAction,
+    OpenChannel,
+    SendContracts,
+    SendState,
+    StateReceived,
+    Verb,
+)
+from hakuban._states import Content
 from hakuban._wire import Session
-from hakuban.testing import MemoryStream, MemoryTransport
+from hakuban.testing import MemoryStream, MemoryTransport, cut_links
 from hakuban.transport import TransportOptions
 from support.waiting import until
 
@@ -281,7 +290,16 @@ async def test_a_connection_knows_for_how_long_the_other_side_has_been_silent() 
         group.cancel_scope.cancel()
 
 
-async def test_what_a_transport_has_heard_counts_too() -> None:
+def hearing(heard: object) -> MemoryTransport:
+    """Give a transport whose streams say when they have heard their peers; an exception is raised instead."""
+
+    class HearingStream(MemoryStream):
+        @property
+        def last_heard(self) -> object:
+            if isinstance(heard, Exception):
+                raise heard
+            return heard
+
     class Hearing(MemoryTransport):
         @asynccontextmanager
         @override
@@ -289,14 +307,52 @@ async def test_what_a_transport_has_heard_counts_too() -> None:
             self, url: str, options: TransportOptions, /
         ) -> AsyncIterator[MemoryStream]:
             async with super().connect(url, options) as stream:
-                stream.last_heard = heard  # type: ignore[attr-defined]  # the optional attribute
+                stream.__class__ = HearingStream
                 yield stream
 
-    heard = monotonic() + 3600  # whatever it says, nobody is heard in the future
-    router = LocalNode()
-    async with router.listen("memory://") as listener:
-        async with LocalNode().connect(listener.url, transport=Hearing()) as connection:
+    return Hearing()
+
+
+async def test_what_a_transport_has_heard_counts_too() -> None:
+    later = monotonic() + 3600  # whatever it says, nobody is heard in the future
+    async with LocalNode().listen("memory://") as listener:
+        async with LocalNode().connect(listener.url, transport=hearing(later)) as connection:
             await until(lambda: connection.silent_for == 0)
+
+
+@pytest.mark.parametrize("heard", ["now", math.nan, None, -5, RuntimeError("not today")])
+async def test_a_transport_that_says_nonsense_of_that_breaks_nothing(heard: object) -> None:
+    router, leaf = LocalNode(), LocalNode()
+    async with router.listen("memory://") as listener:
+        with router.object(WEATHER).expose() as exposed, leaf.object(WEATHER).observe() as seen:
+            exposed.set_object_data("data")
+            async with leaf.connect(listener.url, transport=hearing(heard)) as connection:
+                await until(lambda: seen.synchronized)
+                assert 0 <= connection.silent_for < 10
+                cut_links(listener.url)
+                await until(lambda: not seen.synchronized)
+                assert 0 <= seen.age < 10
+                await until(lambda: seen.synchronized)
+
+
+async def test_who_leaves_a_peer_that_is_silent_knows_nothing_since_then() -> None:
+    async def frozen(stream: MessageStream) -> None:
+        session = Session(listening=True, name="frozen")
+        batch = session.opening()
+        batch += session.encode(OpenChannel(2, ChannelKind.STREAM, WEATHER))
+        batch += session.encode(SendState(2, Content(b"1", ("JSON",), (1,)), 0))
+        await stream.send(batch)
+        await anyio.sleep_forever()
+
+    leaf = LocalNode()
+    async with anyio.create_task_group() as group:
+        url = await group.start(MemoryTransport().serve, "memory://", TransportOptions(), frozen)
+        with leaf.object(WEATHER).observe() as seen:
+            async with leaf.connect(url, keep_alive=0.1, timeout=30) as connection:
+                await until(lambda: seen.synchronized and connection.silent_for > 0.3)
+            await until(lambda: not seen.synchronized)
+            assert seen.age >= 0.3
+        group.cancel_scope.cancel()
 
 
 async def test_the_word_of_a_peer_that_ends_the_link_is_heard_although_writing_fails_first() -> (

@@ -47,6 +47,7 @@ LIMIT = 20_000
 class Peer:
     address: str = "10.0.0.1:4711"
     node: str = "a1"
+    max_taken: int | None = None
 
 
 @dataclass
@@ -122,6 +123,33 @@ def test_other_ends_teach_nothing(reason: Exception | None) -> None:
     caps.ended(link, 0.0)
     assert cap.most(0.0) is None
     assert caps.find(link) is None
+
+
+def test_what_was_sent_before_the_peer_had_said_what_it_takes_teaches_nothing() -> None:
+    cap = SizeCap("node")
+    cap.ended(ended(50_000, peer=Peer(max_taken=20_000))[0], 0.0)
+    assert cap.most(0.0) is None
+    cap.ended(ended(50_000, peer=Peer(max_taken=100_000))[0], 0.0)
+    assert cap.most(0.0) == 49_999, "there is a proxy on the way"
+
+
+@pytest.mark.parametrize(
+    ("address", "again", "other"),
+    [
+        ("10.0.0.1:4711", "10.0.0.1:9", "10.0.0.2:4711"),
+        ("[fe80::1]:4711", "[fe80::1]:9", "[fe80::2]:4711"),
+        ("10.0.0.1", "10.0.0.1", "10.0.0.2"),
+        ("fe80::1", "fe80::1", "fe80::2"),
+        ("memory client 7", "memory client 18", "elsewhere 7"),
+    ],
+)
+def test_hosts_are_told_apart_whatever_their_addresses_look_like(
+    address: str, again: str, other: str
+) -> None:
+    caps = SizeCaps()
+    caps.ended(ended(50_000, peer=Peer(address))[0], 0.0)
+    assert caps.find(ended(0, peer=Peer(again))[0]) is not None
+    assert caps.find(ended(0, peer=Peer(other))[0]) is None
 
 
 def test_a_listener_remembers_a_node_of_a_host_and_no_other() -> None:
@@ -240,6 +268,36 @@ async def test_one_object_that_a_silent_peer_does_not_take_costs_that_object(
         assert above.links == 2
     told = [line for line in caplog.messages if "1009); for 10 minutes" in line]
     assert len(told) == 1
+
+
+async def read_all(stream: MemoryStream) -> None:
+    while True:
+        await stream.receive()
+
+
+async def test_who_claims_the_id_of_a_node_that_is_there_teaches_nothing_about_it() -> None:
+    router, note = LocalNode(serializer=RAW), Note(node="mid", name="mid")
+    async with router.listen("memory://") as listener:
+        with router.object(LARGE).expose() as large:
+            large.set_object_data(noise(0))
+            options = TransportOptions(max_message=LIMIT)
+            async with MemoryTransport().connect(listener.url, TransportOptions()) as mid:
+                await mid.send(Session(listening=False, name="mid").opening(note))
+                await until(lambda: len(listener.peers) == 1)
+                async with MemoryTransport().connect(listener.url, options) as forger:
+                    session = Session(listening=False, name="forger")
+                    observe = [ContractAction(Verb.OBSERVE, LARGE)]
+                    await forger.send(
+                        [*session.opening(note), *session.encode(SendContracts(observe))]
+                    )
+                    with pytest.raises(PeerViolationError):
+                        await read_all(forger)
+                    await forger.aclose(1009, "too large")
+                await until(lambda: len(listener.peers) == 1)
+            async with MemoryTransport().connect(listener.url, TransportOptions()) as again:
+                await again.send(Session(listening=False, name="mid").opening(note))
+                await until(lambda: [peer.name for peer in listener.peers] == ["mid"])
+                assert router.snapshot().size_caps == {}
 
 
 async def test_a_listener_does_not_send_to_a_node_what_it_has_ended_a_link_for() -> None:

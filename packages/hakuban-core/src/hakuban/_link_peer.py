@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ._wire import Session
     from .transport import Identity, MessageStream
 
 __all__ = ["LinkPeer"]
+
+OVERDUE: Final = 1.5  # keep-alives
 
 
 class LinkPeer:
@@ -40,6 +44,11 @@ class LinkPeer:
         return self._session.peer_node
 
     @property
+    def max_taken(self) -> int | None:
+        """Bytes of the largest message that it takes; None where it has not said."""
+        return self._session.max_taken
+
+    @property
     def ours(self) -> bool | None:
         """Whether it is a node of this project; None while that is not known."""
         return True if self.node else getattr(self._stream, "peer_is_ours", None)
@@ -47,8 +56,16 @@ class LinkPeer:
     @property
     def last_heard(self) -> float:
         """The monotonic time at which it was last heard, signs of life included."""
-        heard: float | None = getattr(self._stream, "last_heard", None)
-        return self.heard if heard is None else max(self.heard, min(heard, monotonic()))
+        heard: object = None
+        with suppress(Exception):  # somebody else's property
+            heard = getattr(self._stream, "last_heard", None)
+        if not isinstance(heard, (int, float)) or math.isnan(heard):
+            return self.heard
+        return max(self.heard, min(heard, monotonic()))
+
+    def overdue(self, keep_alive: float) -> bool:
+        """Say whether it has been silent for so long that nothing it has said can be called current."""
+        return monotonic() - self.last_heard > OVERDUE * keep_alive
 
     @property
     def stated_clock(self) -> int | None:

@@ -50,9 +50,11 @@ class LinkOwner(Protocol):
     """Who wants to know about a link. Called under the lock.
 
     :ivar careful: whether nothing is announced before the other side has said who is above it.
+    :ivar max_taken: bytes of the largest message that the other side takes, as it said on an earlier link; or None.
     """
 
     careful: bool
+    max_taken: int | None
 
     def established(self, link: Link, remote: RemoteNode) -> str:
         """The peer has said its name; give what the log shall say beside that."""
@@ -123,6 +125,7 @@ class Link:
             name=name,
             load_limit=load_limit or (),
             limits=Limits(max_message=options.max_message),
+            max_taken=owner.max_taken,
         )
         self._scope = anyio.CancelScope()
         self._dry = anyio.Event()
@@ -237,7 +240,9 @@ class Link:
     def vouched_until(self) -> float | None:
         """The monotonic time until which the peer vouched for what it had said; None for now."""
         ended_here = self.reason is None or isinstance(self.reason, PeerViolationError)
-        return None if ended_here or self._orderly else self.peer.last_heard
+        if self._orderly or (ended_here and not self.peer.overdue(self._options.keep_alive)):
+            return None
+        return self.peer.last_heard
 
     def _end(self, reason: Exception) -> None:
         """The link has ended: its facts are void from here on. The first reason holds."""
@@ -346,6 +351,7 @@ class Link:
         self.ready = False
         if self._cap is not None:
             self._obey(self._cap)
+        self._skips.try_again(self, self._session)
         while True:
             instructions, more = self._engine.call(self._next)
             for instruction in instructions:

@@ -35,7 +35,16 @@ __all__ = ["listen"]
 class _Acceptor:
     """Runs a link for each stream that a transport has accepted."""
 
-    __slots__ = ("_engine", "_links", "_name", "_options", "_size_caps", "_url", "careful")
+    __slots__ = (
+        "_engine",
+        "_links",
+        "_name",
+        "_options",
+        "_size_caps",
+        "_url",
+        "careful",
+        "max_taken",
+    )
 
     def __init__(self, engine: Engine, url: str, options: TransportOptions, name: str) -> None:
         self._engine = engine
@@ -45,6 +54,7 @@ class _Acceptor:
         self._name = name
         self._size_caps = SizeCaps()
         self.careful: bool = False
+        self.max_taken: int | None = None
 
     async def accept(self, stream: MessageStream) -> None:
         """Run one link. Raises nothing but cancellation."""
@@ -62,7 +72,9 @@ class _Acceptor:
             await link.run()
         finally:
             self._engine.update(self, lambda: self._links.pop(link))
-            self._size_caps.ended(link, monotonic())
+            alone = all(other.peer.node != link.peer.node for other in self._links)
+            if alone:  # else it may be another one that claims this id
+                self._size_caps.ended(link, monotonic())
             link_down(link, link.reason)
 
     def established(self, _link: Link, _remote: RemoteNode) -> str:

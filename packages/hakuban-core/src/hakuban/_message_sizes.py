@@ -25,25 +25,33 @@ MOST_PEERS: Final = 1_000
 
 
 class Skips:
-    """What is not sent on a link since it is too large: counted, and told the first time.
+    """What is not sent on a link since it is too large: told the machine, counted, and logged the first time.
 
     :param traffic: counts for the connection.
     """
 
-    __slots__ = ("_engine", "_told", "_traffic")
+    __slots__ = ("_engine", "_limit", "_told", "_traffic")
 
     def __init__(self, engine: Engine, traffic: Traffic) -> None:
         self._engine = engine
         self._traffic = traffic
         self._told = False
+        self._limit: int | None = None  # bytes; None where nothing was too large
+
+    def try_again(self, link: Link, session: Session) -> None:
+        """Have sent again what was too large, if the limit has grown since."""
+        if self._limit is not None and session.max_sent > self._limit:
+            self._limit = None
+            self._engine.call(lambda machine, _: machine.room_has_grown(link.id))
 
     def report(self, link: Link, session: Session) -> None:
         """Take what a session has skipped."""
         skipped, unsaid = session.skipped, session.unsaid
+        self._limit = session.max_sent
         self._traffic.states_skipped += len(skipped)
-        objects = [descriptor for descriptor, _ in skipped]
-        if objects:
-            self._engine.call(lambda machine, _: machine.count_skipped(objects))
+        states = [descriptor for descriptor, _ in skipped]
+        others = [descriptor for descriptor, _ in unsaid]
+        self._engine.call(lambda machine, _: machine.not_sent(link.id, states, others))
         if not self._told:
             self._told = True
             descriptor, size = (skipped or unsaid)[0]
@@ -87,9 +95,11 @@ class SizeCap:
 
         :param now: monotonic seconds.
         """
-        reason = link.reason
+        reason, taken = link.reason, link.peer.max_taken
         if type(reason) is not LinkError or reason.code != TOO_BIG:
             return
+        if taken is not None and link.largest_sent > taken:
+            return  # that was said before it was known what the peer takes; now it is
         most = self.most(now)
         if most is not None and now - self._last < AGAIN:
             most //= 2
@@ -126,14 +136,18 @@ class SizeCaps:
         host, node = key = _key(link)
         reason = link.reason
         if node and type(reason) is LinkError and reason.code == TOO_BIG:
-            cap = self._caps.setdefault(key, SizeCap(f"node {node} at {host or link.peer.address}"))
+            cap = self._caps.setdefault(key, SizeCap(f"node {node} at {host}"))
             cap.ended(link, now)
             if len(self._caps) > MOST_PEERS:
                 self._caps.popitem(last=False)
 
 
 def _key(link: Link) -> tuple[str, str]:
-    host, _, _ = link.peer.address.rpartition(
-        ":"
-    )  # "" where addresses have no port, as within a process
-    return host, link.peer.node
+    return _host(link.peer.address), link.peer.node
+
+
+def _host(address: str) -> str:
+    """Take off what differs between connections from one host: the port, or the number of a client in this process."""
+    if address.startswith("[") or address.count(":") == 1:
+        return address.rpartition(":")[0]
+    return address.rstrip("0123456789") if " " in address else address

@@ -165,7 +165,7 @@ class Mirror:
         link = self.links.get(effect.link)
         self._say(
             logging.ERROR,
-            "%s ignores %s: %s; there, it does not exist",
+            "%s ignores %s: %s; what is ignored does not exist there",
             link,
             effect.descriptor,
             effect.reason,

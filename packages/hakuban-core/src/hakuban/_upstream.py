@@ -187,6 +187,7 @@ class _Connector:
         self._outage = Outage(state.url)
         self._up_since: float | None = None
         self.careful: bool = False  # whether there was a circle
+        self.max_taken: int | None = None
 
     async def wait_first(self) -> None:
         """Wait for the first established link; raise what makes waiting useless."""
@@ -300,6 +301,7 @@ class _Connector:
         """Draw the consequences of a link that was lost, or not made."""
         self.careful = isinstance(error, CircleError)
         if link is not None:
+            self.max_taken = link.peer.max_taken
             self._state.size_cap.ended(link, monotonic())
         if self._up_since is not None and monotonic() - self._up_since >= GOOD:
             self._backoff.reset()

@@ -90,7 +90,8 @@ class MessageStream(Protocol):
       pongs count, and so does the peer's end of the stream, a reset does not. Read at any time, and once more when the
       link has ended: a state that came over a link which fell silent was last current then. Streams with
       `detects_silence` should have it; without it the core goes by the messages that it received.
-    * `peer_is_ours` (False): the peer is a node of this project, and not of the crate.
+    * `peer_is_ours`: whether the peer is a node of this project; without it that shows when it says so in a note, and
+      False, for one of the crate, keeps this side from sending any.
     * `peer_clock` (None): Unix time in nanoseconds that the listening side stated while `connect` was entered
       (`TransportOptions.clock` there).
     * `identity` (None): the `Identity` that `hakuban_authorize` gave this peer.

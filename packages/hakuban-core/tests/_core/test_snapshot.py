@@ -159,8 +159,10 @@ def test_a_tag_is_pictured_with_its_objects_and_contracts(node: Node) -> None:
 
 def test_states_that_were_not_sent_are_counted_for_each_object(node: Node) -> None:
     node.observe(THING)
+    link = Below(node).link
     for skipped in ([THING], [THING, ObjectDescriptor([], "gone by now")]):
-        node.machine.count_skipped(skipped)
+        node.machine.not_sent(link, skipped, ())
+    node.machine.not_sent(99, [THING], ())  # it has ended
     assert node.machine.snapshot(node.world.now).skipped_states == {THING: 2}
 
 

@@ -325,8 +325,8 @@ def test_a_state_too_large_for_a_message_is_skipped_and_the_stream_goes_on() -> 
         content(b"a" * 99 + b"b", 3),
     )
     deliver([send(sender, small)], receiver)
-    for age, said in ((0, 1), (7, 7)):
-        assert deliver([send(sender, large, age)], receiver) == [SynchronizedReceived(2, said)]
+    for age, said in ((0, [SynchronizedReceived(2, 1)]), (7, [])):
+        assert deliver(sender.encode(SendState(2, large, age)), receiver) == said
     assert [descriptor for descriptor, _ in sender.skipped] == [THING, THING]
     assert all(size > 200 for _, size in sender.skipped)
     message = send(sender, next_small)
@@ -351,6 +351,9 @@ def test_a_link_without_channels_has_nothing_to_skip() -> None:
 # ---- what is over a limit is passed over ----------------------------------------------------------------------------
 
 
+SET_SYNCHRONIZED = bytes.fromhex("01000203010100")
+
+
 def test_a_state_of_which_something_is_over_a_limit_is_passed_over_and_the_next_one_leads_from_it() -> (
     None
 ):
@@ -370,6 +373,7 @@ def test_a_state_of_which_something_is_over_a_limit_is_passed_over_and_the_next_
         ((4, 5, 6), None, 0, version_over),
         ((5,), None, 0, ""),
     ]
+    before = ""
     for number, (version, format, age, over) in enumerate(told):
         data = base + b"%d" % number
         events = deliver(
@@ -377,9 +381,13 @@ def test_a_state_of_which_something_is_over_a_limit_is_passed_over_and_the_next_
         )
         base = data
         if over:
-            said = SynchronizedReceived(2, max(age, 1))
-            assert events == [ItemIgnored(over, str(THING)), said]
+            # what was there before is not current any more, and gets older by itself
+            aged = [] if before else [SynchronizedReceived(2, max(age, 1))]
+            assert events == [ItemIgnored(over, str(THING)), *aged]
+            assert deliver([SET_SYNCHRONIZED], receiver) == [], "that of the ignored one is meant"
         else:
+            assert deliver([SET_SYNCHRONIZED], receiver) == [SynchronizedReceived(2, 0)]
             (state,) = events
             assert isinstance(state, StateReceived)
             assert values(state.content) == (data, JSON, version)
+        before = over

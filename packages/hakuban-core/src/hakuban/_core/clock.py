@@ -19,7 +19,10 @@ JUMP: Final = 10_000_000  # what two clocks may differ by unsaid
 LOOK: Final = 1.0  # seconds between two looks at the wall clock, while somebody wants to know
 RESTATE: Final = 600.0  # seconds after which a clock is stated again
 _SECOND: Final = 10**9
-MOST_REPORTED: Final = 1_000  # nodes of which it is remembered that their clocks were reported
+MOST_REPORTED: Final = 100  # nodes whose clocks are reported
+DRIFT: Final = 100e-6  # nanoseconds in a nanosecond by which clocks run apart, which is no jump
+PAUSE: Final = 0.5  # seconds from the telling of one jump to that of the next, doubled each time while they come
+LONGEST_PAUSE: Final = 30.0
 
 
 def default_version(clock: int) -> Version:
@@ -42,16 +45,20 @@ class Clock:
     """
 
     __slots__ = (
-        "_base", "_doubted", "_max_lead", "_reported", "_settled", "_wall", "jumped", "look", "restate",
+        "_base", "_doubted", "_excess", "_followed", "_max_lead", "_pause", "_quiet", "_reported", "_wall", "jumped",
+        "look", "restate",
     )  # fmt: skip
 
     def __init__(self, max_lead: int) -> None:
         self._max_lead = max_lead
         self._base: int | None = None  # None before the wall clock was looked at
-        self._settled = 0  # the base at the last jump
+        self._excess = 0.0  # by how much it has gone forward of late, beyond what clocks run apart
+        self._followed = 0.0  # the monotonic time at which it last did
+        self._quiet = -math.inf  # the monotonic time from which a jump may be told again
+        self._pause = PAUSE
         self._wall = 0  # the base of the wall clock
         self._doubted: dict[int, int] = {}  # what links below have stated beyond belief
-        self._reported: dict[str, None] = {}  # the nodes that did
+        self._reported: set[str] = set()  # the nodes that did
         self.jumped: bool = False
         self.look: float = math.inf
         self.restate: float = math.inf
@@ -75,44 +82,67 @@ class Clock:
             wall - int(now * 1e9),
         )  # inline: this is done for each state that is set
         if root or self._base is None:
-            self.follow(self._wall)
+            self.follow(self._wall, now)
         if self._doubted and abs(self._wall - before) > JUMP:
             for link, base in list(self._doubted.items()):
                 if self._believes(base):
                     del self._doubted[link]
-                    self.follow(base)
+                    self.follow(base, now)
 
-    def follow(self, base: int) -> None:
+    def follow(self, base: int, now: float) -> None:
         """Go as another clock does, if that is ahead."""
         if self._base is None:
-            self._base = self._settled = base
-        elif base > self._base:
             self._base = base
-            if base - self._settled > JUMP:
-                self._settled = base
+        elif base > self._base:
+            passed = min(now - self._followed, RESTATE)
+            self._excess = max(0.0, self._excess + base - self._base - passed * DRIFT * _SECOND)
+            self._base = base
+            if self._excess > JUMP:
+                self._excess = 0.0
                 self.jumped = True
+        else:
+            return
+        self._followed = now
 
-    def hear_from_below(self, link: int, node: str, base: int) -> int | None:
+    def may_spread(self, now: float) -> bool:
+        """Say whether there was a jump that is to be told now.
+
+        At once, unless another one was told a moment ago: a peer that has the clock jump all the time must not have
+        everything published again each time.
+        """
+        if not self.jumped or now < self._quiet:
+            return False
+        self.jumped = False
+        calm = now - self._quiet > self._pause
+        self._pause = PAUSE if calm else min(2 * self._pause, LONGEST_PAUSE)
+        self._quiet = now + self._pause
+        return True
+
+    @property
+    def deadline(self) -> float:
+        """The monotonic time at which there is something to be done; infinity for never."""
+        return min(self.look, self._quiet) if self.jumped else self.look
+
+    def hear_from_below(self, link: int, node: str, base: int, now: float) -> int | None:
         """A node below has stated its clock: follow it if it can be believed.
 
         :return: nanoseconds by which it is ahead of the wall clock, where that is beyond belief and not yet reported.
         """
         self._doubted.pop(link, None)
         if self._believes(base):
-            self.follow(base)
+            self.follow(base, now)
             return None
         self._doubted[link] = base
-        if node in self._reported:
+        if node in self._reported or len(self._reported) == MOST_REPORTED:
             return None
-        self._reported[node] = None
-        if len(self._reported) > MOST_REPORTED:
-            del self._reported[next(iter(self._reported))]
+        self._reported.add(node)
         return base - self._wall
 
     def attend(self, now: float) -> None:
         """Somebody wants to know: look at the wall clock soon, and state the clock now and then."""
         self.look = min(self.look, now + LOOK)
-        self.restate = now + RESTATE if self.restate <= now else min(self.restate, now + RESTATE)
+        if self.restate == math.inf:
+            self.restate = now + RESTATE
 
     def forget(self, link: int) -> None:
         """A link has ended."""

@@ -209,15 +209,19 @@ def _counts_tags(record: ObjectRecord, interest: Interest) -> bool:
 def _has_to_have(record: ObjectRecord, interest: Interest) -> tuple[bool, bool]:
     observes = bool(interest.observes or interest.tag_observers) and record.data_needed
     produces = record.exposer is interest
-    shown = interest.capacity + interest.tag_capacity == 0 and record.held.view is not None
+    shown = not _is_able(interest) and record.held.view is not None
     return observes and not produces and (record.exposer is not None or shown), produces
+
+
+def _is_able(interest: Interest) -> bool:
+    return interest.capacity + interest.tag_capacity > 0 and not interest.deaf
 
 
 def _claims_of_exposer(world: World, record: ObjectRecord) -> Claims:
     exposer = record.exposer
     here = [item for item in record.exposers.values() if item.capacity > 0]
     here += [item for tag in record.tags for item in tag.exposers.values() if item.capacity > 0]
-    below = [item for item in record.interests.values() if item.capacity + item.tag_capacity > 0]
+    below = [item for item in record.interests.values() if _is_able(item)]
     looked_at = world.balancer.deadline() < math.inf  # a limit may have been taken away since
     limited = looked_at or all(item.link.ramp is not None for item in below)
     produced_below = isinstance(exposer, Interest)
@@ -289,6 +293,7 @@ def _claims_of_uplink(world: World, link: Uplink, waiting: set[ObjectRecord]) ->
     for record in records:
         right = link.announced.get(record.descriptor, NO_WISH) == wish_of(record)
         done = right or record.descriptor in to_come or record in waiting
+        done = done or record.descriptor in link.unsaid
         yield done, f"what is wanted of {record.descriptor} is announced, or will be"
     for descriptor in link.announced:
         wanted = descriptor in to_come or world.wish(descriptor) != NO_WISH

@@ -128,6 +128,7 @@ class Link:
         "remote_address",
         "remote_name",
         "size_cap",
+        "skipped",
     )
 
     def __init__(self, id: int) -> None:
@@ -146,6 +147,9 @@ class Link:
         )
         self.notes: Notes = Notes()
         self.postponed: Instruction | None = None  # belongs right behind what was said last
+        self.skipped: dict[
+            ObjectRecord, None
+        ] = {}  # objects of which a state was too large for the peer
         self.inlets: dict[int, Inlet] = {}
         # outlets with something new to say, in turn (the head of a plain dict is slow to find after many deletions)
         self.outdated: OrderedDict[Outlet, None] = OrderedDict()
@@ -257,13 +261,16 @@ class Downlink(Link):
 class Uplink(Link):
     """The link to the node above: we announce contracts, it opens channels."""
 
-    __slots__ = ("_last_words", "_parting", "announced", "announcing", "outlets", "unannounced")
+    __slots__ = (
+        "_last_words", "_parting", "announced", "announcing", "outlets", "unannounced", "unsaid",
+    )  # fmt: skip
 
     def __init__(self, id: int) -> None:
         super().__init__(id)
         self.outlets: dict[int, Outlet] = {}
         self.announced: dict[ObjectDescriptor | TagDescriptor, tuple[bool, int]] = {}
         self.unannounced: dict[ObjectDescriptor | TagDescriptor, None] = {}
+        self.unsaid: dict[ObjectDescriptor | TagDescriptor, None] = {}  # too large for the peer
         self.announcing: list[ObjectDescriptor | TagDescriptor] = []  # taken from there; last first
         self._parting: ObjectDescriptor | TagDescriptor | None = None  # waits for the last words
         self._last_words: list[Outlet] = []

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, assert_never
 
 from .._messages import SendState
-from . import notes
+from . import notes, oversize
 from .assignment import Balancer
 from .clock import Clock, base_of
 from .events import Event, LinkDown, LinkUp, Tick
@@ -121,7 +121,7 @@ class Machine:
         world = self.world
         if world.backlog or world.dying or world.rebalancing or world.to_tell or world.republishing:
             return 0.0
-        deadline = min(world.balancer.deadline(), world.clock.look)
+        deadline = min(world.balancer.deadline(), world.clock.deadline)
         return None if deadline == math.inf else deadline
 
     def _link_up(self, event: LinkUp, now: float) -> None:
@@ -142,8 +142,8 @@ class Machine:
         world.wake(link)
         if event.clock is not None:
             link.notes.heard_clock = base_of(event.clock, now)
-            world.clock.follow(link.notes.heard_clock)
-            notes.spread(world)
+            world.clock.follow(link.notes.heard_clock, now)
+            notes.spread(world, now)
 
     def _settle(self, now: float) -> None:
         """Settle what this step is about, and a slice of what concerns many objects: no step stops anybody for long."""
@@ -162,7 +162,7 @@ class Machine:
             notes.tell(world)
         if world.republishing:
             for _ in range(min(_SLICE, len(world.republishing))):
-                publish_again(world, world.republishing.pop(), now)
+                publish_again(world, world.republishing.popitem()[0], now)
 
     # ---- what a link asks for ----------------------------------------------------------------------------------------
 
@@ -195,12 +195,22 @@ class Machine:
         if found is not None:
             found.size_cap = size
 
-    def count_skipped(self, descriptors: Iterable[ObjectDescriptor]) -> None:
-        """Count states of objects that were not sent to some peer, since it takes none so large."""
-        for descriptor in descriptors:
-            record = self.world.objects.get(descriptor)
-            if record is not None:
-                record.held.skipped += 1
+    def not_sent(
+        self,
+        link: int,
+        states: Iterable[ObjectDescriptor],
+        announcements: Iterable[ObjectDescriptor | TagDescriptor],
+    ) -> None:
+        """Learn that states, and contracts or channels, were too large for the peer of a link."""
+        found = self.world.links.get(link)
+        if found is not None:
+            oversize.states(self.world, found, states)
+            oversize.announcements(self.world, found, announcements)
+
+    def room_has_grown(self, link: int) -> None:
+        """Learn that the peer of a link takes larger messages now: what was too large is tried again."""
+        if link in self.world.links:
+            oversize.room_has_grown(self.world, self.world.links[link])
 
     def next_batch_for(self, link: int, now: float) -> tuple[list[Instruction], bool]:
         """Give the next few things to send on a link, and whether there may be more.

@@ -34,6 +34,7 @@ Chain: TypeAlias = tuple[tuple[str, str], ...]
 """Nodes above one another, from the nearest on: (id, name) each."""
 
 # so much fits into a note, however it is escaped
+_LONGEST_FIRST: Final = 512  # characters of all nodes above, in the first note
 _LONGEST_CHAIN: Final = 64  # nodes
 _LONGEST_NAME: Final = 80  # characters of each
 _MOST_IGNORED: Final = 16  # things that were ignored, said at once
@@ -50,11 +51,14 @@ def first_note(world: World, link: Link, max_message: int, now: float) -> Note:
     """Say who this node is: before all else on a link."""
     told = link.notes
     told.told_clock = world.clock.base
-    told.told_above = world.above
+    # what the peer takes is not known yet: a long chain is told later
+    short = sum(len(id) + len(name) for id, name in world.above) <= _LONGEST_FIRST
+    if short:
+        told.told_above = world.above
     return Note(
         node=world.node,
         name=link.local_name,
-        above=world.above,
+        above=world.above if short else UNSET,
         max_message=max_message,
         clock=_clock(world, now),
         version=world.software,
@@ -133,12 +137,12 @@ def heard(world: World, link: Downlink | Uplink, note: Note, now: float) -> None
         world.speaking[link] = None
         world.clock.attend(now)
         _tell(world, link)  # what has changed since the first note was made
-    if note.node is not UNSET:
-        notes.node = note.node
+    if note.node is not UNSET and not notes.node:
+        notes.node = note.node  # for good: it is remembered what was reported of a node
     if note.name is not UNSET:
         notes.name = note.name
     if note.clock is not UNSET:
-        _clock_heard(world, link, base_of(note.clock, now))
+        _clock_heard(world, link, base_of(note.clock, now), now)
     if note.ignored is not UNSET:
         for descriptor, reason in note.ignored[: _MOST_REPORTED - notes.reported]:
             notes.reported += 1
@@ -151,7 +155,7 @@ def heard(world: World, link: Downlink | Uplink, note: Note, now: float) -> None
         if note.above is not UNSET:
             notes.above = note.above
         _look_above(world, link)
-    spread(world)
+    spread(world, now)
 
 
 def tell(world: World) -> None:
@@ -161,12 +165,11 @@ def tell(world: World) -> None:
         _tell(world, link)
 
 
-def spread(world: World) -> None:
+def spread(world: World, now: float) -> None:
     """If the clock has jumped, have that told, and have published again what was published by the old one."""
-    if world.clock.jumped:
-        world.clock.jumped = False
+    if world.clock.may_spread(now):
         world.to_tell.update(world.speaking)
-        world.republishing = list(world.sinks)
+        world.republishing = dict.fromkeys(world.sinks)
 
 
 def see_wall(world: World, wall: int | None, now: float) -> None:
@@ -175,19 +178,21 @@ def see_wall(world: World, wall: int | None, now: float) -> None:
         clock, uplink = world.clock, world.uplink
         clock.see_wall(wall, now, root=uplink is None or world.root)
         if clock.jumped:
-            spread(world)
+            spread(world, now)
 
 
 def look_at_clock(world: World, wall: int | None, now: float) -> None:
     """Time has passed: look at the wall clock, if that is due, and have the clock told again, if that is."""
     clock = world.clock
+    spread(world, now)
     if now < clock.look:
         return
     clock.look = math.inf
     see_wall(world, wall, now)
+    if now >= clock.restate or not world.speaking:
+        clock.restate = math.inf
+        _restate(world)
     if world.speaking:
-        if now >= clock.restate:
-            _restate(world)
         clock.attend(now)
 
 
@@ -201,12 +206,12 @@ def _clock(world: World, now: float) -> int:
     return max(0, min(world.clock.read(now), _INT64_MAX))
 
 
-def _clock_heard(world: World, link: Downlink | Uplink, base: int) -> None:
+def _clock_heard(world: World, link: Downlink | Uplink, base: int, now: float) -> None:
     link.notes.heard_clock = base
     if isinstance(link, Uplink):
-        world.clock.follow(base)
+        world.clock.follow(base, now)
         return
-    lead = world.clock.hear_from_below(link.id, link.notes.node, base)
+    lead = world.clock.hear_from_below(link.id, link.notes.node, base, now)
     if lead is not None:
         world.effects.append(ClockDoubted(link.id, lead / 1e9))
 
@@ -241,7 +246,7 @@ def _held_heard(world: World, link: Link, held: _Held) -> None:
     record.held.seen = version
     exposer = record.exposer
     if isinstance(exposer, LocalSink):
-        world.republishing.append(exposer.id)
+        world.republishing[exposer.id] = None
         return
     if isinstance(exposer, Interest):
         producer: Link | None = exposer.link if exposer.inlet is not None else None

@@ -79,6 +79,7 @@ class Interest:
 
     __slots__ = (
         "capacity",
+        "deaf",
         "exposes",
         "inlet",
         "link",
@@ -98,6 +99,9 @@ class Interest:
         self.observes: bool = False
         self.exposes: bool = False
         self.capacity: int = 0
+        self.deaf: bool = (
+            False  # it cannot be asked to produce: the channel's name is too large for it
+        )
         # derived from the tags of the object at each settling
         self.tag_observers: int = 0
         self.tag_exposers: int = 0
@@ -114,7 +118,7 @@ class Interest:
     @property
     def production(self) -> int:
         """The capacity that counts when this peer is compared with others; 0 is no exposer."""
-        return self.capacity + self.tag_capacity
+        return 0 if self.deaf else self.capacity + self.tag_capacity
 
     @property
     def has_what_it_wants(self) -> bool:

@@ -59,9 +59,8 @@ class World:
         self.to_tell: dict[
             Downlink | Uplink, None
         ] = {}  # those with something to be told, in slices
-        self.republishing: list[
-            int
-        ] = []  # sinks whose state needs a newer version, in slices; last first
+        # sinks whose state needs a newer version, in slices; last first
+        self.republishing: dict[int, None] = {}
         self.objects: dict[ObjectDescriptor, ObjectRecord] = {}
         self.tags: dict[TagDescriptor, TagRecord] = {}
         self.links: dict[int, Downlink | Uplink] = {}
@@ -85,7 +84,8 @@ class World:
     @property
     def root(self) -> bool:
         """Whether no node of this project is above, by whose clock this one could go."""
-        return self.uplink is None or self.uplink.notes.heard_clock == NEVER
+        uplink = self.uplink  # once: `Machine.read_clock` asks without the lock
+        return uplink is None or uplink.notes.heard_clock == NEVER
 
     def set_above(self, above: tuple[tuple[str, str], ...]) -> None:
         """Learn which nodes are above, from the nearest on."""
@@ -134,7 +134,7 @@ class World:
         descriptor = record.descriptor
         if wish_of(record) == uplink.announced.get(descriptor, NO_WISH):
             uplink.unannounced.pop(descriptor, None)
-        else:
+        elif descriptor not in uplink.unsaid:
             uplink.unannounced[descriptor] = None
             self.wake(uplink)
 

@@ -57,15 +57,17 @@ class Inlet:
 
     :param descriptor: the object.
     :ivar last: the last state received, which the next patch leads from.
+    :ivar over: whether that one was ignored: how fresh it is says nothing of the one before.
     :ivar patch_prefix: the message of one patch, up to its body, as nearly all messages begin.
     """
 
-    __slots__ = ("_channel", "_descriptor", "_format_over", "last", "patch_prefix")
+    __slots__ = ("_channel", "_descriptor", "_format_over", "last", "over", "patch_prefix")
 
     def __init__(self, channel: int, descriptor: ObjectDescriptor) -> None:
         self._channel = channel
         self._descriptor = descriptor
         self._format_over = ""  # why the format of the last state was not read
+        self.over = False
         self.last: Content | None = None
         self.patch_prefix = _prefix(channel, StateTag.PATCH)
 
@@ -101,7 +103,9 @@ class Inlet:
             format = received.format or (() if base is None else base.format)
             self.last = Content(data, format, received.version)
             yield ItemIgnored(over, str(self._descriptor))
-            yield SynchronizedReceived(self._channel, max(received.age, 1))
+            if not self.over:  # else it gets older by itself
+                yield SynchronizedReceived(self._channel, max(received.age, 1))
+            self.over = True
         else:
             yield self._state(received, data)
 
@@ -110,6 +114,7 @@ class Inlet:
             raise PeerViolationError(f"the first patch on channel {self._channel} has no format")
 
     def _state(self, received: Patch, data: bytes) -> StateReceived:
+        self.over = False
         base, format = self.last, received.format
         if base is not None and format is None:
             format = base.format
@@ -143,7 +148,7 @@ class Outlet:
 
     def synchronized(self, age: int) -> bytes:
         """Give the message that says how old the last state is."""
-        return self._synchronized_prefix + encoding.age(max(age, 1) if self.behind else age)
+        return self._synchronized_prefix + encoding.age(age)
 
     def body(self, content: Content) -> bytes:
         """Give the body of a patch from what was sent last, if it is alive, to a state; shared by all links."""

@@ -29,6 +29,7 @@ DATA_KINDS: dict[int, ChannelKind] = {
     ChannelTag.OBJECT_STREAM_FROM_UPSTREAM: ChannelKind.STREAM,
 }
 _DATA_TAGS = {kind: ChannelTag(tag) for tag, kind in DATA_KINDS.items()}
+_CAPACITY_SIZE = 5  # bytes, at most
 _WITH_CAPACITY = frozenset({Verb.EXPOSE, Verb.SET_CAPACITY})
 
 
@@ -44,13 +45,17 @@ def contract(action: ContractAction) -> bytes:
 def contracts(
     actions: Iterable[ContractAction], room: int
 ) -> Iterator[list[bytes] | tuple[ContractAction, int]]:
-    """Write changes of contracts: in batches of at most so many bytes, and what does not fit alone with its size."""
+    """Write changes of contracts: in batches of at most so many bytes, and what does not fit alone with its size.
+
+    What is said of one object or tag fits, or does not, whatever it is: it must not be taken back if it was not said.
+    """
     batch: list[bytes] = []
     size = 0
     for action in actions:
         written = contract(action)
-        if len(written) > room:
-            yield action, len(written)
+        largest = len(written) + (0 if action.verb in _WITH_CAPACITY else _CAPACITY_SIZE)
+        if largest > room:
+            yield action, largest
             continue
         if size + len(written) > room:
             yield batch

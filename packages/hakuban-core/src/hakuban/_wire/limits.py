@@ -12,7 +12,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits of one link. What names an object in more than `max_descriptor` bytes is ignored; anything else ends the link.
+    """Limits of one link. What is over one of a version, format or descriptor is ignored; anything else ends the link.
 
     :ivar max_message: bytes of a whole message, received or sent.
     :ivar max_object: bytes of an object's data after patching, checked before they are copied.

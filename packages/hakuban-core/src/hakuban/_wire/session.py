@@ -55,6 +55,8 @@ class Session:
     :param name: the name that this side tells the other.
     :param load_limit: points of (seconds from now, load) that a connecting side declares, sorted; none is no limit.
     :param limits: limits of what is received; `max_message` is that of what is sent too, unless the peer takes less.
+    :param max_taken: bytes of the largest message that the peer takes, as it said on an earlier link; None for unknown.
+    :ivar max_taken: the same, as it said last.
     :ivar peer_node: the id of the peer's node, once a note has said it; else "".
     :ivar max_sent: bytes of the largest message that is sent.
     :ivar skipped: (object, bytes of the message) of each state that was not sent because its message would be over
@@ -63,23 +65,10 @@ class Session:
     """
 
     __slots__ = (
-        "_cap",
-        "_channels",
-        "_ended",
-        "_last_issued",
-        "_limits",
-        "_listening",
-        "_load_limit",
-        "_max_taken",
-        "_name",
-        "_own",
-        "_patched",
-        "_short",
-        "max_sent",
-        "peer_node",
-        "skipped",
+        "_cap", "_channels", "_ended", "_last_issued", "_limits", "_listening", "_load_limit",
+        "_name", "_own", "_patched", "_short", "max_sent", "max_taken", "peer_node", "skipped",
         "unsaid",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -88,13 +77,12 @@ class Session:
         name: str,
         load_limit: Sequence[tuple[float, int]] = (),
         limits: Limits = _DEFAULT_LIMITS,
+        max_taken: int | None = None,
     ) -> None:
         self.skipped: list[tuple[ObjectDescriptor, int]] = []
         self.unsaid: list[tuple[ObjectDescriptor | TagDescriptor, int]] = []
-        self.max_sent: int = limits.max_message
         self.peer_node: str = ""
-        self._max_taken = limits.max_message
-        self._cap: int | None = None
+        self.max_taken = max_taken
         self._listening = listening
         self._own = Side.UPSTREAM if listening else Side.DOWNSTREAM
         self._name = name
@@ -107,14 +95,14 @@ class Session:
         self._patched: dict[bytes, Inlet] = {}
         self._short = min(_SHORT, limits.max_message)
         self._last_issued = _CONTROL_CHANNEL
+        self.cap(None)
 
     # ---- sending ----------------------------------------------------------------------------------------------------
 
     def opening(self, note: Note | None = None) -> list[bytes]:
         """Give the messages that begin the link: they wait for nothing the other side says.
 
-        :param note: for a peer that is, or may be, of this project. It goes before the name, by which the link is up
-            for users: what the note says may be against that.
+        :param note: for a peer that may be of this project; before the name, by which the link is up for users.
         """
         kind, actions = ChannelTag.DOWNSTREAM_CONTROL, [encoding.set_name(self._name)]
         if not self._listening:
@@ -131,7 +119,8 @@ class Session:
     def cap(self, most: int | None) -> None:
         """Send no message of more bytes, whatever the peer says that it takes; None for no such limit."""
         self._cap = most
-        self.max_sent = self._max_taken if most is None else min(most, self._max_taken)
+        limits = (self._limits.max_message, self.max_taken, most)
+        self.max_sent = min(limit for limit in limits if limit is not None)
 
     def keep_alive(self) -> bytes:
         """Give a message that says nothing, for transports that cannot notice silence."""
@@ -158,7 +147,8 @@ class Session:
                 return self._send_state(instruction)
             case SendSynchronized(channel, age):
                 outlet = self._outlet(channel)
-                if outlet is None:
+                # what the peer has and is not current gets older by itself, whatever becomes of what it did not get
+                if outlet is None or outlet.behind:
                     return []
                 return [outlet.synchronized(age)]
             case SendContracts(actions):
@@ -227,8 +217,8 @@ class Session:
         size = len(outlet.patch_prefix) + len(body) + len(age)
         if size > self.max_sent:
             self.skipped.append((outlet.descriptor, size))
-            outlet.behind = True
-            return [outlet.synchronized(instruction.age)]
+            behind, outlet.behind = outlet.behind, True
+            return [] if behind else [outlet.synchronized(max(instruction.age, 1))]
         outlet.behind = False
         outlet.last = ref(content)
         return [b"".join((outlet.patch_prefix, body, age))]
@@ -333,7 +323,9 @@ class Session:
             if action == StateTag.PATCH:
                 yield from inlet.read_long_patch(reader, self._limits.max_object)
             elif action == StateTag.SET_SYNCHRONIZED:
-                yield SynchronizedReceived(channel, reader.unsigned())
+                age = reader.unsigned()
+                if not inlet.over:
+                    yield SynchronizedReceived(channel, age)
             else:
                 raise WireError(f"unknown action {action} on a data channel")
 
@@ -350,9 +342,9 @@ class Session:
     def _noted(self, event: NoteReceived | NoteIgnored | None) -> Iterable[PeerEvent]:
         if isinstance(event, NoteReceived):
             if event.note.max_message is not UNSET:
-                self._max_taken = min(self._limits.max_message, event.note.max_message)
+                self.max_taken = event.note.max_message
                 self.cap(self._cap)
-            if event.note.node is not UNSET:
+            if event.note.node is not UNSET and not self.peer_node:
                 self.peer_node = event.note.node
         return () if event is None else (event,)
 

@@ -1,0 +1,101 @@
+"""What a link could not carry for its size: nobody counts on it, and it is tried again when there is room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hakuban._descriptors import ObjectDescriptor, TagDescriptor
+from hakuban._messages import ChannelKind, SendState, Verb
+from support.peer import Above, Below, announced, closed, opened, sent
+
+if TYPE_CHECKING:
+    from support.machines import Node
+    from support.tree import Tree
+
+TAG = TagDescriptor("t")
+THING = ObjectDescriptor(["t"], {"id": 1})
+SINK, STREAM = ChannelKind.SINK, ChannelKind.STREAM
+
+
+def test_a_contract_that_was_not_said_is_not_taken_back_and_said_when_there_is_room(
+    node: Node,
+) -> None:
+    above = Above(node)
+    for target in (THING, TAG):
+        exposer = node.expose(target)
+        assert announced(above.hear()) == [(Verb.EXPOSE, str(target), 1)]
+        node.machine.not_sent(above.link, (), [target])
+        exposer.set_capacity(2)
+        assert announced(above.hear()) == []
+        exposer.close()
+        assert announced(above.hear()) == []
+        exposer = node.expose(target)
+        assert announced(above.hear()) == []
+        node.call(lambda machine: machine.room_has_grown(above.link))
+        assert announced(above.hear()) == [(Verb.EXPOSE, str(target), 1)]
+        exposer.close()
+        assert announced(above.hear()) == [(Verb.UNEXPOSE, str(target), 0)]
+
+
+def test_who_cannot_be_asked_is_passed_over_until_there_is_room(tree: Tree, node: Node) -> None:
+    node.observe(THING)
+    deaf, other = Below(node), Below(node)
+    deaf.expose(TAG)
+    assert opened(deaf.hear(), SINK)
+    other.expose(TAG)
+    node.machine.not_sent(deaf.link, (), [THING, TAG, ObjectDescriptor([], "gone by now")])
+    tree.run()
+    assert opened(other.hear(), SINK)
+    assert len(closed(deaf.hear())) == 1
+    other.leave()
+    tree.run()
+    assert not opened(deaf.hear(), SINK)
+    node.call(lambda machine: machine.room_has_grown(deaf.link))
+    tree.run()
+    assert opened(deaf.hear(), SINK)
+
+
+def test_a_stream_that_was_not_opened_is_opened_when_there_is_room(tree: Tree, node: Node) -> None:
+    watcher = Below(node)
+    watcher.observe(THING)
+    node.expose(THING).offer(b"1")
+    (first,) = opened(watcher.hear(), STREAM)
+    node.machine.not_sent(watcher.link, (), [THING])
+    tree.run()
+    node.call(lambda machine: machine.room_has_grown(watcher.link))
+    tree.run()
+    heard = watcher.hear()
+    assert closed(heard) == [first]
+    assert opened(heard, STREAM) != [first]
+    assert sent(heard) == [b"1"]
+
+
+def test_a_state_that_was_skipped_is_sent_when_there_is_room(node: Node) -> None:
+    watcher = Below(node)
+    watcher.observe(THING)
+    gone = Below(node)
+    exposer = node.expose(THING)
+    exposer.offer(b"1")
+    assert sent(watcher.hear()) == [b"1"]
+    node.machine.not_sent(watcher.link, [THING], ())
+    node.call(lambda machine: machine.room_has_grown(watcher.link))
+    assert sent(watcher.hear()) == [b"1"]
+    node.call(lambda machine: machine.room_has_grown(watcher.link))
+    assert watcher.hear() == [], "once"
+    node.machine.not_sent(gone.link, [THING], ())  # its stream is closed by now
+    node.call(lambda machine: machine.room_has_grown(gone.link))
+    assert gone.hear() == []
+
+
+def test_a_state_that_the_node_above_did_not_get_is_sent_when_there_is_room(node: Node) -> None:
+    above = Above(node)
+    exposer = node.expose(THING)
+    above.hear()
+    above.open(SINK, THING)
+    exposer.offer(b"1")
+    assert [type(said) for said in above.hear()] == [SendState]
+    node.machine.not_sent(above.link, [THING], ())
+    node.call(lambda machine: machine.room_has_grown(above.link))
+    assert sent(above.hear()) == [b"1"]
+    above.leave()
+    node.machine.room_has_grown(above.link)  # it has ended
