@@ -86,7 +86,8 @@ async def test_connecting_waits_for_somebody_to_listen(
         with caplog.at_level(logging.INFO, "hakuban"):
             await scene.listen(above, url)
             await scene.up(connection)
-        await scene.loop(seen).until(fresh("data"))
+            # behind the line that the link is up
+            await scene.loop(seen).until(fresh("data"))
         assert connection.counters.reconnects == 0
         warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert [record.getMessage().split(": ")[0] for record in warnings] == [
