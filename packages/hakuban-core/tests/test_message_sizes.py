@@ -270,9 +270,30 @@ async def test_one_object_that_a_silent_peer_does_not_take_costs_that_object(
     assert len(told) == 1
 
 
-async def read_all(stream: MemoryStream) -> None:
-    while True:
-        await stream.receive()
+async def gets(stream: MemoryStream, session: Session, data: bytes) -> bool:
+    """Read until a state comes, and the end of the link if one is too large."""
+    try:
+        while True:
+            for message in await stream.receive():
+                for event in session.receive(message):
+                    if isinstance(event, StateReceived) and event.content.data == data:
+                        return True
+    except PeerViolationError as error:
+        await stream.aclose(error.code, error.reason)
+        return False
+
+
+@asynccontextmanager
+async def below(
+    url: str, note: Note | None, limit: int = LIMIT
+) -> AsyncIterator[tuple[MemoryStream, Session]]:
+    """Connect as a node that says a note, or none, and observes both objects; it takes no message over the limit."""
+    options = TransportOptions(max_message=limit)
+    async with MemoryTransport().connect(url, options) as stream:
+        session = Session(listening=False, name="below")
+        observe = [ContractAction(Verb.OBSERVE, one) for one in (LARGE, SMALL)]
+        await stream.send([*session.opening(note), *session.encode(SendContracts(observe))])
+        yield stream, session
 
 
 async def test_who_claims_the_id_of_a_node_that_is_there_teaches_nothing_about_it() -> None:
@@ -280,50 +301,19 @@ async def test_who_claims_the_id_of_a_node_that_is_there_teaches_nothing_about_i
     async with router.listen("memory://") as listener:
         with router.object(LARGE).expose() as large:
             large.set_object_data(noise(0))
-            options = TransportOptions(max_message=LIMIT)
-            async with MemoryTransport().connect(listener.url, TransportOptions()) as mid:
-                await mid.send(Session(listening=False, name="mid").opening(note))
+            async with below(listener.url, note, 10 * LIMIT) as (mid, session):
+                assert await gets(mid, session, noise(0))
+                async with below(listener.url, note) as (forger, of_forger):
+                    assert not await gets(forger, of_forger, noise(0))
                 await until(lambda: len(listener.peers) == 1)
-                async with MemoryTransport().connect(listener.url, options) as forger:
-                    session = Session(listening=False, name="forger")
-                    observe = [ContractAction(Verb.OBSERVE, LARGE)]
-                    await forger.send(
-                        [*session.opening(note), *session.encode(SendContracts(observe))]
-                    )
-                    with pytest.raises(PeerViolationError):
-                        await read_all(forger)
-                    await forger.aclose(1009, "too large")
-                await until(lambda: len(listener.peers) == 1)
-            async with MemoryTransport().connect(listener.url, TransportOptions()) as again:
-                await again.send(Session(listening=False, name="mid").opening(note))
-                await until(lambda: [peer.name for peer in listener.peers] == ["mid"])
-                assert router.snapshot().size_caps == {}
+            with anyio.fail_after(10):
+                async with below(listener.url, note, 10 * LIMIT) as (mid, session):
+                    assert await gets(mid, session, noise(0))
 
 
 async def test_a_listener_does_not_send_to_a_node_what_it_has_ended_a_link_for() -> None:
     router = LocalNode(serializer=RAW)
     note = Note(node="a leaf", name="leaf")
-
-    @asynccontextmanager
-    async def leaf(note: Note | None) -> AsyncIterator[tuple[MemoryStream, Session]]:
-        options = TransportOptions(max_message=LIMIT)
-        async with MemoryTransport().connect(listener.url, options) as stream:
-            session = Session(listening=False, name="leaf")
-            observe = [ContractAction(Verb.OBSERVE, LARGE), ContractAction(Verb.OBSERVE, SMALL)]
-            await stream.send([*session.opening(note), *session.encode(SendContracts(observe))])
-            yield stream, session
-
-    async def gets(stream: MemoryStream, session: Session, data: bytes) -> bool:
-        """Read until a state comes, and the end of the link if one is too large."""
-        try:
-            while True:
-                for message in await stream.receive():
-                    for event in session.receive(message):
-                        if isinstance(event, StateReceived) and event.content.data == data:
-                            return True
-        except PeerViolationError as error:
-            await stream.aclose(error.code, error.reason)
-            return False
 
     async with router.listen("memory://") as listener:
         with router.object(LARGE).expose() as large, router.object(SMALL).expose() as small:
@@ -331,7 +321,7 @@ async def test_a_listener_does_not_send_to_a_node_what_it_has_ended_a_link_for()
             small.set_object_data(b"small")
             for said, served in ((note, False), (note, True), (None, False), (None, False)):
                 with anyio.fail_after(10):
-                    async with leaf(said) as (stream, session):
+                    async with below(listener.url, said) as (stream, session):
                         assert await gets(stream, session, b"small" if served else b"") is served
                         if served:
                             assert len(router.snapshot().size_caps) == 1

@@ -82,7 +82,7 @@ class Session:
         self.skipped: list[tuple[ObjectDescriptor, int]] = []
         self.unsaid: list[tuple[ObjectDescriptor | TagDescriptor, int]] = []
         self.peer_node: str = ""
-        self.max_taken = max_taken
+        self.max_taken: int | None = max_taken
         self._listening = listening
         self._own = Side.UPSTREAM if listening else Side.DOWNSTREAM
         self._name = name
@@ -120,7 +120,7 @@ class Session:
         """Send no message of more bytes, whatever the peer says that it takes; None for no such limit."""
         self._cap = most
         limits = (self._limits.max_message, self.max_taken, most)
-        self.max_sent = min(limit for limit in limits if limit is not None)
+        self.max_sent: int = min(limit for limit in limits if limit is not None)
 
     def keep_alive(self) -> bytes:
         """Give a message that says nothing, for transports that cannot notice silence."""
