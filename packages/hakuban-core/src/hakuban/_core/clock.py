@@ -77,10 +77,8 @@ class Clock:
 
         :param root: whether it counts, since nobody of this project is above.
         """
-        before, self._wall = (
-            self._wall,
-            wall - int(now * 1e9),
-        )  # inline: this is done for each state that is set
+        # written out, since this is done for each state that is set
+        before, self._wall = self._wall, wall - int(now * 1e9)
         if root or self._base is None:
             self.follow(self._wall, now)
         if self._doubted and abs(self._wall - before) > JUMP:
