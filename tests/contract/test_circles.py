@@ -17,8 +17,20 @@ X = ObjectDescriptor(["t"], "x")
 def circles(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Give the circles that were told, as ways round; each once."""
     told = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
-    found = [line.split("that would close a circle: ")[1].split(";")[0] for line in told]
+    ways = [line.partition("that would close a circle: ")[2].split(";")[0] for line in told]
+    found = filter(None, ways)
     return sorted(set(found))
+
+
+async def told(
+    scene: Scene, caplog: pytest.LogCaptureFixture, *nodes: hakuban.LocalNode
+) -> list[str]:
+    """Wait until a circle is told: that is when the link of it is closed."""
+    for _ in range(200):
+        if circles(caplog):
+            break
+        await scene.echo(*nodes)
+    return circles(caplog)
 
 
 @story
@@ -51,6 +63,23 @@ async def test_who_does_not_wait_tries_again_each_five_seconds_and_says_so_once(
     assert circles(caplog) == ["lab -> lab"]
 
 
+@story
+async def test_a_circle_is_said_although_nobody_listened_there_before(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab, other = scene.node("lab"), scene.node("other")
+    block = await scene.listen(lab)
+    url = block.value.url
+    await block.leave()
+    connection = (await scene.connect(lab, url, wait=False)).value
+    statuses = scene.loop(connection.statuses())
+    await statuses.until(lambda status: isinstance(status.error, OSError))
+    await scene.listen(lab, url)
+    await statuses.until(lambda status: isinstance(status.error, hakuban.CircleError))
+    await scene.connect(other, url)
+    assert await told(scene, caplog, lab, other) == ["lab -> lab"]
+
+
 @pytest.mark.parametrize("count", [2, 3])
 @story
 async def test_a_circle_of_several_is_opened_by_one_of_them_and_all_is_served(
@@ -73,10 +102,8 @@ async def test_a_circle_of_several_is_opened_by_one_of_them_and_all_is_served(
         for connection in connections.values():
             await scene.up(connection)
         await scene.sees(seen, fresh("data"))
-        while not circles(caplog):  # it is told when that link is closed
-            await scene.echo(*nodes)
-    (told,) = circles(caplog)
-    assert sorted(told.split(" -> ")[1:]) == [node.name for node in nodes]
+        (way,) = await told(scene, caplog, *nodes)
+    assert sorted(way.split(" -> ")[1:]) == [node.name for node in nodes]
 
 
 def id_of(node: hakuban.LocalNode) -> str:

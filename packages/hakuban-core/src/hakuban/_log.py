@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ._endings import is_bug, words
-from ._exceptions import PeerViolationError
+from ._exceptions import CircleError, PeerViolationError
 from ._text import printable
 
 if TYPE_CHECKING:
@@ -67,28 +67,31 @@ def link_down(link: Link, reason: Exception | None, *, told: bool = False) -> No
 class Outage:
     """Time without a good link, as far as the log is concerned: its first failure and its end are told, and no attempt.
 
+    What somebody has to mend, a bug of a transport or a circle, is told too when it comes up later; once for each kind.
+
     :param url: where the link leads, fit to be shown.
     """
 
-    __slots__ = ("_began", "_bugs", "_recovered", "_url")
+    __slots__ = ("_began", "_recovered", "_told", "_url")
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._began: float | None = None
-        self._bugs: set[type[Exception]] = set()  # whose traceback was told
+        self._told: set[type[Exception]] = set()  # kinds that somebody has to mend
         self._recovered = False
 
     def failed(self, link: Link | None, error: Exception) -> None:
         """A link was lost, or could not be made."""
         was_up = link is not None and link.remote is not None
         first = self._began is None
-        bug = is_bug(error) and type(error) not in self._bugs
+        news = (is_bug(error) or isinstance(error, CircleError)) and type(error) not in self._told
+        bug = is_bug(error) and news
         if first:
             self._began = monotonic()
             self._recovered = False
-        if bug:
-            self._bugs.add(type(error))
-        if first or bug:
+        if news:
+            self._told.add(type(error))
+        if first or news:
             logger.log(
                 logging.ERROR if bug else logging.WARNING,
                 "%s %s: %s; trying again until it works",
@@ -115,4 +118,4 @@ class Outage:
     def over(self) -> None:
         """A link was good for a while."""
         self._began = None
-        self._bugs.clear()
+        self._told.clear()
