@@ -95,8 +95,8 @@ class SizeCap:
 
         :param now: monotonic seconds.
         """
-        reason, taken = link.reason, link.peer.max_taken
-        if type(reason) is not LinkError or reason.code != TOO_BIG:
+        taken = link.peer.max_taken
+        if not _was_too_big(link):
             return
         if taken is not None and link.largest_sent > taken:
             return  # that was said before it was known what the peer takes; now it is
@@ -134,12 +134,17 @@ class SizeCaps:
     def ended(self, link: Link, now: float) -> None:
         """A link has ended: learn from that."""
         host, node = key = _key(link)
-        reason = link.reason
-        if node and type(reason) is LinkError and reason.code == TOO_BIG:
+        if node and _was_too_big(link):
             cap = self._caps.setdefault(key, SizeCap(f"node {node} at {host}"))
             cap.ended(link, now)
             if len(self._caps) > MOST_PEERS:
                 self._caps.popitem(last=False)
+
+
+def _was_too_big(link: Link) -> bool:
+    """Say whether the other side has ended a link for the size of a message."""
+    reason = link.reason
+    return type(reason) is LinkError and reason.code == TOO_BIG
 
 
 def _key(link: Link) -> tuple[str, str]:

@@ -175,9 +175,8 @@ def spread(world: World, now: float) -> None:
 def see_wall(world: World, wall: int | None, now: float) -> None:
     """Learn what the wall clock of this machine shows, Unix nanoseconds; None is no news."""
     if wall is not None:
-        clock, uplink = world.clock, world.uplink
-        clock.see_wall(wall, now, root=uplink is None or world.root)
-        if clock.jumped:
+        world.clock.see_wall(wall, now, root=world.root)
+        if world.clock.jumped:
             spread(world, now)
 
 
