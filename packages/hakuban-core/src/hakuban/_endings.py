@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BROKEN",
+    "GOING_AWAY",
+    "LEAVING",
     "ForeignCancellation",
     "closed_by_peer",
     "farewell",
@@ -40,6 +42,12 @@ E = TypeVar("E", bound=Exception)
 
 Farewell: TypeAlias = tuple[int, str]
 """Close code and reason."""
+
+LEAVING: Farewell = (1000, "")
+"""What a connecting side says that is cancelled, or leaves."""
+
+GOING_AWAY: Farewell = (1001, "the listener is closing")
+"""The same of a listening side."""
 
 _MOST_CAUSES = 3  # of a group, in words
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import logging
 from functools import partial
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
 from ._core.events import LinkUp
-from ._endings import BROKEN, ForeignCancellation, closed_by_peer, farewell, located, lost, single
+from ._endings import (
+    BROKEN,
+    GOING_AWAY,
+    LEAVING,
+    ForeignCancellation,
+    closed_by_peer,
+    farewell,
+    located,
+    lost,
+    single,
+)  # fmt: skip
 from ._exceptions import LinkError, PeerViolationError
 from ._keep_alive import watch
 from ._link_peer import LinkPeer
@@ -27,46 +37,21 @@ from ._wire import Limits, Session
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from ._core.machine import Machine
     from ._engine import Engine
+    from ._link_owner import LinkOwner
     from ._message_sizes import SizeCap
-    from ._messages import Instruction, PeerEvent
+    from ._messages import PeerEvent
     from ._remotes import Traffic
     from .transport import MessageStream, TransportOptions
 
-__all__ = ["Link", "LinkOwner"]
+__all__ = ["Link"]
 
 BATCH: Final = 64 * 1024  # bytes after which a batch is sent
 HEARD_AT_ONCE: Final = 32  # events told the machine in one step; fewer if they take long
 PATIENCE: Final = 0.5  # seconds before a violator that may come back at once is told to go
-LAST_WORDS: Final = 0.05  # seconds that a writer which failed leaves to the reader
+LAST_WORDS: Final = 0.05  # seconds that reader and writer leave to each other when one has failed
 CLOSING: Final = 1.0  # seconds that a close may take
 CLOSING_CANCELLED: Final = 0.5
-LEAVING: Final = (1000, "")  # what it is closed with when it is cancelled, or left
-GOING_AWAY: Final = (1001, "the listener is closing")
-
-
-class LinkOwner(Protocol):
-    """Who wants to know about a link. Called under the lock.
-
-    :ivar careful: whether nothing is announced before the other side has said who is above it.
-    :ivar max_taken: bytes of the largest message that the other side takes, as it said on an earlier link; or None.
-    """
-
-    careful: bool
-    max_taken: int | None
-
-    def established(self, link: Link, remote: RemoteNode) -> str:
-        """The peer has said its name; give what the log shall say beside that."""
-        ...
-
-    def lost(self, reason: Exception | None) -> None:
-        """The link has ended; without a reason, this side wanted it."""
-        ...
-
-    def size_cap(self, link: Link) -> SizeCap | None:
-        """Give what was learnt of the size of messages that the peer takes."""
-        ...
 
 
 class Link:
@@ -85,10 +70,10 @@ class Link:
     """
 
     __slots__ = (
-        "_cap", "_dry", "_engine", "_finishing", "_goodbye", "_keep_alive_due",
-        "_left", "_most", "_name", "_options", "_orderly", "_owner", "_scope", "_session", "_skips",
-        "_stream", "_traffic", "_url", "bell", "canceller", "fault", "id", "largest_sent",
-        "last_said", "peer", "ready", "reason", "remote", "upstream",
+        "_cap", "_dry", "_engine", "_finishing", "_goodbye", "_introduced", "_keep_alive_due", "_left", "_most",
+        "_name", "_options", "_orderly", "_owner", "_scope", "_session", "_skips", "_stream", "_traffic", "_url",
+        "bell", "canceller", "fault", "id", "largest_sent", "last_said", "peer", "ready", "reason", "remote",
+        "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -128,7 +113,7 @@ class Link:
             max_taken=owner.max_taken,
         )
         self._scope = anyio.CancelScope()
-        self._dry = anyio.Event()
+        self._dry, self._introduced = anyio.Event(), anyio.Event()
         self._skips = Skips(engine, traffic)
         self._finishing = self._left = self._keep_alive_due = False
         self._orderly = False  # whether the peer has ended it in good order
@@ -264,6 +249,8 @@ class Link:
                     await self._take(message, turn)
                 turn.end()
         except PeerViolationError as error:
+            with anyio.move_on_after(LAST_WORDS):
+                await self._introduced.wait()  # it says what this side takes
             self._end(error)
             if not self.peer.ours:
                 await self._discard()
@@ -325,6 +312,7 @@ class Link:
                 sizes = [len(message) for message in batch]
                 self.largest_sent = max(self.largest_sent, *sizes)
                 await self._stream.send(batch)
+                self._introduced.set()
                 self.last_said = monotonic()
                 self._traffic.messages_out += len(batch)
                 self._traffic.bytes_out += sum(sizes)
@@ -353,7 +341,9 @@ class Link:
             self._obey(self._cap)
         self._skips.try_again(self, self._session)
         while True:
-            instructions, more = self._engine.call(self._next)
+            instructions, more = self._engine.call(
+                lambda machine, now: machine.next_batch_for(self.id, now)
+            )
             for instruction in instructions:
                 for _ in self._session.prepare(instruction):
                     if turn.over():
@@ -374,9 +364,6 @@ class Link:
             self._most = most
             self._session.cap(most)
             self._engine.call(lambda machine, _: machine.set_size_cap(self.id, most))
-
-    def _next(self, machine: Machine, now: float) -> tuple[list[Instruction], bool]:
-        return machine.next_batch_for(self.id, now)
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 

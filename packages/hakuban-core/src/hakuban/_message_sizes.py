@@ -98,8 +98,10 @@ class SizeCap:
         taken = link.peer.max_taken
         if not _was_too_big(link):
             return
-        if taken is not None and link.largest_sent > taken:
-            return  # that was said before it was known what the peer takes; now it is
+        if taken is not None and link.largest_sent > taken:  # said before it was known; now it is
+            if self._most is not None and self._most >= taken:
+                self._most = None  # a guess, which says nothing any more
+            return
         most = self.most(now)
         if most is not None and now - self._last < AGAIN:
             most //= 2

@@ -1,0 +1,35 @@
+"""What a link asks of whoever connected, or listens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ._links import Link
+    from ._message_sizes import SizeCap
+    from ._remotes import RemoteNode
+
+__all__ = ["LinkOwner"]
+
+
+class LinkOwner(Protocol):
+    """Who wants to know about a link. Called under the lock.
+
+    :ivar careful: whether nothing is announced before the other side has said who is above it.
+    :ivar max_taken: bytes of the largest message that the other side takes, as it said on an earlier link; or None.
+    """
+
+    careful: bool
+    max_taken: int | None
+
+    def established(self, link: Link, remote: RemoteNode) -> str:
+        """The peer has said its name; give what the log shall say beside that."""
+        ...
+
+    def lost(self, reason: Exception | None) -> None:
+        """The link has ended; without a reason, this side wanted it."""
+        ...
+
+    def size_cap(self, link: Link) -> SizeCap | None:
+        """Give what was learnt of the size of messages that the peer takes."""
+        ...
