@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -17,7 +18,7 @@ from ._mirror import Mirror
 from ._polling import PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from ._core.effects import Effect
     from ._core.machine import Machine
@@ -110,9 +111,11 @@ class Engine:
         """Tell the machine what has happened."""
         self.call(lambda machine, now: machine.handle(event, now))
 
-    def hear(self, link: int, events: Iterable[PeerEvent]) -> None:
-        """Tell the machine what the peer of a link has said."""
-        self.call(lambda machine, now: machine.hear(link, events, now))
+    def hear(self, link: int, events: Sequence[PeerEvent]) -> None:
+        """Tell the machine what the peer of a link has said: in several steps, where it leads to much."""
+        while events:
+            taken = self.call(partial(_hear, link, events))
+            events = events[taken:]
 
     def read(self, function: Callable[[], T]) -> T:
         """Run a function that reads several entries, while none of them changes."""
@@ -385,3 +388,7 @@ class Engine:
         for timer in self.timers:
             if deadline < timer.until:
                 self.wake(timer)
+
+
+def _hear(link: int, events: Sequence[PeerEvent], machine: Machine, now: float) -> int:
+    return machine.hear(link, events, now)

@@ -158,7 +158,7 @@ def test_freshness_before_any_state_means_nothing() -> None:
     held.set_synchronized(source, None)
     held.lose(source, 1.0)
     assert held.view is None
-    assert held.synced == {}
+    assert held.synced == ()
 
 
 def test_what_is_dropped_is_forgotten_but_for_the_greatest_version_seen() -> None:

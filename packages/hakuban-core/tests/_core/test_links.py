@@ -465,6 +465,7 @@ def test_all_contracts_are_announced_in_batches_to_a_new_node_above(node: Node) 
     for _ in range(2):
         above = Above(node)
         node.machine.close_contract(node.machine.observe_tag(TAG, 1.0), 1.0)
+        node.machine.take_effects()
         batches = [item.actions for item in above.hear() if isinstance(item, SendContracts)]
         assert [len(batch) > 200 for batch in batches] == [True, True, False]
         assert {action.descriptor for batch in batches for action in batch} == {*things}

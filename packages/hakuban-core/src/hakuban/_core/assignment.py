@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from .records import ExposeContract, Interest, LocalSink, ObjectRecord, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 Choice: TypeAlias = ExposeContract | Interest | Upstream
 
@@ -50,11 +50,6 @@ class Ramp:
                 share = (load - low) / (high - low)  # it rises: the load was forbidden so far
                 return start + min(share, 1.0) * (end - start)
         return math.inf
-
-
-def candidates(record: ObjectRecord) -> list[Interest]:
-    """Give the peers below that can produce an object."""
-    return [interest for interest in record.interests.values() if interest.production > 0]
 
 
 def choose(record: ObjectRecord, now: float) -> Choice | None:
@@ -99,7 +94,7 @@ def _score(interest: Interest) -> float:
 def _lightest(record: ObjectRecord, now: float) -> Interest | None:
     best: Interest | None = None
     best_rank = (math.inf, -1)
-    for interest in candidates(record):
+    for interest in record.able:
         rank = (_score(interest), interest.link.id)
         ramp = interest.link.ramp
         if rank < best_rank and (ramp is None or ramp.allows(rank[0], now)):
@@ -107,7 +102,7 @@ def _lightest(record: ObjectRecord, now: float) -> Interest | None:
     return best
 
 
-def _next_crossing(record: ObjectRecord, rivals: list[Interest], now: float) -> float:
+def _next_crossing(record: ObjectRecord, rivals: Iterable[Interest], now: float) -> float:
     """Give the time at which a load-limit ramp lets in some peer that it keeps out now; infinity if none will."""
     first = math.inf
     for interest in rivals:
@@ -139,7 +134,7 @@ class Balancer:
 
     def classify(self, record: ObjectRecord, now: float) -> None:
         """Note what a settled object may need later."""
-        rivals = candidates(record) if record.data_needed else []
+        rivals = record.able if record.data_needed else []
         exposer = record.exposer
         contested = len(rivals) > 1 and isinstance(exposer, Interest) and self.threshold < math.inf
         starved = exposer is None and bool(rivals)

@@ -93,7 +93,7 @@ class Held:
         self.origin: int | None = None
         self.ignored: int = 0
         self.skipped: int = 0
-        self.synced: dict[Source, None] = {}
+        self.synced: tuple[Source, ...] = ()  # of one, as a rule: so it takes little room
         self._last_at: float | None = None
         # old contents that slow links may still have: patches refer to them
         self._bases: list[Content] = []
@@ -147,10 +147,11 @@ class Held:
 
     def _declare(self, source: Source, since: float | None) -> None:
         if since is None:
-            self.synced[source] = None
+            if source not in self.synced:
+                self.synced += (source,)
             self._last_at = None
             return
-        self.synced.pop(source, None)
+        self.synced = tuple([other for other in self.synced if other is not source])
         if not self.synced:
             self._last_at = since if self._last_at is None else max(since, self._last_at)
 

@@ -9,7 +9,15 @@ import math
 from typing import TYPE_CHECKING, TypeAlias
 
 from .links import NO_WISH, Downlink, Inlet, Link, Uplink, wish_of
-from .records import Interest, LocalSink, ObjectRecord, ObserveContract, TagRecord, Upstream
+from .records import (
+    Interest,
+    LocalSink,
+    ObjectRecord,
+    ObserveContract,
+    TagInterest,
+    TagRecord,
+    Upstream,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +36,7 @@ def check(machine: Machine) -> None:
     :raises AssertionError: one does not hold; the text has the story of the object that it is about.
     """
     world = machine.world
-    waiting = {*world.touched, *world.backlog, *_of_dead_links(world)}
+    waiting = {*world.touched, *world.backlog, *_of_dead_links(world), *_of_walks(world)}
     for record in world.objects.values():
         _demand(_claims_of_object(world, record), record)
         _demand(_claims_of_held(world, record), record)
@@ -45,6 +53,11 @@ def check(machine: Machine) -> None:
     for contract in world.contracts.values():
         _demand(_claims_of_contract(world, contract))
     _demand(_claims_of_tables(world, waiting))
+    for target in (*world.objects.values(), *world.tags.values()):
+        _demand(_claims_of_sums(target))
+    for record in world.objects.values():
+        if record not in waiting:
+            _demand(_claims_of_counts(record), record)
 
 
 def _demand(claims: Claims, record: ObjectRecord | None = None) -> None:
@@ -104,6 +117,11 @@ def _of_dead_links(world: World) -> Iterator[ObjectRecord]:
             yield from (outlet.record for outlet in link.outlets.values())
 
 
+def _of_walks(world: World) -> Iterator[ObjectRecord]:
+    for tag in world.walks:
+        yield from tag.ahead if tag.next_round is None else tag.objects
+
+
 def _is_known(world: World, link: Link) -> bool:
     return world.links.get(link.id) is link if link.alive else link in world.dying
 
@@ -161,6 +179,13 @@ def _may_vouch(world: World, record: ObjectRecord, source: object) -> bool:
     return isinstance(source, Inlet) and not source.closing and (produced or source in record.fed)
 
 
+def _claims_of_sums(record: ObjectRecord | TagRecord) -> Claims:
+    wishes: list[Interest | TagInterest] = [*record.interests.values()]
+    capacity = sum(item.capacity for item in (*wishes, *record.exposers.values()))
+    sums = (sum(item.observes for item in wishes), sum(item.exposes for item in wishes), capacity)
+    yield (record.observing, record.exposing, record.capacity) == sums, f"wishes add up to {sums}"
+
+
 # ---- what settling has derived ---------------------------------------------------------------------------------------
 
 
@@ -187,6 +212,16 @@ def _claims_of_settled(record: ObjectRecord) -> Claims:
     wanted = [*record.observers, *(item for tag in record.tags for item in tag.observers)]
     streams = sorted(contract.id for contract in record.streams.values())
     yield streams == (sorted(wanted) if exists else []), "each contract has one stream"
+
+
+def _claims_of_counts(record: ObjectRecord) -> Claims:
+    watching = [item for item in record.interests.values() if item.observes or item.tag_observers]
+    only = [item for item in watching if not _is_able(item)]
+    able = {item for item in record.interests.values() if _is_able(item)}
+    yield record.watching == len(watching), f"{len(watching)} peers observe the object"
+    yield record.only_watching == len(only), f"{len(only)} of them cannot produce it"
+    yield {*record.able} == able, "who can produce the object is known"
+    yield not record.has_rest, "nothing of the object is left to be looked at"
 
 
 def _is_needed(record: ObjectRecord) -> bool:

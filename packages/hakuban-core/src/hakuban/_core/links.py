@@ -33,9 +33,12 @@ if TYPE_CHECKING:
 
 _ANNOUNCED_AT_ONCE = 256 * 1024  # bytes of contracts in one message, roughly
 _ACTION_SIZE = 16
+SETTLED_AT_ONCE = 64  # objects of a dead link that are settled at a time
+_LOOK = 2  # units of work: a channel, or a waiting state, is looked at
+_ANNOUNCEMENT = 10  # units of work
+_BURIAL = 8  # units of work, for what a dead link wanted of a tag
 NO_WISH = (False, 0)
 NEVER = -(2**100)  # nanoseconds: less than any base of a clock
-_TOUCHES_A_SETTLE = 64  # how many objects are touched in the time in which one is settled
 
 
 class Outlet:
@@ -154,9 +157,12 @@ class Link:
         # outlets with something new to say, in turn (the head of a plain dict is slow to find after many deletions)
         self.outdated: OrderedDict[Outlet, None] = OrderedDict()
 
-    def _next_state(self, now: float, echo: int | None) -> SendState | SendSynchronized | None:
+    def _next_state(
+        self, world: World, now: float, echo: int | None
+    ) -> SendState | SendSynchronized | None:
         """Give the next state to send; never one that came over the link with the id `echo`."""
-        while self.outdated:
+        while self.outdated and world.left > 0:
+            world.left -= _LOOK
             instruction = self._say(next(iter(self.outdated)), now, echo)
             if instruction is not None:
                 return instruction
@@ -205,22 +211,25 @@ class Downlink(Link):
             interest = self.interests[record] = record.interests[self] = Interest(self, record)
         return interest
 
-    def bury(self, world: World, most: int) -> bool:
+    def bury(self, world: World) -> bool:
         """Have some of the objects settled that this dead link concerned: that takes its facts away.
 
         :return: whether none are left.
         """
-        while self.tags and most > 0:
-            tag, _ = self.tags.popitem()
+        while self.tags and world.left > 0:
+            world.left -= _BURIAL
+            tag, wish = self.tags.popitem()
+            wish.change(observes=False, exposes=False, capacity=0)
             del tag.interests[self]
-            world.touch_all(tag)
-            most -= 1 + len(tag.objects) // _TOUCHES_A_SETTLE
-        world.backlog.update(dict.fromkeys(islice(self.interests, max(0, most))))
+            world.announce(tag)
+            world.forget_tag(tag)
+        world.backlog.update(dict.fromkeys(islice(self.interests, SETTLED_AT_ONCE)))
         return not (self.tags or self.interests)
 
     def next_for(self, world: World, now: float) -> Instruction | None:
         """Give the next thing to say: channels first, then states."""
-        while self.control:
+        while self.control and world.left > 0:
+            world.left -= _LOOK
             interest = next(iter(self.control))
             instruction = self._next_channel(interest, now)
             if instruction is not None:
@@ -229,7 +238,7 @@ class Downlink(Link):
             if interest.unused:
                 interest.forget()
                 world.forget_object(interest.record)
-        return self._next_state(now, None)
+        return self._next_state(world, now, None)
 
     def _next_channel(
         self, interest: Interest, now: float
@@ -273,36 +282,53 @@ class Uplink(Link):
         self.unsaid: dict[ObjectDescriptor | TagDescriptor, None] = {}  # too large for the peer
         self.announcing: list[ObjectDescriptor | TagDescriptor] = []  # taken from there; last first
         self._parting: ObjectDescriptor | TagDescriptor | None = None  # waits for the last words
-        self._last_words: list[Outlet] = []
+        self._last_words: list[ObjectRecord] = []
 
-    def bury(self, world: World, most: int) -> bool:
+    def bury(self, world: World) -> bool:
         """Have some of the objects settled that this dead link concerned: that takes its facts away.
 
         :return: whether none are left.
         """
         channels: Iterable[Inlet | Outlet] = chain(self.inlets.values(), self.outlets.values())
-        world.backlog.update(dict.fromkeys(channel.record for channel in islice(channels, most)))
+        some = islice(channels, SETTLED_AT_ONCE)
+        world.backlog.update(dict.fromkeys(channel.record for channel in some))
         return not (self.inlets or self.outlets)
 
     def next_for(self, world: World, now: float) -> Instruction | None:
         """Give the next thing to say: contracts first, then states."""
         while True:
-            while self._last_words:
-                outlet = self._last_words.pop()
-                said = self._say(outlet, now, self.id) if outlet in self.outdated else None
+            if not self.outdated:
+                self._last_words.clear()
+            while self._last_words and world.left > 0:
+                world.left -= _LOOK
+                said = self._last_word(self._last_words[-1], now)
                 if said is not None:
                     return said
+                self._last_words.pop()
             actions = self._next_contracts(world)
             if actions:
                 return SendContracts(actions)
             if not self._last_words:
-                return self._next_state(now, self.id)
+                return self._next_state(world, now, self.id)
+            if world.left <= 0:
+                return None
+
+    def _last_word(self, record: ObjectRecord, now: float) -> SendState | SendSynchronized | None:
+        """Give what waits to be sent of an object."""
+        for outlet in record.feeding:
+            said = self._say(outlet, now, self.id) if outlet in self.outdated else None
+            if said is not None:
+                return said
+        return None
 
     def _next_contracts(self, world: World) -> list[ContractAction]:
         """Take what is to be announced next, up to a withdrawal that has to wait for some states."""
         actions: list[ContractAction] = []
         size = 0
         while (self.announcing or self.unannounced) and size < _ANNOUNCED_AT_ONCE:
+            if self._last_words or world.left <= 0:
+                break
+            world.left -= _ANNOUNCEMENT
             if not self.announcing:
                 self.announcing = [*reversed(self.unannounced)]
                 self.unannounced.clear()
@@ -312,7 +338,7 @@ class Uplink(Link):
                 self._parting = descriptor
                 self._last_words = self._to_be_said_before(world, descriptor, wish)
                 if self._last_words:
-                    break
+                    continue
             self.announcing.pop()
             self._parting = None
             actions += self._difference(descriptor, wish)
@@ -321,17 +347,19 @@ class Uplink(Link):
 
     def _to_be_said_before(
         self, world: World, descriptor: ObjectDescriptor | TagDescriptor, wish: tuple[bool, int]
-    ) -> list[Outlet]:
-        """Find the states to be sent before an exposer is withdrawn: what was set last has to arrive, or it is lost."""
+    ) -> list[ObjectRecord]:
+        """Find the objects of which states may have to be sent before an exposer is withdrawn.
+
+        What was set last has to arrive, or it is lost.
+        """
         _, exposed = self.announced.get(descriptor, NO_WISH)
-        if wish[1] or not exposed:
+        if wish[1] or not exposed or not self.outdated:
             return []
         if isinstance(descriptor, ObjectDescriptor):
             record = world.objects.get(descriptor)
-            return (
-                [outlet for outlet in record.feeding if outlet in self.outdated] if record else []
-            )
-        return [item for item in self.outdated if descriptor in item.record.descriptor.tags]
+            return [] if record is None else [record]
+        tag = world.tags.get(descriptor)
+        return [] if tag is None else [*reversed(tag.objects)]
 
     def _difference(
         self, descriptor: ObjectDescriptor | TagDescriptor, wish: tuple[bool, int]
@@ -356,8 +384,4 @@ class Uplink(Link):
 
 def wish_of(record: ObjectRecord | TagRecord) -> tuple[bool, int]:
     """Sum up what a node announces upstream of an object or tag: whether it observes, and with what capacity it exposes."""
-    interests = record.interests.values()
-    observe = bool(record.observers) or any(interest.observes for interest in interests)
-    capacity = sum(contract.capacity for contract in record.exposers.values())
-    capacity += sum(interest.capacity for interest in interests)
-    return observe, min(capacity, MAX_CAPACITY)
+    return bool(record.observers or record.observing), min(record.capacity, MAX_CAPACITY)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from itertools import islice
 from typing import TYPE_CHECKING, assert_never
 
 from .._messages import SendState
-from . import notes, oversize
+from . import agenda, notes, oversize
 from .assignment import Balancer
 from .clock import Clock, base_of
 from .events import Event, LinkDown, LinkUp, Tick
 from .links import Downlink, Uplink
 from .peers import Peers
-from .publishing import offer_kept, publish_again, publish_offer, set_synchronized
+from .publishing import offer_kept, publish_offer, set_synchronized
 from .records import (
     MAX_CAPACITY,
     ExposeContract,
@@ -24,12 +23,12 @@ from .records import (
     Outcome,
     TagRecord,
 )
-from .settle import close_sink, lighten, open_sink, settle
+from .settle import close_sink, open_sink
 from .snapshot import NodeSnapshot, take_snapshot
 from .world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .._descriptors import ObjectDescriptor, TagDescriptor
     from .._messages import Instruction, Note, PeerEvent
@@ -37,10 +36,9 @@ if TYPE_CHECKING:
     from .effects import Effect
     from .freshness import View
 
-_SLICE = 64  # objects settled in one step, beside those that the step itself is about: about 2 ms
 _BATCH = 32  # things said in one step
 _BATCH_BYTES = 64 * 1024
-_LOOKS = 512  # objects looked at for a lighter peer in one step: about 2 ms
+_HEARD = 25  # units of work, beside what it leads to
 
 
 class Machine:
@@ -94,32 +92,42 @@ class Machine:
             case Tick():
                 notes.look_at_clock(world, event.wall, now)
                 if world.balancer.take_due(now):
-                    world.backlog.update(world.balancer.starved)
-                    world.rebalancing.update(world.balancer.contested)
+                    world.backlog = _joined(world.backlog, world.balancer.starved)
+                    world.rebalancing = _joined(world.rebalancing, world.balancer.contested)
             case _:
                 assert_never(event)
-        self._settle(now)
+        agenda.work_off(self.world, now)
 
-    def hear(self, link: int, events: Iterable[PeerEvent], now: float) -> None:
-        """Take what the peer of a link has said, one thing after the other; the effects wait to be taken."""
-        links = self.world.links
-        for event in events:
-            speaker = links.get(link)
+    def hear(self, link: int, events: Sequence[PeerEvent], now: float) -> int:
+        """Take what the peer of a link has said, one thing after the other; the effects wait to be taken.
+
+        :return: how many things were taken: all, unless there was much to do because of them.
+        """
+        world = self.world
+        for count, event in enumerate(events):
+            speaker = world.links.get(link)
             if speaker is None:
-                return  # it has ended: what it said is thrown away
+                return len(events)  # it has ended: what it said is thrown away
+            if world.left <= 0 and count:
+                agenda.work_off(world, now)
+                return count
+            world.left -= _HEARD
             self._peers.received(speaker, event, now)
-            self._settle(now)
+            agenda.settle_touched(world, now)
+        agenda.work_off(world, now)
+        return len(events)
 
     def take_effects(self) -> list[Effect]:
         """Give the effects that nobody has taken yet."""
         effects = self.world.effects
         self.world.effects = []
+        agenda.end_step(self.world)
         return effects
 
     def next_deadline(self) -> float | None:
         """Give the time at which a `Tick` is due; None for never, 0.0 for now."""
         world = self.world
-        if world.backlog or world.dying or world.rebalancing or world.to_tell or world.republishing:
+        if agenda.is_left_over(world):
             return 0.0
         deadline = min(world.balancer.deadline(), world.clock.deadline)
         return None if deadline == math.inf else deadline
@@ -130,8 +138,7 @@ class Machine:
         notes.see_wall(world, event.wall, now)
         if event.upstream:
             link = world.uplink = Uplink(event.link)
-            link.unannounced.update(dict.fromkeys(world.tags))
-            link.unannounced.update(dict.fromkeys(world.objects))
+            link.announcing = [*reversed(world.objects), *reversed(world.tags)]
         else:
             link = Downlink(event.link)
         link.careful = event.careful
@@ -145,25 +152,6 @@ class Machine:
             world.clock.follow(link.notes.heard_clock, now)
             notes.spread(world, now)
 
-    def _settle(self, now: float) -> None:
-        """Settle what this step is about, and a slice of what concerns many objects: no step stops anybody for long."""
-        world = self.world
-        if world.dying:
-            world.bury(_SLICE)
-        if world.backlog:
-            for record in list(islice(world.backlog, _SLICE)):
-                settle(world, record, now)
-        while world.touched:
-            settle(world, next(iter(world.touched)), now)
-        if world.rebalancing:
-            for record in list(islice(world.rebalancing, _LOOKS)):
-                lighten(world, record, now)
-        if world.to_tell:
-            notes.tell(world)
-        if world.republishing:
-            for _ in range(min(_SLICE, len(world.republishing))):
-                publish_again(world, world.republishing.popitem()[0], now)
-
     # ---- what a link asks for ----------------------------------------------------------------------------------------
 
     def next_for(self, link: int, now: float) -> Instruction | None:
@@ -172,7 +160,7 @@ class Machine:
         if found is None:
             return None
         instruction = notes.next_for(self.world, found, now)
-        if instruction is None:
+        if instruction is None and self.world.left > 0:
             found.awake = False
         return instruction
 
@@ -222,11 +210,12 @@ class Machine:
         while len(batch) < _BATCH and size < _BATCH_BYTES:
             instruction = self.next_for(link, now)
             if instruction is None:
-                return batch, False
+                break
             batch.append(instruction)
             if isinstance(instruction, SendState):
                 size += len(instruction.content.data)
-        return batch, True
+        found = self.world.links.get(link)
+        return batch, found is not None and found.awake
 
     # ---- what the user calls -----------------------------------------------------------------------------------------
 
@@ -249,6 +238,7 @@ class Machine:
         record = self.world.object(descriptor)
         contract = ExposeContract(self.world.new_id(), record, min(capacity, MAX_CAPACITY))
         record.exposers[contract.id] = contract
+        record.capacity += contract.capacity
         return self._opened(contract, now)
 
     def expose_tag(self, descriptor: TagDescriptor, capacity: int, now: float) -> int:
@@ -256,15 +246,18 @@ class Machine:
         record = self.world.tag(descriptor)
         contract = ExposeContract(self.world.new_id(), record, min(capacity, MAX_CAPACITY))
         record.exposers[contract.id] = contract
+        record.capacity += contract.capacity
         return self._opened(contract, now)
 
     def set_capacity(self, contract: int, capacity: int, now: float) -> None:
         """Change the capacity of an expose contract; 0 makes it no exposer."""
         found = self._exposer(contract)
         if found is not None:
+            found.target.capacity -= found.capacity
             found.capacity = min(capacity, MAX_CAPACITY)
+            found.target.capacity += found.capacity
             self._touch(found)
-            self._settle(now)
+            agenda.work_off(self.world, now)
 
     def close_contract(self, contract: int, now: float) -> None:
         """Close a contract: its streams and sinks end. Twice does no harm."""
@@ -275,8 +268,9 @@ class Machine:
             del found.target.observers[contract]
         else:
             del found.target.exposers[contract]
+            found.target.capacity -= found.capacity
         self._touch(found)
-        self._settle(now)
+        agenda.work_off(self.world, now)
 
     def sink_of(self, contract: int, descriptor: ObjectDescriptor | None = None) -> int | None:
         """Give the living sink of an expose contract; of a tag contract for the object named."""
@@ -304,7 +298,7 @@ class Machine:
             return Outcome.NOT_ASSIGNED
         notes.see_wall(self.world, wall, now)
         outcome = offer_kept(self.world, found, offer, _since(age, now), now)
-        self._settle(now)
+        agenda.work_off(self.world, now)
         return outcome
 
     def publish(self, sink: int, offer: Offer, age: float | None, now: float, wall: int) -> Outcome:
@@ -317,7 +311,7 @@ class Machine:
         if content is not None:
             # older than this one: it is not to be published again at the next assignment
             found.contract.kept = found.contract.kept_content = None
-        self._settle(now)
+        agenda.work_off(self.world, now)
         return Outcome.NOT_NEWER if content is None else Outcome.ACCEPTED
 
     def relabel(self, sink: int, version: Version | None, now: float, wall: int) -> Outcome:
@@ -346,7 +340,7 @@ class Machine:
         if found is None:
             return Outcome.NOT_ASSIGNED
         set_synchronized(self.world, found.record, found, _since(age, now))
-        self._settle(now)
+        agenda.work_off(self.world, now)
         return Outcome.ACCEPTED
 
     def set_kept_synchronized(self, contract: int, age: float | None, now: float) -> Outcome:
@@ -368,7 +362,7 @@ class Machine:
             found.contract.kept = found.contract.kept_content = None
             close_sink(self.world, found, now)
             open_sink(self.world, found.record, found.contract, now)
-            self._settle(now)
+            agenda.work_off(self.world, now)
 
     def snapshot(self, now: float) -> NodeSnapshot:
         """Give a picture of all facts, in the crate's words."""
@@ -386,7 +380,7 @@ class Machine:
     def _opened(self, contract: ObserveContract | ExposeContract, now: float) -> int:
         self.world.contracts[contract.id] = contract
         self._touch(contract)
-        self._settle(now)
+        agenda.work_off(self.world, now)
         return contract.id
 
     def _touch(self, contract: ObserveContract | ExposeContract) -> None:
@@ -398,3 +392,9 @@ class Machine:
 
 def _since(age: float | None, now: float) -> float | None:
     return None if age is None else now - max(0.0, age)
+
+
+def _joined(
+    some: dict[ObjectRecord, None], more: dict[ObjectRecord, None]
+) -> dict[ObjectRecord, None]:
+    return some | more if some else more.copy()

@@ -59,6 +59,7 @@ def _deaf(world: World, link: Downlink, descriptor: ObjectDescriptor, *, deaf: b
     interest = None if record is None else record.interests.get(link)
     if record is not None and interest is not None:
         interest.deaf = deaf
+        record.rest.changed[interest] = None
         if interest.outlet is not None and not deaf:
             interest.outlet.closing = True  # the peer has never heard of it: it is opened anew
         world.backlog[record] = None

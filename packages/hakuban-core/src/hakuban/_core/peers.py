@@ -142,25 +142,25 @@ class Peers:
 
     @staticmethod
     def _apply(link: Downlink, wish: Interest | TagInterest, action: ContractAction) -> None:
+        observes, exposes, capacity = wish.observes, wish.exposes, wish.capacity
         match action.verb:
             case Verb.OBSERVE:
-                wish.observes = True
+                observes = True
                 link.contracts += 1
             case Verb.UNOBSERVE:
-                wish.observes = False
+                observes = False
                 link.contracts -= 1
             case Verb.EXPOSE:
-                wish.exposes = True
-                wish.capacity = action.capacity
+                exposes, capacity = True, action.capacity
                 link.contracts += 1
             case Verb.UNEXPOSE:
-                wish.exposes = False
-                wish.capacity = 0
+                exposes, capacity = False, 0
                 link.contracts -= 1
             case Verb.SET_CAPACITY:
-                wish.capacity = action.capacity
+                capacity = action.capacity
             case _:
                 assert_never(action.verb)
+        wish.change(observes=observes, exposes=exposes, capacity=capacity)
 
     def _touch(self, link: Downlink, wish: Interest | TagInterest) -> None:
         if isinstance(wish, Interest):
@@ -169,7 +169,7 @@ class Peers:
         if not (wish.observes or wish.exposes):
             del wish.tag.interests[link]
             del link.tags[wish.tag]
-        self._world.touch_all(wish.tag)
+        self._world.touch_all(wish.tag, link)
 
     def _violation(self, link: Downlink, what: str, action: ContractAction) -> None:
         reason = PeerViolationError(f"{what} of {action.descriptor}", descriptor=action.descriptor)

@@ -5,52 +5,79 @@ No handler says anything by itself; it edits facts and touches the object. This 
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .assignment import Choice, choose, choose_lighter
 from .effects import SinkClosed, SinkOpened, StreamClosed, StreamOpened
+from .links import Downlink
 from .publishing import lose, publish_kept
 from .records import ExposeContract, Interest, LocalSink, ObjectRecord, ObserveContract, Upstream
 
 if TYPE_CHECKING:
-    from .freshness import View
+    from .records import Rest, TagInterest
     from .world import World
 
 
+_SETTLING = 160  # units of work, beside those for each tag
+_LOOKING = 20  # units of work, beside those for each peer that can produce the object
+_STREAM = 12  # units of work
+_CHANNEL = 6  # units of work
+_PIECE = 64  # of what there may be many of, so many at a time
+
+
 def settle(world: World, record: ObjectRecord, now: float) -> None:
-    """Bring one object in line with its facts."""
+    """Bring one object in line with its facts: as far as this step has room for it, and the rest in the next one."""
+    world.left -= _SETTLING + 2 * len(record.tags)
     if world.dying:
         _drop_dead(world, record, now)
-    record.should_exist = _should_exist(record)
-    _count_tags(record)
+    existed, record.should_exist = record.should_exist, _should_exist(record)
+    if not _count_tags(world, record, existed=existed):
+        world.postpone(record)
+        return
+    _count_changed(record.rest)
     record.data_needed = record.should_exist and _data_needed(record)
-    _settle_streams(world, record)
+    done = _settle_streams(world, record)
     _settle_exposer(world, record, now)
-    view = record.held.view
-    if not record.data_needed:
+    if not record.data_needed and record.held.view is not None:
+        record.rest.dropped = record.held.view
         record.held.drop()
-    _settle_channels(world, record, view, now)
+    done &= _settle_channels(world, record, now)
     world.balancer.classify(record, now)
     world.announce(record)
-    world.settled(record)
-    world.forget_object(record)
+    if done:
+        record.done()
+        world.settled(record)
+        world.forget_object(record)
+    else:
+        world.postpone(record)
 
 
 def lighten(world: World, record: ObjectRecord, now: float) -> None:
     """Move an object to a peer that has less to do than the one that produces it, if the difference is worth it."""
     del world.rebalancing[record]
+    world.left -= _LOOKING + 2 * len(record.able)
     if world.dying or record in world.backlog:
         settle(world, record, now)
     lighter = choose_lighter(record, world.balancer.threshold, now)
     if lighter is not None:
         _unassign(world, record, now)
         _assign(world, record, lighter, now)
-        _settle_channels(world, record, record.held.view, now)
+        if _settle_channels(world, record, now):
+            record.done()
+        else:
+            world.postpone(record)
     world.balancer.classify(record, now)
 
 
 def _drop_dead(world: World, record: ObjectRecord, now: float) -> None:
-    for interest in [item for item in record.interests.values() if not item.link.alive]:
+    if len(world.dying) < len(record.interests):
+        found = (record.interests.get(link) for link in world.dying if isinstance(link, Downlink))
+        dead = [interest for interest in found if interest is not None]
+    else:
+        dead = [interest for interest in record.interests.values() if not interest.link.alive]
+    world.left -= 2 * min(len(world.dying), len(record.interests)) + 5 * len(dead)
+    for interest in dead:
         interest.forget()
         if record.exposer is interest:
             _unassign(world, record, now)
@@ -69,22 +96,63 @@ def _should_exist(record: ObjectRecord) -> bool:
         or record.feeding
         or record.observers
         or record.exposers
-        or any(item.observes or item.exposes for item in record.interests.values())
+        or record.observing
+        or record.exposing
     )
 
 
-def _count_tags(record: ObjectRecord) -> None:
-    """Derive what peers want of this object by its tags; a peer may reach it by several."""
-    for interest in record.interests.values():
-        interest.tag_observers = interest.tag_exposers = interest.tag_capacity = 0
-    for tag in record.tags:
-        for link, wish in tag.interests.items():
-            # tags keep no object alive: nothing is noted of one that is about to go
-            if link.alive and record.should_exist:
-                interest = link.interest(record)
-                interest.tag_observers += wish.observes
-                interest.tag_exposers += wish.exposes
-                interest.tag_capacity += wish.capacity
+def _count_tags(world: World, record: ObjectRecord, *, existed: bool) -> bool:
+    """Derive what peers want of this object by its tags, where that has changed; a peer may reach it by several.
+
+    :return: whether all of them were counted.
+    """
+    rest = record.rest
+    if not record.should_exist:
+        # tags keep no object alive: nothing is noted of one that is about to go
+        rest.uncounted.clear()
+        rest.recount.clear()
+        return True
+    if not existed:
+        rest.uncounted = [tag for tag in record.tags if tag.interests]
+    while rest.uncounted:
+        tag = rest.uncounted.pop()
+        rest.recount.update(tag.interests)
+        world.left -= len(tag.interests) // 4
+        if world.left <= 0 and rest.uncounted:
+            return False
+    pieces = max(1, _PIECE // (1 + len(record.tags) // _PIECE))
+    while rest.recount:
+        link, _ = rest.recount.popitem()
+        if link.alive:
+            _count_link(record, link)
+            world.left -= 4 + min(len(record.tags), len(link.tags))
+        pieces -= 1
+        if pieces <= 0 and world.left <= 0 and rest.recount:
+            return False
+    return True
+
+
+def _count_link(record: ObjectRecord, link: Downlink) -> None:
+    wishes: list[TagInterest | None]
+    if len(link.tags) < len(record.tags):
+        wishes = [wish for tag, wish in link.tags.items() if record in tag.objects]
+    else:
+        wishes = [tag.interests.get(link) for tag in record.tags]
+    observers = exposers = capacity = 0
+    for wish in wishes:
+        if wish is not None:
+            observers += wish.observes
+            exposers += wish.exposes
+            capacity += wish.capacity
+    if observers or exposers or link in record.interests:
+        link.interest(record).set_tags(observers, exposers, capacity)
+
+
+def _count_changed(rest: Rest) -> None:
+    for interest in rest.changed:
+        interest.count()
+    rest.unsettled.update(rest.changed)
+    rest.changed.clear()
 
 
 def _data_needed(record: ObjectRecord) -> bool:
@@ -92,31 +160,38 @@ def _data_needed(record: ObjectRecord) -> bool:
         return True
     if any(tag.observers for tag in record.tags):
         return True
-    observing = [interest for interest in record.interests.values() if interest.observing]
     # a single peer that observes and exposes serves itself
-    return len(observing) > 1 or any(interest.production == 0 for interest in observing)
+    return record.watching > 1 or record.only_watching > 0
 
 
-def _settle_streams(world: World, record: ObjectRecord) -> None:
+def _settle_streams(world: World, record: ObjectRecord) -> bool:
+    """Say which contracts of this process see the object; say whether that was all."""
     wanted: dict[int, ObserveContract] = {}
     if record.should_exist:
         wanted.update(record.observers)
         for tag in record.tags:
             wanted.update(tag.observers)
     have = {contract.id: stream for stream, contract in record.streams.items()}
-    for contract_id, stream in have.items():
-        if contract_id not in wanted:
-            contract = record.streams.pop(stream)
-            del contract.streams[record]
-            del world.streams[stream]
-            world.effects.append(StreamClosed(contract_id, stream, record.held.view))
-    for contract_id, contract in wanted.items():
-        if contract_id not in have:
-            stream = world.new_id()
-            record.streams[stream] = contract
-            contract.streams[record] = stream
-            world.streams[stream] = record
-            world.effects.append(StreamOpened(contract_id, stream, record.descriptor))
+    if wanted.keys() == have.keys():
+        return True
+    old = [item for item in have.items() if item[0] not in wanted]
+    new = [item for item in wanted.items() if item[0] not in have]
+    world.left -= (len(wanted) + len(have)) // 4
+    most = max(_PIECE, world.left // _STREAM)
+    for contract_id, stream in old[:most]:
+        contract = record.streams.pop(stream)
+        del contract.streams[record]
+        del world.streams[stream]
+        view = record.held.view or record.rest.dropped
+        world.effects.append(StreamClosed(contract_id, stream, view))
+    for contract_id, contract in new[: most - len(old)] if most > len(old) else ():
+        stream = world.new_id()
+        record.streams[stream] = contract
+        contract.streams[record] = stream
+        world.streams[stream] = record
+        world.effects.append(StreamOpened(contract_id, stream, record.descriptor))
+    world.left -= _STREAM * min(most, len(old) + len(new))
+    return len(old) + len(new) <= most
 
 
 def _settle_exposer(world: World, record: ObjectRecord, now: float) -> None:
@@ -135,6 +210,7 @@ def _assign(world: World, record: ObjectRecord, choice: Choice, now: float) -> N
         open_sink(world, record, choice, now)
     elif isinstance(choice, Interest):
         record.exposer = choice
+        record.rest.unsettled[choice] = None
         choice.link.assigned += 1
         _weigh(world, record, choice, now)
     else:
@@ -167,6 +243,8 @@ def _unassign(world: World, record: ObjectRecord, now: float) -> None:
     if isinstance(holder, LocalSink):
         close_sink(world, holder, now)
     elif isinstance(holder, Interest):
+        if holder.link.alive:
+            record.rest.unsettled[holder] = None
         link = holder.link
         link.assigned -= 1
         # sums of fractions drift: they start anew with nothing
@@ -187,25 +265,42 @@ def _weigh(world: World, record: ObjectRecord, interest: Interest, now: float) -
         world.balancer.loads_changed(now)
 
 
-def _settle_channels(world: World, record: ObjectRecord, view: View | None, now: float) -> None:
-    """Say which channels there should be.
+def _settle_channels(world: World, record: ObjectRecord, now: float) -> bool:
+    """Say which channels there should be: of those peers for which that may have changed. Say whether that were all."""
+    rest = record.rest
+    nobody = record.exposer is None
+    nothing = nobody and record.held.view is None
+    arranged = record.should_exist | record.data_needed << 1 | nobody << 2 | nothing << 3
+    if arranged != record.arranged:
+        record.arranged = arranged
+        rest.unsettled.update(dict.fromkeys(record.interests.values()))
+        world.left -= len(record.interests) // 4
+    most = max(_PIECE, world.left // _CHANNEL)
+    for interest in list(islice(rest.unsettled, most)):
+        del rest.unsettled[interest]
+        _settle_channel(world, record, interest, now)
+        world.left -= _CHANNEL
+    return not rest.unsettled
 
-    :param view: the last state, also where it was dropped.
-    """
-    exposer = record.exposer
-    for interest in list(record.interests.values()):
-        interest.sink_wanted = exposer is interest
-        interest.stream_wanted = _stream_wanted(record, interest)
-        outlet = interest.outlet
-        if outlet is not None and not outlet.closing and not interest.stream_wanted:
-            outlet.closing = not record.data_needed
-            stale = view is not None and view.since is not None and view.since < now
-            outlet.last_since = view.since if view is not None and stale else None
-        if not interest.has_what_it_wants:
-            interest.link.control[interest] = None
-            world.wake(interest.link)
-        elif interest.unused:
-            interest.forget()
+
+def _settle_channel(world: World, record: ObjectRecord, interest: Interest, now: float) -> None:
+    if not record.should_exist and (interest.tag_observers or interest.tag_exposers):
+        interest.set_tags(0, 0, 0)
+        interest.count()
+        del record.rest.changed[interest]
+    interest.sink_wanted = record.exposer is interest
+    interest.stream_wanted = _stream_wanted(record, interest)
+    outlet = interest.outlet
+    if outlet is not None and not outlet.closing and not interest.stream_wanted:
+        outlet.closing = not record.data_needed
+        view = record.held.view or record.rest.dropped
+        stale = view is not None and view.since is not None and view.since < now
+        outlet.last_since = view.since if view is not None and stale else None
+    if not interest.has_what_it_wants:
+        interest.link.control[interest] = None
+        world.wake(interest.link)
+    elif interest.unused:
+        interest.forget()
 
 
 def _stream_wanted(record: ObjectRecord, interest: Interest) -> bool:

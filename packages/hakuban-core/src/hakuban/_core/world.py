@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .._descriptors import ObjectDescriptor
 from .effects import CloseLink, Effect, LinkReady, StateChanged
 from .links import NEVER, NO_WISH, wish_of
-from .records import ObjectRecord, TagRecord
+from .records import Interest, ObjectRecord, TagRecord
 
 if TYPE_CHECKING:
     from .._descriptors import TagDescriptor
@@ -19,34 +19,24 @@ if TYPE_CHECKING:
     from .records import ExposeContract, LocalSink, ObserveContract
 
 
+STEP: Final = 10_000
+"""Units of work in one step, about 0.2 us each: a look-up, or a pass through a small loop.
+
+No step does much more than that, however much it is about. What is left over is done in the next one, which is due at once.
+"""
+
+SHOWN_AT_ONCE: Final = 1_000  # streams and channels
+SHOWING: Final = 5  # units of work for each of them
+
+
 class World:
     """Objects, tags, links, contracts, and the queues of objects to be settled."""
 
     __slots__ = (
-        "above",
-        "backlog",
-        "balancer",
-        "clock",
-        "contracts",
-        "dying",
-        "effects",
-        "issued",
-        "issued_time",
-        "links",
-        "name",
-        "node",
-        "objects",
-        "rebalancing",
-        "republishing",
-        "sinks",
-        "software",
-        "speaking",
-        "streams",
-        "tags",
-        "to_tell",
-        "touched",
-        "uplink",
-    )
+        "above", "backlog", "balancer", "clock", "contracts", "dying", "effects", "issued", "issued_time", "left",
+        "links", "name", "node", "objects", "rebalancing", "republishing", "showing", "shown_since", "sinks",
+        "software", "speaking", "streams", "tags", "to_tell", "touched", "uplink", "walks",
+    )  # fmt: skip
 
     def __init__(self, balancer: Balancer, clock: Clock) -> None:
         self.balancer: Balancer = balancer
@@ -69,9 +59,14 @@ class World:
         self.streams: dict[int, ObjectRecord] = {}
         self.sinks: dict[int, LocalSink] = {}
         self.effects: list[Effect] = []
+        self.left: int = STEP  # units of work that this step may still take
         self.touched: dict[ObjectRecord, None] = {}  # to be settled before the step ends
         self.backlog: dict[ObjectRecord, None] = {}  # to be settled in slices
         self.rebalancing: dict[ObjectRecord, None] = {}  # may move to a lighter peer, in slices
+        self.walks: dict[TagRecord, None] = {}  # about which something has changed: see `TagRecord`
+        # objects whose views have changed, and who is still to be told, last first
+        self.showing: dict[ObjectRecord, list[int | Interest]] = {}
+        self.shown_since: dict[ObjectRecord, None] = {}  # those that have changed again meanwhile
         self.dying: dict[Downlink | Uplink, None] = {}  # dead, and their facts are not all gone yet
         self.issued: int = 0
         self.issued_time: int = 0  # Unix nanoseconds of the last default version
@@ -99,6 +94,7 @@ class World:
         if record is None:
             tags = [self.tag(tag) for tag in descriptor.tags]
             record = ObjectRecord(self.new_id(), descriptor, tags)
+            self.left -= 2 * len(tags)
             self.objects[descriptor] = record
             for tag in tags:
                 tag.objects[record] = None
@@ -115,11 +111,41 @@ class World:
         """A fact about one object has changed: it is settled before the step ends."""
         self.touched[record] = None
 
-    def touch_all(self, tag: TagRecord) -> None:
-        """A fact about a tag has changed: it concerns all objects that carry it, which are settled in slices."""
+    def touch_all(self, tag: TagRecord, link: Downlink | None = None) -> None:
+        """A fact about a tag has changed: it concerns all objects that carry it, which are settled in slices.
+
+        :param link: the peer that wants something else of it now; None for a contract of this process.
+        """
         self.announce(tag)
-        self.backlog.update(tag.objects)
+        if tag.objects:
+            if tag.next_round is None:
+                tag.next_round = {}
+            if link is not None:
+                tag.next_round[link] = None
+            self.walks[tag] = None
         self.forget_tag(tag)
+
+    def walk(self, most: int) -> None:
+        """Pass on to some of its objects that something about a tag has changed."""
+        tag = next(iter(self.walks))
+        if not tag.ahead:
+            if tag.next_round is None:
+                del self.walks[tag]
+                tag.concerned = {}
+                return
+            tag.concerned, tag.next_round = tag.next_round, None
+            tag.ahead = [*tag.objects]
+        some = tag.ahead[-most:]
+        del tag.ahead[-most:]
+        for record in some:
+            if record in tag.objects:
+                record.rest.recount.update(tag.concerned)
+                self.backlog[record] = None
+
+    def postpone(self, record: ObjectRecord) -> None:
+        """The object is to be settled later: this step has done enough."""
+        self.touched.pop(record, None)
+        self.backlog[record] = None
 
     def settled(self, record: ObjectRecord) -> None:
         """The object is in line with its facts."""
@@ -154,16 +180,42 @@ class World:
             self.effects.append(LinkReady(link.id))
 
     def show(self, record: ObjectRecord) -> None:
-        """The view of an object has changed: tell whoever looks at it."""
-        self.effects += map(StateChanged, record.streams)
-        for interest in record.interests.values():
-            outlet = interest.outlet
-            if outlet is not None:
-                interest.link.outdated[outlet] = None
-                self.wake(interest.link)
+        """The view of an object has changed: tell whoever looks at it; if they are many, in slices."""
         for outlet in record.feeding:
             outlet.link.outdated[outlet] = None
             self.wake(outlet.link)
+        many = len(record.streams) + len(record.interests)
+        if record in self.showing:
+            self.shown_since[record] = None
+        elif many > SHOWN_AT_ONCE:
+            self.showing[record] = [*record.streams, *record.interests.values()]
+        else:
+            self.left -= SHOWING * many
+            self.effects += map(StateChanged, record.streams)
+            for interest in record.interests.values():
+                channel = interest.outlet
+                if channel is not None:
+                    interest.link.outdated[channel] = None
+                    self.wake(interest.link)
+
+    def show_on(self) -> None:
+        """Tell some more of those who look at an object."""
+        record, ahead = next(iter(self.showing.items()))
+        some = ahead[-SHOWN_AT_ONCE:]
+        del ahead[-SHOWN_AT_ONCE:]
+        self.left -= SHOWING * len(some)
+        for viewer in some:
+            if isinstance(viewer, int):
+                if viewer in record.streams:
+                    self.effects.append(StateChanged(viewer))
+            elif viewer.outlet is not None and viewer.link.alive:
+                viewer.link.outdated[viewer.outlet] = None
+                self.wake(viewer.link)
+        if not ahead:
+            del self.showing[record]
+            if record in self.shown_since:
+                del self.shown_since[record]
+                self.show(record)
 
     def end_link(self, link: Downlink | Uplink, at: float) -> None:
         """Mark a link dead. Its facts are void from here on; its objects are settled in slices.
@@ -181,10 +233,10 @@ class World:
             self.set_above(())
         self.dying[link] = None
 
-    def bury(self, most: int) -> None:
+    def bury(self) -> None:
         """Have some of the objects settled that a dead link concerned: that takes its facts away."""
         link = next(iter(self.dying))
-        if link.bury(self, most):
+        if link.bury(self):
             del self.dying[link]
 
     def refuse(self, link: Downlink | Uplink, reason: LinkError) -> None:
@@ -199,7 +251,10 @@ class World:
         del self.objects[record.descriptor]
         self.settled(record)
         self.rebalancing.pop(record, None)
+        self.showing.pop(record, None)
+        self.shown_since.pop(record, None)
         self.balancer.forget(record)
+        self.left -= 2 * len(record.tags)
         for tag in record.tags:
             del tag.objects[record]
             self.forget_tag(tag)
@@ -208,3 +263,4 @@ class World:
         """Drop a tag that nobody holds anything of."""
         if not tag.in_use:
             del self.tags[tag.descriptor]
+            self.walks.pop(tag, None)

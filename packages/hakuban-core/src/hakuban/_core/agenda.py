@@ -1,0 +1,77 @@
+"""What is left over from steps that were about much: done in pieces, so that no step stops anybody for long."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from . import notes
+from .links import SETTLED_AT_ONCE
+from .publishing import publish_again
+from .settle import lighten, settle
+from .world import STEP
+
+if TYPE_CHECKING:
+    from .world import World
+
+_WALKED_AT_ONCE: Final = 256  # objects of a tag
+_LOOKS_AT_ONCE: Final = 512  # at objects that may move to a lighter peer
+_REPUBLISHING: Final = 100  # units of work
+
+
+def is_left_over(world: World) -> bool:
+    """Say whether there is something to be done as soon as may be."""
+    return bool(
+        world.backlog
+        or world.walks
+        or world.showing
+        or world.dying
+        or world.rebalancing
+        or world.to_tell
+        or world.republishing
+    )
+
+
+def settle_touched(world: World, now: float) -> None:
+    """Settle what this step is about."""
+    while world.touched:
+        settle(world, next(iter(world.touched)), now)
+
+
+def work_off(world: World, now: float) -> None:
+    """Settle what this step is about, and do some of what is left over, as far as there is room for that."""
+    if world.dying:
+        world.bury()
+    if world.walks:
+        _walk(world)
+    for record in list(islice(world.backlog, SETTLED_AT_ONCE)):
+        if world.left <= 0:
+            break
+        settle(world, record, now)
+    settle_touched(world, now)
+    if world.showing and world.left > 0:
+        world.show_on()
+    for record in list(islice(world.rebalancing, _LOOKS_AT_ONCE)):
+        if world.left <= 0:
+            break
+        if record in world.rebalancing:
+            lighten(world, record, now)
+    if world.to_tell and world.left > 0:
+        notes.tell(world)
+    while world.republishing and world.left > 0:
+        world.left -= _REPUBLISHING
+        publish_again(world, world.republishing.popitem()[0], now)
+
+
+def end_step(world: World) -> None:
+    """The next step has room again."""
+    world.left = STEP
+
+
+def _walk(world: World) -> None:
+    """Go on with the objects of tags: no farther ahead of their settling than needed."""
+    while world.walks and world.left > 0 and len(world.backlog) < SETTLED_AT_ONCE:
+        tag = next(iter(world.walks))
+        peers = len(tag.concerned if tag.ahead else tag.next_round or ())
+        world.left -= _WALKED_AT_ONCE // 4
+        world.walk(max(1, _WALKED_AT_ONCE // (1 + peers // 8)))
