@@ -6,8 +6,8 @@ import logging
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from time import monotonic, time_ns
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from time import monotonic, sleep, time_ns
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 from ._core.events import Event, LinkDown, LinkUp, Tick
 from ._entries import NOT_OPEN
@@ -32,6 +32,9 @@ __all__ = ["Engine"]
 
 T = TypeVar("T")
 
+_LEAST_IN_A_STEP: Final = 8  # objects settled, as a rule
+_MOMENT: Final = 0.0002  # seconds
+
 
 class Engine:
     """Owns the machine of a node. Thread-safe; nothing here waits for anything but the lock.
@@ -48,15 +51,16 @@ class Engine:
     """
 
     __slots__ = (
-        "_backlog",
         "_deferred",
         "_dispatching",
+        "_due",
         "_gate",
         "_half_done",
         "_machine",
         "_mirror",
         "_outbox",
         "_parked",
+        "_released",
         "cause",
         "closed",
         "deadline",
@@ -72,10 +76,12 @@ class Engine:
         self._gate = Gate()
         self._dispatching = Gate()
         self._half_done = False
-        self._backlog = False
+        self._due = False  # something is due, and there is no timer to do it
         self._deferred: deque[Callable[[Machine, float], object]] = deque()
+        # contracts that nobody holds any more, and what to say of that: closed in slices
+        self._released: deque[tuple[ContractEntry, str]] = deque()
         self._outbox: deque[Waiter] = deque()
-        self._parked: dict[object, list[Waiter]] = {}
+        self._parked: dict[object, dict[Waiter, None]] = {}
         self._mirror = Mirror(machine, self.wake, self._outbox.append, self.say)
         self.links: dict[int, Link] = self._mirror.links
         self.timers: list[Timer] = []
@@ -99,6 +105,42 @@ class Engine:
             return self._gate.run(self._apply, operation)
         finally:
             self._afterwards()
+
+    def call_for_all(self, operation: Callable[[Machine, float], T]) -> T:
+        """Run an operation that concerns as many objects as there are, and what is to be done because of it.
+
+        That may take time in proportion, in steps that let go of the lock in between. With a timer it is the timer's.
+        """
+        result = self.call(operation)
+        self.catch_up()
+        return result
+
+    def catch_up(self) -> None:
+        """Do what is due, in steps, where no timer does it; as much as may be due now, whatever others add."""
+        most = 2 + len(self._machine.world.objects) // _LEAST_IN_A_STEP
+        while most and self.step():
+            most -= 1
+            self.give_way()
+
+    def step(self) -> bool:
+        """Do a slice of what is due, where no timer does it; say whether there was anything."""
+        if not self._due or self._gate.closed_to_caller():
+            return False
+        try:
+            self._gate.run(self._apply_tick)
+        finally:
+            self._afterwards()
+        return True
+
+    def give_way(self) -> None:
+        """Let other threads have the lock for a moment, if they wait for it: they would not get it by themselves."""
+        if self._gate.wanted:
+            sleep(_MOMENT)
+
+    def until_due(self) -> float | None:
+        """Give the seconds until somebody who waits has to do what is due; None where nobody has to."""
+        deadline = self.deadline
+        return None if deadline is None or self.timers else max(0.0, deadline - monotonic())
 
     def submit(self, operation: Callable[[Machine, float], T]) -> T | None:
         """Run an operation now, or at the next occasion where `call` would raise RuntimeError; then give None."""
@@ -172,6 +214,8 @@ class Engine:
             while self._deferred:
                 self._deferred.popleft()(self._machine, now)
             result = operation(self._machine, now)
+            if self._winding_up:
+                self._wind_up(now)
             self._absorb(self._machine.take_effects(), now)
         except BaseException as error:
             self._break(error)
@@ -199,8 +243,9 @@ class Engine:
         """Do what is left to do outside the lock, or leave it to the thread that is at it."""
         while self._deferred and self._gate.try_run(self._apply_deferred):
             pass
-        while self._backlog and self._gate.try_run(self._apply_tick):
-            pass
+        # else whoever waits on this node does it, or makes the next call: this one may be about one object alone
+        if self._due:
+            self._gate.try_run(self._apply_tick)
         while self._outbox and self._dispatching.try_run(self._carry_out):
             pass
 
@@ -212,8 +257,8 @@ class Engine:
 
     def _apply_tick(self) -> None:
         if self._half_done:
-            self._backlog = False
-        elif self._backlog:
+            self._due = False
+        elif self._due:
             self._apply(lambda machine, now: machine.handle(Tick(time_ns()), now))
 
     def _carry_out(self) -> None:
@@ -226,6 +271,7 @@ class Engine:
     def park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
         """Have a waiter woken when something changes at a place, unless the poll gives something: then say False.
 
+        So it is where something is due and no timer does it: whoever waits makes a `step`, and parks again.
         The poll must not raise. Whoever stops waiting unparks; a waiter that is woken has been unparked.
         """
         if self._gate.closed_to_caller():
@@ -238,9 +284,9 @@ class Engine:
     def _park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
         if self._half_done:
             raise self._broken()
-        if poll() is not PENDING:
+        if self._due or poll() is not PENDING:
             return False
-        self._parked.setdefault(place, []).append(waiter)
+        self._parked.setdefault(place, {})[waiter] = None
         return True
 
     def unpark(self, place: object, waiter: Waiter) -> None:
@@ -252,7 +298,7 @@ class Engine:
     def _unpark(self, place: object, waiter: Waiter) -> None:
         waiters = self._parked.get(place)
         if waiters is not None and waiter in waiters:
-            waiters.remove(waiter)
+            del waiters[waiter]
             if not waiters:
                 del self._parked[place]
 
@@ -303,13 +349,7 @@ class Engine:
         :return: whether the caller may do anything, for example give the warning; else there is only the log.
         """
         free = not self._gate.inside
-
-        def release(machine: Machine, now: float) -> None:
-            if not entry.closed:
-                self._close_entry(machine, entry, now)
-                self.say(logging.WARNING, "%s", warning)
-
-        self._deferred.append(release)
+        self._released.append((entry, warning))
         if free:
             self._afterwards()
         return free
@@ -322,17 +362,38 @@ class Engine:
             self.wake(entry)
 
     def close(self) -> None:
-        """Close all contracts and links, and open none any more."""
+        """Close all links and contracts, and open none any more: from the first step on, and the contracts in slices."""
 
-        def close(machine: Machine, now: float) -> None:
+        def close(_machine: Machine, _now: float) -> None:
             self.closed = True
-            for entry in list(self._mirror.contracts.values()):
-                self._close_entry(machine, entry, now)
             for link in self.links.values():
                 self._stop(link)
             self.wake(self)
 
         self.close_quietly(close)
+        with suppress(NodeBrokenError):
+            while self._winding_up and not self._gate.closed_to_caller():
+                self.call(lambda _machine, _now: None)
+                self.give_way()
+            self.catch_up()
+
+    @property
+    def _winding_up(self) -> bool:
+        """Whether contracts are left to be closed of which nobody waits for the end."""
+        return bool(self._released or (self.closed and self._mirror.contracts))
+
+    def _wind_up(self, now: float) -> None:
+        """Close some of them. Under the lock."""
+        machine = self._machine
+        while machine.has_room and self._winding_up:
+            if self._released:
+                entry, warning = self._released[0]
+                if not entry.closed:
+                    self._close_entry(machine, entry, now)
+                    self.say(logging.WARNING, "%s", warning)
+                self._released.popleft()
+            else:
+                self._close_entry(machine, next(reversed(self._mirror.contracts.values())), now)
 
     def enter_link(self, link: Link, event: LinkUp) -> None:
         """Make a link known to the machine, and give it its id."""
@@ -367,7 +428,13 @@ class Engine:
 
     def remove_timer(self, timer: Timer) -> None:
         """Undo `add_timer`."""
-        self.close_quietly(lambda _machine, _now: self.timers.remove(timer))
+
+
+        def remove(_machine: Machine, _now: float) -> None:
+            self.timers.remove(timer)
+            self.deadline = None  # who waits has not heard of it: it was the timer's
+
+        self.close_quietly(remove)
 
     def say(self, level: int, text: str, *arguments: object) -> None:
         """Have something logged. Only under the lock, where nothing else may log."""
@@ -380,14 +447,18 @@ class Engine:
         """Take effects in; then see when the machine wants its next tick. Under the lock."""
         if effects:
             self._mirror.absorb(effects)
-        deadline = self.deadline = self._machine.next_deadline()
+        before = self.deadline
+        deadline = self.deadline = 0.0 if self._winding_up else self._machine.next_deadline()
         if deadline is None:
-            self._backlog = False
+            self._due = False
             return
-        self._backlog = deadline <= now and not self.timers
+        self._due = deadline <= now and not self.timers
         for timer in self.timers:
             if deadline < timer.until:
                 self.wake(timer)
+        if not self.timers and deadline != before:
+            for place in list(self._parked):
+                self.wake(place)  # whoever waits has to look at the time
 
 
 def _hear(link: int, events: Sequence[PeerEvent], machine: Machine, now: float) -> int:

@@ -57,6 +57,11 @@ class Gate:
         """Whether this process is a child of the one that made the gate: then the lock may be held for ever."""
         return self._process is not _process
 
+    @property
+    def wanted(self) -> bool:
+        """Whether another thread waits for this gate, or is in it."""
+        return len(self._threads) > (get_ident() in self._threads)
+
     def run(self, function: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
         """Wait for the gate and run a function."""
         me = get_ident()

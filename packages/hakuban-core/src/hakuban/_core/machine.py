@@ -117,6 +117,11 @@ class Machine:
         agenda.work_off(world, now)
         return len(events)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether this step may do more: it ends when its effects are taken."""
+        return self.world.left > 0
+
     def take_effects(self) -> list[Effect]:
         """Give the effects that nobody has taken yet."""
         effects = self.world.effects
