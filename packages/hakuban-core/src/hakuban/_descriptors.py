@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
@@ -12,6 +11,7 @@ from typing_extensions import override
 
 from ._canonical import canonical, encode
 from ._exceptions import InvalidDescriptorError
+from ._logger import logger
 from ._plain import iterating, plain_text
 from ._text import printable
 
@@ -28,8 +28,6 @@ __all__ = [
     "check_size",
     "object_named",
 ]
-
-logger = logging.getLogger("hakuban")
 
 MAX_TAGS: Final = 1_000
 """Tags of an object that peers accept."""

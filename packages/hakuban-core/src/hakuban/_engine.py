@@ -13,7 +13,7 @@ from ._core.events import Event, LinkDown, LinkUp, Tick
 from ._entries import NOT_OPEN
 from ._exceptions import ClosedError, NodeBrokenError, NodeForkedError
 from ._gate import Gate
-from ._log import LogLine
+from ._log import LogBox
 from ._mirror import Mirror
 from ._polling import PENDING
 
@@ -41,7 +41,8 @@ class Engine:
 
     Under the lock runs the machine, and the bookkeeping in entries that mirrors its effects. Whom that concerns is put
     into an outbox, which one thread at a time empties outside the lock, in order; each thing in it stands until it has
-    been done, and may be done twice. An exception under the lock leaves `_half_done` set: the node is broken.
+    been done, and may be done twice. What is to be logged has a box of its own, which is emptied after that: handlers are
+    user code, which may block, raise and call the node, and nobody who is to be woken waits for them. An exception under the lock leaves `_half_done` set: the node is broken.
 
     :ivar cause: what broke the node, or None.
     :ivar closed: whether the user has closed the node.
@@ -56,6 +57,7 @@ class Engine:
         "_due",
         "_gate",
         "_half_done",
+        "_log",
         "_machine",
         "_mirror",
         "_outbox",
@@ -81,6 +83,7 @@ class Engine:
         # contracts that nobody holds any more, and what to say of that: closed in slices
         self._released: deque[tuple[ContractEntry, str]] = deque()
         self._outbox: deque[Waiter] = deque()
+        self._log = LogBox()
         self._parked: dict[object, dict[Waiter, None]] = {}
         self._mirror = Mirror(machine, self.wake, self._outbox.append, self.say)
         self.links: dict[int, Link] = self._mirror.links
@@ -248,6 +251,8 @@ class Engine:
             self._gate.try_run(self._apply_tick)
         while self._outbox and self._dispatching.try_run(self._carry_out):
             pass
+        if self._log.lines:
+            self._log.log_all()
 
     def _apply_deferred(self) -> None:
         if self._half_done:
@@ -438,7 +443,7 @@ class Engine:
 
     def say(self, level: int, text: str, *arguments: object) -> None:
         """Have something logged. Only under the lock, where nothing else may log."""
-        self._outbox.append(LogLine(level, text, *arguments))
+        self._log.add(level, text, *arguments)
 
     def _stop(self, link: Link) -> None:
         self._outbox.append(link.canceller)

@@ -26,7 +26,7 @@ from ._endings import (
 from ._exceptions import LinkError, PeerViolationError
 from ._keep_alive import watch
 from ._link_peer import LinkPeer
-from ._log import logger
+from ._logger import logger
 from ._message_sizes import Skips
 from ._remotes import RemoteNode
 from ._text import printable

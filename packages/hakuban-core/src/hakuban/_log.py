@@ -3,47 +3,63 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ._endings import is_bug, words
 from ._exceptions import CircleError, PeerViolationError
-from ._text import printable
+from ._gate import Gate
+from ._logger import logger
 
 if TYPE_CHECKING:
     from ._links import Link
 
-__all__ = ["LogLine", "Outage", "link_down", "logger"]
+__all__ = ["LogBox", "Outage", "link_down"]
 
-logger = logging.getLogger("hakuban")
-
-
-def _make_printable(record: logging.LogRecord) -> bool:
-    """Take control characters out of the arguments of a record: names, addresses and reasons are written by peers."""
-    arguments = record.args
-    if isinstance(arguments, tuple):
-        record.args = tuple(
-            one if isinstance(one, (int, float)) else printable(str(one)) for one in arguments
-        )
-    return True
+MOST_LINES: Final = 1_000
 
 
-# each record of this package passes here: children have handlers of their own
-logger.addFilter(_make_printable)
+class LogBox:
+    """Lines that came up under a lock, where nothing may be logged: handlers are user code.
 
+    One thread at a time logs them, in order and outside the lock; the others only add. While that one is stuck in a slow
+    handler, at most `MOST_LINES` are kept; of the others there is a count in the log when it goes on.
 
-class LogLine:
-    """Something to be logged outside a lock: by `wake`, as other things in the outbox of an engine."""
+    :ivar lines: those that are not logged yet.
+    """
 
-    __slots__ = ("_arguments", "_level", "_text")
+    __slots__ = ("_dropped", "_logging", "_told", "lines")
 
-    def __init__(self, level: int, text: str, *arguments: object) -> None:
-        self._level = level
-        self._text = text
-        self._arguments = arguments
+    def __init__(self) -> None:
+        self.lines: deque[tuple[int, str, tuple[object, ...]]] = deque()
+        self._logging = Gate()
+        # two numbers that only grow, since they are written by different threads
+        self._dropped = 0
+        self._told = 0
 
-    def wake(self) -> None:
-        logger.log(self._level, self._text, *self._arguments)
+    def add(self, level: int, text: str, *arguments: object) -> None:
+        """Have a line logged by the next `log_all`. Only under the lock."""
+        if len(self.lines) < MOST_LINES:
+            self.lines.append((level, text, arguments))
+        else:
+            self._dropped += 1
+
+    def log_all(self) -> None:
+        """Log what is there, unless another thread is at it, or this one further out. Only outside the lock."""
+        while self.lines and self._logging.try_run(self._log_all):
+            pass
+
+    def _log_all(self) -> None:
+        while self.lines:
+            level, text, arguments = self.lines.popleft()
+            logger.log(level, text, *arguments)
+        missing = self._dropped - self._told
+        if missing:
+            self._told += missing
+            logger.warning(
+                "%d lines of the log were dropped: a handler takes longer than they came", missing
+            )
 
 
 def link_down(link: Link, reason: Exception | None, *, told: bool = False) -> None:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from ._exceptions import LinkError
-from ._log import logger
+from ._logger import logger
 
 if TYPE_CHECKING:
     from ._engine import Engine

@@ -9,7 +9,6 @@ The rest of the URL is the transport's.
 from __future__ import annotations
 
 import inspect
-import logging
 import re
 import sys
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from ._checks import (
 )
 from ._exceptions import InvalidURLError
 from ._liveness import OUR_TIMEOUT
+from ._logger import logger
 from ._plain import plain_text
 from .transport import ConnectionRequest, Identity, TransportOptions
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["LinkOptions", "TransportArguments", "load_limit_argument", "split_url"]
-
-logger = logging.getLogger("hakuban")
 
 MOST_SECONDS: Final = 1e9
 MOST_LOAD_POINTS: Final = 1_000

@@ -7,7 +7,6 @@ the group `hakuban.plugins`, and those that a program registers, are asked for e
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ._exceptions import (
     RefusedError,
     UnknownSchemeError,
 )
+from ._logger import logger
 from ._options import split_url
 from .transport import Hooks, Identity, InstalledTransport, Transport
 
@@ -43,8 +43,6 @@ __all__ = [
     "installed_transports",
     "plugins",
 ]
-
-logger = logging.getLogger("hakuban")
 
 TRANSPORTS = "hakuban.transports"
 PLUGINS = "hakuban.plugins"

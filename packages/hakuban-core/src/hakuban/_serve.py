@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ import anyio
 
 from ._checks import takes_one_argument
 from ._exceptions import NotAssignedError
+from ._logger import logger
 from ._polling import PENDING
 from ._waiting import MemberCursor
 from ._waking import Canceller
@@ -31,8 +31,6 @@ __all__ = ["serve"]
 FIRST_DELAY: Final = 1.0
 LAST_DELAY: Final = 30.0
 STALE: Final = 1e-6  # seconds: the smallest age that is not "now" to peers
-
-logger = logging.getLogger("hakuban")
 
 
 async def serve(

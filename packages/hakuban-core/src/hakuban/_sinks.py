@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from time import time_ns
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["ObjectStateSink"]
 
 T_contra = TypeVar("T_contra", contravariant=True)
-
-logger = logging.getLogger("hakuban")
 
 
 class ObjectStateSink(Generic[T_contra]):

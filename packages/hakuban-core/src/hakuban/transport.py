@@ -28,6 +28,7 @@ from ._exceptions import (
     RefusedError,
 )
 from ._liveness import Liveness, Watched, default_max_connections
+from ._logger import Logger, get_logger
 from ._plain import plain_text
 from ._text import printable, redacted
 
@@ -50,6 +51,7 @@ __all__ = [
     "LinkError",
     "LinkTimeoutError",
     "Liveness",
+    "Logger",
     "MessageStream",
     "PeerViolationError",
     "RefusedError",
@@ -59,6 +61,7 @@ __all__ = [
     "authorizer",
     "check_exposure",
     "default_max_connections",
+    "get_logger",
     "hookimpl",
     "hookspec",
     "host_and_port",

@@ -18,6 +18,7 @@ from hakuban.transport import (
     Liveness,
     RefusedError,
     default_max_connections,
+    get_logger,
     redacted,
 )
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from ._sockets import Address
     from ._urls import Endpoint
 
-logger = logging.getLogger("hakuban.ws")
+logger = get_logger("hakuban.ws")
 
 # What accept says when the listening socket is none any more. All else passes: EMFILE, a network that is down.
 _FATAL = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import struct
 import tempfile
@@ -16,7 +15,7 @@ import zmq
 import zmq.auth
 from zmq.utils import z85
 
-from hakuban.transport import InvalidURLError
+from hakuban.transport import InvalidURLError, get_logger
 
 from ._sources import Source
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
-logger = logging.getLogger("hakuban.zmq")
+logger = get_logger("hakuban.zmq")
 
 SECRET_KEY_FILE: Final = "HAKUBAN_ZMQ_SECRET_KEY_FILE"  # noqa: S105 # no password, a name
 SERVER_KEY_FILE: Final = "HAKUBAN_ZMQ_SERVER_KEY_FILE"

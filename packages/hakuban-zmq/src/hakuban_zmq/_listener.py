@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from hakuban.transport import (
     PeerViolationError,
     RefusedError,
     default_max_connections,
+    get_logger,
 )
 
 from ._departures import Departures
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ._frames import Hello, Window
     from ._urls import Endpoint
 
-logger = logging.getLogger("hakuban.zmq")
+logger = get_logger("hakuban.zmq")
 
 _EVENTS: Final = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 _UNBIND_SECONDS: Final = 1.0

@@ -1,0 +1,83 @@
+"""The loggers of this project. What filters and handlers do, user code, must not end a link, a loop or a program.
+
+Nothing else in these packages asks `logging` for a logger: a test looks.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any, Final
+
+from typing_extensions import override
+
+from ._text import printable
+
+__all__ = ["Logger", "get_logger", "logger"]
+
+_MOST_KINDS: Final = 100  # of faults that are printed, in the life of a process
+
+_printed: dict[tuple[str, str, int], object] = {}
+
+
+class Logger(logging.LoggerAdapter[logging.Logger]):
+    """Logs as the logger does that it is made of. A line whose filter or handler raises is dropped, and nobody notices.
+
+    The traceback is written to the standard error, once for each kind of fault (the class of the exception, and the line
+    that raised it), unless `logging.raiseExceptions` is false. Cancellations, KeyboardInterrupt and SystemExit, which
+    are no faults, go through.
+    """
+
+    @override
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        try:
+            # 2: the line that is told is the caller's; the frames of `logging` itself do not count
+            self.logger.log(level, msg, *args, stacklevel=2, **kwargs)
+        except Exception as error:  # noqa: BLE001  # code of the program's, which may raise whatever it likes
+            _print_once(self.name, error)
+
+
+def get_logger(name: str) -> Logger:
+    """Give the logger of that name, as `logging.getLogger` does.
+
+    A filter or handler that raises loses that line and nothing else, see `Logger`; and control characters are taken out
+    of the arguments of each record that is logged here: names, addresses and reasons are written by peers.
+    """
+    inner = logging.getLogger(name)
+    inner.addFilter(
+        _make_printable
+    )  # once, however often it is asked for; children need one of their own
+    return Logger(inner)
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    arguments = record.args
+    if isinstance(arguments, tuple):
+        record.args = tuple(
+            one if isinstance(one, (int, float)) else printable(str(one)) for one in arguments
+        )
+    return True
+
+
+def _print_once(name: str, error: Exception) -> None:
+    """Write the traceback of what a filter or handler has raised, if it is the first of its kind."""
+    if not logging.raiseExceptions:
+        return
+    # closed, full, gone, or somebody's own: there is nobody left to tell
+    with suppress(Exception):
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        kind = (type(error).__qualname__, frame.f_code.co_filename, line)
+        mine = object()
+        if len(_printed) >= _MOST_KINDS or _printed.setdefault(kind, mine) is not mine:
+            return
+        if sys.stderr is not None:
+            text = "".join(traceback.format_exception(error))
+            sys.stderr.write(
+                f"--- a line of the log of {name} was dropped, since a filter or handler has raised; not told again ---\n{text}"
+            )
+            sys.stderr.flush()
+
+
+logger: Final = get_logger("hakuban")
