@@ -64,6 +64,7 @@ class ExposeContract(Contract, Endless, Generic[T_contra]):
             machine.set_capacity(entry.id, checked, now)
 
         self._engine.submit(change)
+        self._engine.catch_up()
 
     async def serve(
         self,
@@ -242,7 +243,8 @@ class TagExpose(ExposeContract[T_contra]):
 
     def object_descriptors(self) -> frozenset[ObjectDescriptor]:
         """Give the objects that are assigned to this contract now."""
-        return self._engine.read(lambda: frozenset(self._entry.members))
+        self._engine.catch_up()
+        return frozenset(self._engine.read(lambda: [*self._entry.members]))
 
     @override
     def __contains__(self, descriptor: ObjectDescriptor | Json) -> bool:

@@ -17,7 +17,7 @@ from ._message_sizes import SizeCaps
 from ._plugins import Authorizer, authorizer, find_target
 from ._remotes import Listener, Traffic
 from ._text import redacted
-from ._timer import ticking
+from ._timer import LEAVING_TIME, ticking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -123,12 +123,13 @@ async def _listening(
     # An exception of the body, or that nobody can listen there, would leave the task groups as an ExceptionGroup: so
     # it goes around them. One of `serve` once it listens is a fault of the transport, and cancels the body.
     failure: BaseException | None = None
-    async with ticking(engine), anyio.create_task_group() as group:
+    async with ticking(engine) as timer, anyio.create_task_group() as group:
         try:
             bound = await group.start(target.transport.serve, target.url, options, acceptor.accept)
             yield Listener(bound, acceptor.links)
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
             failure = error
+        timer.end_by = monotonic() + LEAVING_TIME
         group.cancel_scope.cancel()
     if failure is not None:
         raise failure

@@ -42,7 +42,8 @@ class Skips:
         """Have sent again what was too large, if the limit has grown since."""
         if self._limit is not None and session.max_sent > self._limit:
             self._limit = None
-            self._engine.call(lambda machine, _: machine.room_has_grown(link.id))
+            while self._engine.call(lambda machine, _: machine.room_has_grown(link.id)):
+                pass
 
     def report(self, link: Link, session: Session) -> None:
         """Take what a session has skipped."""

@@ -117,7 +117,8 @@ class TagObserve(Contract, Endless, Generic[T_co]):
 
     def object_descriptors(self) -> frozenset[ObjectDescriptor]:
         """Give the objects that exist now."""
-        return self._engine.read(lambda: frozenset(self._entry.members))
+        self._engine.catch_up()
+        return frozenset(self._engine.read(lambda: [*self._entry.members]))
 
     def object_state(self, descriptor: ObjectDescriptor | Json) -> ObjectState[T_co] | None:
         """Give the current state of one object; None before the first one, or if the object does not exist."""

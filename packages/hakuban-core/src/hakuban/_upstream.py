@@ -27,7 +27,7 @@ from ._plugins import find_target
 from ._polling import PENDING, Pending
 from ._remotes import Connection, ConnectionState
 from ._text import redacted
-from ._timer import ticking
+from ._timer import LEAVING_TIME, ticking
 from ._waiting import wait_for
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ async def _connected(
     # raises any: so it goes around them.
     failure: BaseException | None = None
     try:
-        async with ticking(engine), anyio.create_task_group() as group:
+        async with ticking(engine) as timer, anyio.create_task_group() as group:
             connector = _Connector(state, target, name, load_limit, patient=patient)
             group.start_soon(connector.run)
             try:
@@ -138,6 +138,7 @@ async def _connected(
                 yield Connection(state)
             except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
                 failure = error
+            timer.end_by = monotonic() + LEAVING_TIME
             await connector.leave()
             group.cancel_scope.cancel()
     finally:

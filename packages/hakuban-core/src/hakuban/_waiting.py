@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
+from functools import partial
+from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 from weakref import ref
 
+import anyio
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from ._entries import ContractEntry, SinkEntry, StreamEntry
 
 __all__ = ["Cursor", "Endless", "MemberCursor", "Missing", "wait_for", "wait_for_blocking"]
+
+LOOKED_AT: Final = 256  # members, before it is worth while to copy all of them
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -49,15 +54,31 @@ async def wait_for(engine: Engine, place: object, poll: Callable[[], T | Pending
         await checkpoint()
         result = poll()
     while isinstance(result, Pending):
-        waiter = new_task_waiter()
-        try:
-            if engine.park(place, waiter, poll):
-                await waiter.wait()
-        except BaseException:
-            engine.unpark(place, waiter)
-            raise
+        if engine.step():
+            await checkpoint()
+        else:
+            await _park(engine, place, poll)
         result = poll()
     return result
+
+
+async def _park(engine: Engine, place: object, poll: Callable[[], object]) -> None:
+    """Wait until something changes at a place, or something is due that nobody else would do."""
+    waiter = new_task_waiter()
+    try:
+        if not engine.park(place, waiter, poll):
+            return
+        seconds = engine.until_due()
+        if seconds is None:
+            await waiter.wait()
+            return
+        with anyio.move_on_after(seconds) as scope:
+            await waiter.wait()
+        if scope.cancelled_caught:
+            engine.unpark(place, waiter)
+    except BaseException:
+        engine.unpark(place, waiter)
+        raise
 
 
 def wait_for_blocking(
@@ -84,23 +105,31 @@ def wait_for_blocking(
     deadline = None if seconds is None else monotonic() + seconds
     result = poll()
     while isinstance(result, Pending):
-        waiter = ThreadWaiter()
-        in_time = True
-        try:
-            if engine.park(place, waiter, poll):
-                left = -1.0 if deadline is None else max(0.0, deadline - monotonic())
-                in_time = waiter.wait(left)
-        except BaseException:
-            engine.unpark(place, waiter)
-            raise
+        if not engine.step():
+            _park_thread(engine, place, poll, deadline)
         result = poll()
-        if not in_time:
-            engine.unpark(place, waiter)
-            if isinstance(result, Pending):
-                assert seconds is not None
-                assert missing is not None
-                raise WaitTimeoutError(missing.subject, seconds, missing.what, missing.step)
+        if isinstance(result, Pending) and deadline is not None and monotonic() >= deadline:
+            assert seconds is not None
+            assert missing is not None
+            raise WaitTimeoutError(missing.subject, seconds, missing.what, missing.step)
     return result
+
+
+def _park_thread(
+    engine: Engine, place: object, poll: Callable[[], object], deadline: float | None
+) -> None:
+    """Do what `_park` does; until a monotonic time at most."""
+    waiter = ThreadWaiter()
+    try:
+        if not engine.park(place, waiter, poll):
+            return
+        times = [engine.until_due(), None if deadline is None else deadline - monotonic()]
+        shortest = min((time for time in times if time is not None), default=None)
+        if not waiter.wait(-1.0 if shortest is None else max(0.0, shortest)):
+            engine.unpark(place, waiter)
+    except BaseException:
+        engine.unpark(place, waiter)
+        raise
 
 
 class Cursor(ABC, Generic[T_co]):
@@ -203,42 +232,49 @@ def _nothing() -> None:
 class MemberCursor(Cursor[T_co]):
     """Gives the members of a contract that are there, and each one that comes later, unless it has gone in between."""
 
-    __slots__ = ("_ahead", "_entry", "_last", "_make")
+    __slots__ = ("_entry", "_make", "_unseen")
 
     def __init__(self, engine: Engine, entry: ContractEntry, make: Callable[[Any], T_co]) -> None:
         super().__init__(engine, entry)
         self._entry = entry
         self._make = make
-        self._ahead: deque[StreamEntry | SinkEntry] = deque()
-        self._last = -1  # the id of the newest member that is or was in `_ahead`; ids grow
+        # replaced at once, or an interruption could give members twice
+        self._unseen = _Unseen(deque(), -1)
 
     @override
     def _poll(self) -> StreamEntry | SinkEntry | Pending | Ended:
         if self._entry.closed:
             return ENDED
         while True:
-            while self._ahead and self._ahead[0].closed:
-                self._ahead.popleft()
-            if self._ahead:
-                return self._ahead[0]
+            ahead, last = self._unseen
+            while ahead and ahead[0].closed:
+                ahead.popleft()
+            if ahead:
+                return ahead[0]
             newest = self._entry.newest
-            if newest is None or newest.id <= self._last:
+            if newest is None or newest.id <= last:
                 return PENDING
             # only when all is given: so what is kept here never exceeds what was there at one moment
-            self._engine.read(self._look)
+            members = self._engine.read(partial(self._look, last))
+            ahead = deque(reversed([member for member in members if member.id > last]))
+            self._unseen = _Unseen(ahead, max(newest.id, ahead[-1].id if ahead else -1))
 
-    def _look(self) -> None:
-        unseen: list[StreamEntry | SinkEntry] = []
+    def _look(self, last: int) -> list[StreamEntry | SinkEntry]:
+        """Give the newest members, the newest first: all that are newer than the last one, and perhaps others."""
         members: dict[ObjectDescriptor, Any] = self._entry.members
-        for member in reversed(members.values()):
-            if member.id <= self._last:
-                break
-            unseen.append(member)
-        self._ahead.extend(reversed(unseen))
-        if self._entry.newest is not None:
-            self._last = self._entry.newest.id
+        newest = list(islice(reversed(members.values()), LOOKED_AT))
+        if len(newest) < LOOKED_AT or newest[-1].id <= last:
+            return newest
+        return [*reversed(members.values())]
 
     @override
     def _take(self, item: Any) -> T_co:
-        self._ahead.popleft()
+        self._unseen.ahead.popleft()
         return self._make(item)
+
+
+class _Unseen(NamedTuple):
+    """Members that a loop is still to give, and the id of the newest one that it has looked at; ids grow."""
+
+    ahead: deque[StreamEntry | SinkEntry]
+    last: int

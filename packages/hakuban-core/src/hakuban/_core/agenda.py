@@ -12,6 +12,7 @@ from .settle import lighten, settle
 from .world import STEP
 
 if TYPE_CHECKING:
+    from .records import ObjectRecord
     from .world import World
 
 _WALKED_AT_ONCE: Final = 256  # objects of a tag
@@ -63,9 +64,22 @@ def work_off(world: World, now: float) -> None:
         publish_again(world, world.republishing.popitem()[0], now)
 
 
+def look_at_loads(world: World, now: float) -> None:
+    """If loads have changed, have objects looked at that may move because of that, or could not be assigned before."""
+    if world.balancer.take_due(now):
+        world.backlog = _joined(world.backlog, world.balancer.starved)
+        world.rebalancing = _joined(world.rebalancing, world.balancer.contested)
+
+
 def end_step(world: World) -> None:
     """The next step has room again."""
     world.left = STEP
+
+
+def _joined(
+    some: dict[ObjectRecord, None], more: dict[ObjectRecord, None]
+) -> dict[ObjectRecord, None]:
+    return some | more if some else more.copy()  # which is faster
 
 
 def _walk(world: World) -> None:

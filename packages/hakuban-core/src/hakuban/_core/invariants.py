@@ -53,7 +53,8 @@ def check(machine: Machine) -> None:
     for contract in world.contracts.values():
         _demand(_claims_of_contract(world, contract))
     _demand(_claims_of_tables(world, waiting))
-    for target in (*world.objects.values(), *world.tags.values()):
+    targets: list[ObjectRecord | TagRecord] = [*world.objects.values(), *world.tags.values()]
+    for target in targets:
         _demand(_claims_of_sums(target))
     for record in world.objects.values():
         if record not in waiting:

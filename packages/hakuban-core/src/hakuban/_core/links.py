@@ -191,7 +191,9 @@ class Link:
 class Downlink(Link):
     """A link to a node below: it announces contracts, we open channels."""
 
-    __slots__ = ("assigned", "contracts", "control", "interests", "issued", "load", "ramp", "tags")
+    __slots__ = (
+        "assigned", "contracts", "control", "deaf", "interests", "issued", "load", "ramp", "tags",
+    )  # fmt: skip
 
     def __init__(self, id: int) -> None:
         super().__init__(id)
@@ -199,6 +201,7 @@ class Downlink(Link):
         self.tags: dict[TagRecord, TagInterest] = {}
         self.contracts: int = 0
         self.control: OrderedDict[Interest, None] = OrderedDict()  # channels to open or to close
+        self.deaf: dict[Interest, None] = {}  # objects whose names are too large for the peer
         self.issued: int = 1  # channel 1 is the control channel
         self.assigned: int = 0  # objects that this peer produces
         self.load: float = 0.0

@@ -16,7 +16,6 @@ from .publishing import offer_kept, publish_offer, set_synchronized
 from .records import (
     MAX_CAPACITY,
     ExposeContract,
-    LocalSink,
     ObjectRecord,
     ObserveContract,
     Offer,
@@ -24,7 +23,7 @@ from .records import (
     TagRecord,
 )
 from .settle import close_sink, open_sink
-from .snapshot import NodeSnapshot, take_snapshot
+from .snapshot import NodeSnapshot, Picture
 from .world import World
 
 if TYPE_CHECKING:
@@ -91,9 +90,7 @@ class Machine:
                     world.end_link(link, now if event.at is None else min(event.at, now))
             case Tick():
                 notes.look_at_clock(world, event.wall, now)
-                if world.balancer.take_due(now):
-                    world.backlog = _joined(world.backlog, world.balancer.starved)
-                    world.rebalancing = _joined(world.rebalancing, world.balancer.contested)
+                agenda.look_at_loads(world, now)
             case _:
                 assert_never(event)
         agenda.work_off(self.world, now)
@@ -161,8 +158,7 @@ class Machine:
 
     def next_for(self, link: int, now: float) -> Instruction | None:
         """Give the next thing to send on a link; None when there is nothing, until `LinkReady` is said again."""
-        found = self.world.links.get(link)
-        if found is None:
+        if (found := self.world.links.get(link)) is None:
             return None
         instruction = notes.next_for(self.world, found, now)
         if instruction is None and self.world.left > 0:
@@ -197,13 +193,15 @@ class Machine:
         """Learn that states, and contracts or channels, were too large for the peer of a link."""
         found = self.world.links.get(link)
         if found is not None:
-            oversize.states(self.world, found, states)
-            oversize.announcements(self.world, found, announcements)
+            oversize.not_sent(self.world, found, states, announcements)
 
-    def room_has_grown(self, link: int) -> None:
-        """Learn that the peer of a link takes larger messages now: what was too large is tried again."""
-        if link in self.world.links:
-            oversize.room_has_grown(self.world, self.world.links[link])
+    def room_has_grown(self, link: int) -> bool:
+        """Learn that the peer of a link takes larger messages now: what was too large is tried again.
+
+        :return: whether there is more, so that this is to be called again.
+        """
+        found = self.world.links.get(link)
+        return found is not None and oversize.room_has_grown(self.world, found)
 
     def next_batch_for(self, link: int, now: float) -> tuple[list[Instruction], bool]:
         """Give the next few things to send on a link, and whether there may be more.
@@ -226,37 +224,23 @@ class Machine:
 
     def observe_object(self, descriptor: ObjectDescriptor, now: float) -> int:
         """Open a contract: observe an object."""
-        record = self.world.object(descriptor)
-        contract = ObserveContract(self.world.new_id(), record)
-        record.observers[contract.id] = contract
-        return self._opened(contract, now)
+        return self._observe(self.world.object(descriptor), now)
 
     def observe_tag(self, descriptor: TagDescriptor, now: float) -> int:
         """Open a contract: observe all objects that carry a tag, as they come and go."""
-        record = self.world.tag(descriptor)
-        contract = ObserveContract(self.world.new_id(), record)
-        record.observers[contract.id] = contract
-        return self._opened(contract, now)
+        return self._observe(self.world.tag(descriptor), now)
 
     def expose_object(self, descriptor: ObjectDescriptor, capacity: int, now: float) -> int:
         """Open a contract: be able to produce an object."""
-        record = self.world.object(descriptor)
-        contract = ExposeContract(self.world.new_id(), record, min(capacity, MAX_CAPACITY))
-        record.exposers[contract.id] = contract
-        record.capacity += contract.capacity
-        return self._opened(contract, now)
+        return self._expose(self.world.object(descriptor), capacity, now)
 
     def expose_tag(self, descriptor: TagDescriptor, capacity: int, now: float) -> int:
         """Open a contract: be able to produce any object that carries a tag."""
-        record = self.world.tag(descriptor)
-        contract = ExposeContract(self.world.new_id(), record, min(capacity, MAX_CAPACITY))
-        record.exposers[contract.id] = contract
-        record.capacity += contract.capacity
-        return self._opened(contract, now)
+        return self._expose(self.world.tag(descriptor), capacity, now)
 
     def set_capacity(self, contract: int, capacity: int, now: float) -> None:
         """Change the capacity of an expose contract; 0 makes it no exposer."""
-        found = self._exposer(contract)
+        found = self.world.exposer(contract)
         if found is not None:
             found.target.capacity -= found.capacity
             found.capacity = min(capacity, MAX_CAPACITY)
@@ -266,9 +250,9 @@ class Machine:
 
     def close_contract(self, contract: int, now: float) -> None:
         """Close a contract: its streams and sinks end. Twice does no harm."""
-        found = self.world.contracts.pop(contract, None)
-        if found is None:
+        if (found := self.world.contracts.pop(contract, None)) is None:
             return
+        self.world.left -= _HEARD
         if isinstance(found, ObserveContract):
             del found.target.observers[contract]
         else:
@@ -279,7 +263,7 @@ class Machine:
 
     def sink_of(self, contract: int, descriptor: ObjectDescriptor | None = None) -> int | None:
         """Give the living sink of an expose contract; of a tag contract for the object named."""
-        found = self._exposer(contract)
+        found = self.world.exposer(contract)
         if found is None:
             return None
         record = found.target if descriptor is None else self.world.objects.get(descriptor)
@@ -298,7 +282,7 @@ class Machine:
 
         :param age: seconds since the value was current; None for current.
         """
-        found = self._exposer(contract)
+        found = self.world.exposer(contract)
         if found is None:
             return Outcome.NOT_ASSIGNED
         notes.see_wall(self.world, wall, now)
@@ -308,7 +292,7 @@ class Machine:
 
     def publish(self, sink: int, offer: Offer, age: float | None, now: float, wall: int) -> Outcome:
         """Publish a state for one assignment, which has to be a living one."""
-        found = self._sink(sink)
+        found = self.world.sink(sink)
         if found is None:
             return Outcome.NOT_ASSIGNED
         notes.see_wall(self.world, wall, now)
@@ -321,7 +305,7 @@ class Machine:
 
     def relabel(self, sink: int, version: Version | None, now: float, wall: int) -> Outcome:
         """Publish the last data of an assignment again, under another version."""
-        found = self._sink(sink)
+        found = self.world.sink(sink)
         if found is None:
             return Outcome.NOT_ASSIGNED
         if found.last is None:
@@ -333,7 +317,7 @@ class Machine:
         self, contract: int, version: Version | None, now: float, wall: int
     ) -> Outcome:
         """Give the value of an object contract another version."""
-        found = self._exposer(contract)
+        found = self.world.exposer(contract)
         if found is None or found.kept is None:
             return Outcome.NOT_NEWER
         offer = Offer(found.kept.data, found.kept.format, version)
@@ -341,7 +325,7 @@ class Machine:
 
     def set_synchronized(self, sink: int, age: float | None, now: float) -> Outcome:
         """Say for one assignment how fresh its last state is."""
-        found = self._sink(sink)
+        found = self.world.sink(sink)
         if found is None:
             return Outcome.NOT_ASSIGNED
         set_synchronized(self.world, found.record, found, _since(age, now))
@@ -350,7 +334,7 @@ class Machine:
 
     def set_kept_synchronized(self, contract: int, age: float | None, now: float) -> Outcome:
         """Say how fresh the value of an object contract is, now and at the assignments to come."""
-        found = self._exposer(contract)
+        found = self.world.exposer(contract)
         if found is None:
             return Outcome.NOT_ASSIGNED
         found.kept_since = _since(age, now)
@@ -362,28 +346,38 @@ class Machine:
 
         What the contract has kept is forgotten, or it would be published again at once.
         """
-        found = self._sink(sink)
+        found = self.world.sink(sink)
         if found is not None:
             found.contract.kept = found.contract.kept_content = None
             close_sink(self.world, found, now)
             open_sink(self.world, found.record, found.contract, now)
             agenda.work_off(self.world, now)
 
+    def picture(self) -> Picture:
+        """Begin a picture of all facts, in the crate's words. It is drawn in steps."""
+        return Picture(self.world)
+
     def snapshot(self, now: float) -> NodeSnapshot:
-        """Give a picture of all facts, in the crate's words."""
-        return take_snapshot(self.world, now)
+        """Give a picture of one moment."""
+        picture = self.picture()
+        while (snapshot := picture.go_on(now)) is None:
+            agenda.end_step(self.world)
+        return snapshot
 
-    def _exposer(self, contract: int) -> ExposeContract | None:
-        found = self.world.contracts.get(contract)
-        return found if isinstance(found, ExposeContract) else None
+    def _observe(self, record: ObjectRecord | TagRecord, now: float) -> int:
+        contract = ObserveContract(self.world.new_id(), record)
+        record.observers[contract.id] = contract
+        return self._opened(contract, now)
 
-    def _sink(self, sink: int) -> LocalSink | None:
-        """Find a sink whose contract is open; those of a closed one end in slices."""
-        found = self.world.sinks.get(sink)
-        return found if found is not None and found.contract.id in self.world.contracts else None
+    def _expose(self, record: ObjectRecord | TagRecord, capacity: int, now: float) -> int:
+        contract = ExposeContract(self.world.new_id(), record, min(capacity, MAX_CAPACITY))
+        record.exposers[contract.id] = contract
+        record.capacity += contract.capacity
+        return self._opened(contract, now)
 
     def _opened(self, contract: ObserveContract | ExposeContract, now: float) -> int:
         self.world.contracts[contract.id] = contract
+        self.world.left -= _HEARD
         self._touch(contract)
         agenda.work_off(self.world, now)
         return contract.id
@@ -397,9 +391,3 @@ class Machine:
 
 def _since(age: float | None, now: float) -> float | None:
     return None if age is None else now - max(0.0, age)
-
-
-def _joined(
-    some: dict[ObjectRecord, None], more: dict[ObjectRecord, None]
-) -> dict[ObjectRecord, None]:
-    return some | more if some else more.copy()

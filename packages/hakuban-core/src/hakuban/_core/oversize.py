@@ -7,62 +7,67 @@ from typing import TYPE_CHECKING
 from .._descriptors import ObjectDescriptor
 from .links import Downlink, Outlet
 
+_TRY = 5  # units of work
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .._descriptors import TagDescriptor
     from .links import Uplink
-    from .records import ObjectRecord
+    from .records import Interest, ObjectRecord
     from .world import World
 
 
-def states(world: World, link: Downlink | Uplink, descriptors: Iterable[ObjectDescriptor]) -> None:
-    """States of objects were not sent."""
-    for descriptor in descriptors:
+def not_sent(
+    world: World,
+    link: Downlink | Uplink,
+    states: Iterable[ObjectDescriptor],
+    announcements: Iterable[ObjectDescriptor | TagDescriptor],
+) -> None:
+    """States of objects were not sent; contracts not announced to the node above, or channels not opened to one below."""
+    for descriptor in states:
         record = world.objects.get(descriptor)
         if record is not None:
             record.held.skipped += 1
             link.skipped[record] = None
-
-
-def announcements(
-    world: World, link: Downlink | Uplink, descriptors: Iterable[ObjectDescriptor | TagDescriptor]
-) -> None:
-    """Contracts were not announced to the node above, or channels not opened to one below."""
-    for descriptor in descriptors:
+    for name in announcements:
         if not isinstance(link, Downlink):
-            link.unsaid[descriptor] = None
-            link.announced.pop(descriptor, None)
-        elif isinstance(descriptor, ObjectDescriptor):
-            _deaf(world, link, descriptor, deaf=True)
+            link.unsaid[name] = None
+            link.announced.pop(name, None)
+        elif isinstance(name, ObjectDescriptor):
+            record = world.objects.get(name)
+            interest = None if record is None else record.interests.get(link)
+            if interest is not None:
+                link.deaf[interest] = None
+                _set_deaf(world, interest, deaf=True)
 
 
-def room_has_grown(world: World, link: Downlink | Uplink) -> None:
-    """Larger messages are taken now: try again what was too large."""
-    for record in link.skipped:
+def room_has_grown(world: World, link: Downlink | Uplink) -> bool:
+    """Larger messages are taken now: try again what was too large, as far as this step has room; say if there is more."""
+    while link.skipped and world.left > 0:
+        world.left -= _TRY
+        record, _ = link.skipped.popitem()
         outlet = _outlet(link, record)
         if outlet is not None:
             outlet.sent = None
             link.outdated[outlet] = None
-    link.skipped.clear()
     if isinstance(link, Downlink):
-        for interest in [item for item in link.interests.values() if item.deaf]:
-            _deaf(world, link, interest.record.descriptor, deaf=False)
+        while link.deaf and world.left > 0:
+            world.left -= _TRY
+            _set_deaf(world, link.deaf.popitem()[0], deaf=False)
     else:
-        link.unannounced.update(link.unsaid)
+        link.announcing = [*link.unsaid, *link.announcing]
         link.unsaid.clear()
     world.wake(link)
+    return bool(link.skipped or (isinstance(link, Downlink) and link.deaf))
 
 
-def _deaf(world: World, link: Downlink, descriptor: ObjectDescriptor, *, deaf: bool) -> None:
-    record = world.objects.get(descriptor)
-    interest = None if record is None else record.interests.get(link)
-    if record is not None and interest is not None:
-        interest.deaf = deaf
-        record.rest.changed[interest] = None
-        if interest.outlet is not None and not deaf:
-            interest.outlet.closing = True  # the peer has never heard of it: it is opened anew
-        world.backlog[record] = None
+def _set_deaf(world: World, interest: Interest, *, deaf: bool) -> None:
+    interest.deaf = deaf
+    interest.record.rest.changed[interest] = None
+    if interest.outlet is not None and not deaf:
+        interest.outlet.closing = True  # the peer has never heard of it: it is opened anew
+    world.backlog[interest.record] = None
 
 
 def _outlet(link: Downlink | Uplink, record: ObjectRecord) -> Outlet | None:

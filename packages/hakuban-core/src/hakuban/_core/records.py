@@ -169,6 +169,7 @@ class Interest:
         del record.interests[self.link]
         del self.link.interests[record]
         self.link.control.pop(self, None)
+        self.link.deaf.pop(self, None)
 
 
 class Upstream(Enum):

@@ -9,6 +9,8 @@ from .links import Downlink
 from .records import Interest, LocalSink, ObjectRecord, TagRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .._descriptors import ObjectDescriptor
     from .links import Uplink
     from .records import Exposer
@@ -17,9 +19,15 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-@dataclass(slots=True, frozen=True)
+# units of work
+_OBJECT = 40
+_LINK = 5
+_PART = 5
+
+
+@dataclass(slots=True)
 class NodeSnapshot:
-    """A consistent picture of one node at one moment.
+    """A picture of one node. It is drawn in slices: of a large node one part may be of another moment than the next.
 
     :ivar objects: one JSON object for each known object (the crate's `ObjectSnapshot`). The field
         `synchronized_ms_ago` of a state holds microseconds, as it does in the crate.
@@ -54,30 +62,64 @@ class NodeSnapshot:
         }
 
 
-def take_snapshot(world: World, now: float) -> NodeSnapshot:
-    """Draw the picture."""
-    uplink = world.uplink
-    return NodeSnapshot(
-        objects=[_object(record, uplink, now) for record in world.objects.values()],
-        tags=[_tag(record, uplink) for record in world.tags.values()],
-        downstream_connections=[
-            _downstream(link, now) for link in world.links.values() if isinstance(link, Downlink)
-        ],
-        upstream=None if uplink is None else _upstream(uplink),
-        ignored_states={
-            record.descriptor: record.held.ignored
-            for record in world.objects.values()
-            if record.held.ignored
-        },
-        skipped_states={
-            record.descriptor: record.held.skipped
-            for record in world.objects.values()
-            if record.held.skipped
-        },
-        size_caps={
-            link.id: link.size_cap for link in world.links.values() if link.size_cap is not None
-        },
-    )
+class Picture:
+    """A picture of a node that is drawn in slices, of which each is of its own moment."""
+
+    __slots__ = ("_now", "_snapshot", "_strokes", "_world")
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._now = 0.0
+        self._snapshot = NodeSnapshot()
+        self._strokes = self._draw()
+
+    def go_on(self, now: float) -> NodeSnapshot | None:
+        """Draw, as far as this step has room; give the picture when it is done."""
+        self._now = now
+        for cost in self._strokes:
+            self._world.left -= cost
+            if self._world.left <= 0:
+                return None
+        return self._snapshot
+
+    def _draw(self) -> Iterator[int]:
+        """Draw one thing after the other; give what each has cost, in units of work."""
+        world, snapshot = self._world, self._snapshot
+        links, tags, records = (
+            [*world.links.values()],
+            [*world.tags.values()],
+            [*world.objects.values()],
+        )
+        yield (len(links) + len(tags) + len(records)) // 32
+        for link in links:
+            if link.alive:
+                self._draw_link(link)
+                yield _LINK
+        for record in records:
+            if world.objects.get(record.descriptor) is record:
+                self._draw_object(record)
+                yield _OBJECT + _PART * (len(record.interests) + len(record.tags))
+        for tag in tags:
+            if world.tags.get(tag.descriptor) is tag:
+                snapshot.tags.append(_tag(tag, world.uplink))
+                yield _OBJECT + _PART * len(tag.interests) + len(tag.objects) // 8
+
+    def _draw_link(self, link: Downlink | Uplink) -> None:
+        snapshot = self._snapshot
+        if isinstance(link, Downlink):
+            snapshot.downstream_connections.append(_downstream(link, self._now))
+        else:
+            snapshot.upstream = _upstream(link)
+        if link.size_cap is not None:
+            snapshot.size_caps[link.id] = link.size_cap
+
+    def _draw_object(self, record: ObjectRecord) -> None:
+        snapshot, held = self._snapshot, record.held
+        snapshot.objects.append(_object(record, self._world.uplink, self._now))
+        if held.ignored:
+            snapshot.ignored_states[record.descriptor] = held.ignored
+        if held.skipped:
+            snapshot.skipped_states[record.descriptor] = held.skipped
 
 
 def _object(record: ObjectRecord, uplink: Uplink | None, now: float) -> Json:
@@ -87,8 +129,6 @@ def _object(record: ObjectRecord, uplink: Uplink | None, now: float) -> Json:
             "sinks_receiving_from_upstream_count": len(record.fed),
             "streams_sending_to_upstream_count": len(record.feeding),
         }
-    capacity = sum(contract.capacity for contract in record.exposers.values())
-    capacity += sum(interest.capacity for interest in record.interests.values())
     return {
         "id": record.id,
         "descriptor": {
@@ -104,7 +144,7 @@ def _object(record: ObjectRecord, uplink: Uplink | None, now: float) -> Json:
         "tag_expose_contract_count": sum(len(tag.exposers) for tag in record.tags),
         "upstream_link": upstream,
         "downstream_links": [_interest(interest) for interest in record.interests.values()],
-        "cumulative_object_exposer_capacity": capacity,
+        "cumulative_object_exposer_capacity": record.capacity,
         "data_state": _state(record, now),
     }
 
@@ -118,7 +158,8 @@ def _exposer(record: ObjectRecord, exposer: Exposer | None) -> Json | None:
         return {kind: exposer.contract.id}
     if isinstance(exposer, Interest):
         return {"DownstreamConnection": exposer.link.id}
-    return {"UpstreamConnection": next(link.id for link in record.fed.values())}
+    above = next(iter(record.fed.values()), None)  # none, if that has changed and is not settled
+    return None if above is None else {"UpstreamConnection": above.id}
 
 
 def _interest(interest: Interest) -> Json:
@@ -147,8 +188,6 @@ def _state(record: ObjectRecord, now: float) -> Json | None:
 
 
 def _tag(tag: TagRecord, uplink: Uplink | None) -> Json:
-    capacity = sum(contract.capacity for contract in tag.exposers.values())
-    capacity += sum(wish.capacity for wish in tag.interests.values())
     return {
         "id": tag.id,
         "descriptor": tag.descriptor.json,
@@ -165,7 +204,7 @@ def _tag(tag: TagRecord, uplink: Uplink | None) -> Json:
             }
             for link, wish in tag.interests.items()
         ],
-        "cumulative_tag_exposer_capacity": capacity,
+        "cumulative_tag_exposer_capacity": tag.capacity,
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from .._descriptors import ObjectDescriptor
 from .effects import CloseLink, Effect, LinkReady, StateChanged
 from .links import NEVER, NO_WISH, wish_of
-from .records import Interest, ObjectRecord, TagRecord
+from .records import ExposeContract, Interest, ObjectRecord, TagRecord
 
 if TYPE_CHECKING:
     from .._descriptors import TagDescriptor
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .assignment import Balancer
     from .clock import Clock
     from .links import Downlink, Link, Uplink
-    from .records import ExposeContract, LocalSink, ObserveContract
+    from .records import LocalSink, ObserveContract
 
 
 STEP: Final = 10_000
@@ -106,6 +106,16 @@ class World:
         if record is None:
             record = self.tags[descriptor] = TagRecord(self.new_id(), descriptor)
         return record
+
+    def exposer(self, contract: int) -> ExposeContract | None:
+        """Find an open expose contract."""
+        found = self.contracts.get(contract)
+        return found if isinstance(found, ExposeContract) else None
+
+    def sink(self, sink: int) -> LocalSink | None:
+        """Find a sink whose contract is open; those of a closed one end in slices."""
+        found = self.sinks.get(sink)
+        return found if found is not None and found.contract.id in self.contracts else None
 
     def touch(self, record: ObjectRecord) -> None:
         """A fact about one object has changed: it is settled before the step ends."""
