@@ -21,6 +21,7 @@ from ._core.effects import (
     StreamClosed,
     StreamOpened,
 )
+from ._core.pages import Pages
 from ._entries import ExposeEntry, ObserveEntry, SinkEntry, StreamEntry
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Mirror:
         self._wake = wake
         self._ring = ring
         self._say = say
-        self._streams: dict[int, StreamEntry] = {}
+        self._streams: Pages[StreamEntry] = Pages()
         self._sinks: dict[int, SinkEntry] = {}
         self.contracts: dict[int, ContractEntry] = {}
         self.links: dict[int, Link] = {}
@@ -104,12 +105,12 @@ class Mirror:
         if isinstance(owner, ObserveEntry):
             view = self._machine.view_of(effect.stream)
             entry = StreamEntry(effect.stream, effect.descriptor, owner, view)
-            self._streams[effect.stream] = entry
+            self._streams.add(effect.stream, entry)
             owner.add(entry)
             self._wake(owner)
 
     def _stream_closed(self, effect: StreamClosed) -> None:
-        entry = self._streams.pop(effect.stream, None)
+        entry = self._streams.pop(effect.stream)
         if entry is not None:
             entry.view = effect.view or entry.view
             entry.view = entry.last_view(monotonic())

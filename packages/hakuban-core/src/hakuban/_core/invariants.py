@@ -112,7 +112,7 @@ def _of_dead_links(world: World) -> Iterator[ObjectRecord]:
         if isinstance(link, Downlink):
             yield from link.interests
             for tag in link.tags:
-                yield from tag.objects
+                yield from tag.objects.values()
         else:
             yield from (inlet.record for inlet in link.inlets.values())
             yield from (outlet.record for outlet in link.outlets.values())
@@ -120,7 +120,7 @@ def _of_dead_links(world: World) -> Iterator[ObjectRecord]:
 
 def _of_walks(world: World) -> Iterator[ObjectRecord]:
     for tag in world.walks:
-        yield from tag.ahead if tag.next_round is None else tag.objects
+        yield from tag.ahead if tag.next_round is None else tag.objects.values()
 
 
 def _is_known(world: World, link: Link) -> bool:
@@ -138,7 +138,7 @@ def _claims_of_object(world: World, record: ObjectRecord) -> Claims:
     names = tuple(tag.descriptor for tag in record.tags)
     yield names == record.descriptor.tags, "the object has the tags of its descriptor"
     for tag in record.tags:
-        yield record in tag.objects, "a tag knows the objects that carry it"
+        yield tag.objects.get(record.id) is record, "a tag knows the objects that carry it"
         yield world.tags.get(tag.descriptor) is tag, "tags of objects are known"
     for link, interest in record.interests.items():
         yield interest.link is link, "a wish is filed under the link it came from"
@@ -157,9 +157,8 @@ def _claims_of_object(world: World, record: ObjectRecord) -> Claims:
         yield uplink.outlets.get(outlet.channel) is outlet, "the link above knows our channels"
         yield _is_known(world, uplink), "our channels are of a known link"
         yield outlet.record is record, "a channel of ours is fed by its object"
-    for stream, contract in record.streams.items():
+    for stream in record.streams:
         yield world.streams.get(stream) is record, "streams are known"
-        yield contract.streams.get(record) == stream, "a contract knows its streams"
 
 
 def _claims_of_held(world: World, record: ObjectRecord) -> Claims:
@@ -342,7 +341,7 @@ def _claims_of_uplink(world: World, link: Uplink, waiting: set[ObjectRecord]) ->
 def _claims_of_tag(world: World, tag: TagRecord) -> Claims:
     yield world.tags.get(tag.descriptor) is tag, "the tag has the name it is filed under"
     yield tag.in_use, "somebody holds something of the tag"
-    for record in tag.objects:
+    for record in tag.objects.values():
         yield tag in record.tags, "an object knows its tags"
         yield world.objects.get(record.descriptor) is record, "objects of tags are known"
     for link, wish in tag.interests.items():

@@ -36,6 +36,9 @@ _ACTION_SIZE = 16
 SETTLED_AT_ONCE = 64  # objects of a dead link that are settled at a time
 _LOOK = 2  # units of work: a channel, or a waiting state, is looked at
 _ANNOUNCEMENT = 10  # units of work
+_FORGOTTEN = (
+    2_000  # contracts that a dead link has announced: to let go of all at once takes a while
+)
 _BURIAL = 8  # units of work, for what a dead link wanted of a tag
 NO_WISH = (False, 0)
 NEVER = -(2**100)  # nanoseconds: less than any base of a clock
@@ -292,10 +295,12 @@ class Uplink(Link):
 
         :return: whether none are left.
         """
+        for _ in range(min(_FORGOTTEN, len(self.announced))):
+            self.announced.popitem()
         channels: Iterable[Inlet | Outlet] = chain(self.inlets.values(), self.outlets.values())
         some = islice(channels, SETTLED_AT_ONCE)
         world.backlog.update(dict.fromkeys(channel.record for channel in some))
-        return not (self.inlets or self.outlets)
+        return not (self.announced or self.inlets or self.outlets)
 
     def next_for(self, world: World, now: float) -> Instruction | None:
         """Give the next thing to say: contracts first, then states."""
@@ -331,7 +336,6 @@ class Uplink(Link):
         while (self.announcing or self.unannounced) and size < _ANNOUNCED_AT_ONCE:
             if self._last_words or world.left <= 0:
                 break
-            world.left -= _ANNOUNCEMENT
             if not self.announcing:
                 self.announcing = [*reversed(self.unannounced)]
                 self.unannounced.clear()
@@ -345,6 +349,8 @@ class Uplink(Link):
             self.announcing.pop()
             self._parting = None
             actions += self._difference(descriptor, wish)
+            tags = len(descriptor.tags) if isinstance(descriptor, ObjectDescriptor) else 0
+            world.left -= _ANNOUNCEMENT + tags // 2
             size += descriptor.text_size + _ACTION_SIZE
         return actions
 
@@ -362,7 +368,7 @@ class Uplink(Link):
             record = world.objects.get(descriptor)
             return [] if record is None else [record]
         tag = world.tags.get(descriptor)
-        return [] if tag is None else [*reversed(tag.objects)]
+        return [] if tag is None else [*tag.objects.values()]
 
     def _difference(
         self, descriptor: ObjectDescriptor | TagDescriptor, wish: tuple[bool, int]

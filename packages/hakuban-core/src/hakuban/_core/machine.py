@@ -210,7 +210,7 @@ class Machine:
         """
         batch: list[Instruction] = []
         size = 0
-        while len(batch) < _BATCH and size < _BATCH_BYTES:
+        while len(batch) < _BATCH and size < _BATCH_BYTES and self.has_room:
             instruction = self.next_for(link, now)
             if instruction is None:
                 break

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from .freshness import Held, Source
+from .pages import Pages
 
 if TYPE_CHECKING:
     from .._descriptors import ObjectDescriptor, TagDescriptor
@@ -38,12 +39,11 @@ class Offer:
 class ObserveContract:
     """A local wish to observe one object, or all objects of a tag."""
 
-    __slots__ = ("id", "streams", "target")
+    __slots__ = ("id", "target")
 
     def __init__(self, id: int, target: ObjectRecord | TagRecord) -> None:
         self.id = id
         self.target = target
-        self.streams: dict[ObjectRecord, int] = {}
 
 
 class ExposeContract:
@@ -308,7 +308,7 @@ class TagRecord:
     def __init__(self, id: int, descriptor: TagDescriptor) -> None:
         self.id: int = id
         self.descriptor: TagDescriptor = descriptor
-        self.objects: dict[ObjectRecord, None] = {}
+        self.objects: Pages[ObjectRecord] = Pages(id)
         self.observers: dict[int, ObserveContract] = {}
         self.exposers: dict[int, ExposeContract] = {}
         self.interests: dict[Downlink, TagInterest] = {}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SETTLING = 160  # units of work, beside those for each tag
 _LOOKING = 20  # units of work, beside those for each peer that can produce the object
-_STREAM = 12  # units of work
+_STREAM = 100  # units of work, for who is told too
 _CHANNEL = 6  # units of work
 _PIECE = 64  # of what there may be many of, so many at a time
 
@@ -135,7 +135,7 @@ def _count_tags(world: World, record: ObjectRecord, *, existed: bool) -> bool:
 def _count_link(record: ObjectRecord, link: Downlink) -> None:
     wishes: list[TagInterest | None]
     if len(link.tags) < len(record.tags):
-        wishes = [wish for tag, wish in link.tags.items() if record in tag.objects]
+        wishes = [wish for tag, wish in link.tags.items() if record.id in tag.objects]
     else:
         wishes = [tag.interests.get(link) for tag in record.tags]
     observers = exposers = capacity = 0
@@ -179,16 +179,14 @@ def _settle_streams(world: World, record: ObjectRecord) -> bool:
     world.left -= (len(wanted) + len(have)) // 4
     most = max(_PIECE, world.left // _STREAM)
     for contract_id, stream in old[:most]:
-        contract = record.streams.pop(stream)
-        del contract.streams[record]
-        del world.streams[stream]
+        del record.streams[stream]
+        world.streams.pop(stream)
         view = record.held.view or record.rest.dropped
         world.effects.append(StreamClosed(contract_id, stream, view))
     for contract_id, contract in new[: most - len(old)] if most > len(old) else ():
         stream = world.new_id()
         record.streams[stream] = contract
-        contract.streams[record] = stream
-        world.streams[stream] = record
+        world.streams.add(stream, record)
         world.effects.append(StreamOpened(contract_id, stream, record.descriptor))
     world.left -= _STREAM * min(most, len(old) + len(new))
     return len(old) + len(new) <= most

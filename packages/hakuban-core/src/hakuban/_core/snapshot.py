@@ -191,7 +191,7 @@ def _tag(tag: TagRecord, uplink: Uplink | None) -> Json:
     return {
         "id": tag.id,
         "descriptor": tag.descriptor.json,
-        "objects": [record.id for record in tag.objects],
+        "objects": [record.id for record in tag.objects.values()],
         "tag_observe_contract_count": len(tag.observers),
         "tag_expose_contract_count": len(tag.exposers),
         "upstream_link": None if uplink is None else {},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from .._descriptors import ObjectDescriptor
 from .effects import CloseLink, Effect, LinkReady, StateChanged
 from .links import NEVER, NO_WISH, wish_of
+from .pages import Pages
 from .records import ExposeContract, Interest, ObjectRecord, TagRecord
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class World:
         self.links: dict[int, Downlink | Uplink] = {}
         self.uplink: Uplink | None = None
         self.contracts: dict[int, ObserveContract | ExposeContract] = {}
-        self.streams: dict[int, ObjectRecord] = {}
+        self.streams: Pages[ObjectRecord] = Pages()
         self.sinks: dict[int, LocalSink] = {}
         self.effects: list[Effect] = []
         self.left: int = STEP  # units of work that this step may still take
@@ -97,7 +98,7 @@ class World:
             self.left -= 2 * len(tags)
             self.objects[descriptor] = record
             for tag in tags:
-                tag.objects[record] = None
+                tag.objects.add(record.id, record)
         return record
 
     def tag(self, descriptor: TagDescriptor) -> TagRecord:
@@ -144,11 +145,12 @@ class World:
                 tag.concerned = {}
                 return
             tag.concerned, tag.next_round = tag.next_round, None
-            tag.ahead = [*tag.objects]
+            tag.ahead = [*tag.objects.values()]
+            self.left -= len(tag.ahead) // 16
         some = tag.ahead[-most:]
         del tag.ahead[-most:]
         for record in some:
-            if record in tag.objects:
+            if record.id in tag.objects:
                 record.rest.recount.update(tag.concerned)
                 self.backlog[record] = None
 
@@ -266,7 +268,7 @@ class World:
         self.balancer.forget(record)
         self.left -= 2 * len(record.tags)
         for tag in record.tags:
-            del tag.objects[record]
+            tag.objects.pop(record.id)
             self.forget_tag(tag)
 
     def forget_tag(self, tag: TagRecord) -> None:
