@@ -240,6 +240,30 @@ async def test_signs_of_life_keep_a_quiet_link_up() -> None:
         assert 8 <= connection.counters.messages_in <= 40
 
 
+async def test_a_tiny_keep_alive_floods_nobody() -> None:
+    url = "memory://tiny#timeout=60s,keep-alive=1ns"
+    async with LocalNode().listen(url), LocalNode().connect(url) as connection:
+        await anyio.sleep(0.5)
+        assert 10 <= connection.counters.messages_in <= 60
+
+
+async def test_a_peer_is_not_silent_while_this_side_deals_with_what_it_has_said() -> None:
+    router = LocalNode()
+    many = [ContractAction(Verb.OBSERVE, ObjectDescriptor(["many"], n)) for n in range(30_000)]
+    async with router.listen("memory://#timeout=100ms,keep-alive=30ms") as listener:
+        async with raw_peer(listener.url) as peer:
+            await until(lambda: listener.peers)
+            (message,) = peer.session.encode(SendContracts(many))
+            began = monotonic()
+            async with turns():  # without collections, whose standing still is made allowance for
+                await peer.stream.send([message])
+                while len(router._engine._machine.world.objects) < len(many):
+                    await peer.stream.send([peer.session.keep_alive()])
+                    await anyio.sleep(0.01)
+            assert monotonic() - began > 0.2, "this has to take longer than the timeout"
+            assert listener.peers
+
+
 async def test_a_transport_that_watches_silence_itself_is_left_alone() -> None:
     transport = Altered(detects_silence=True)
     options = "#timeout=100ms,keep-alive=20ms"

@@ -13,6 +13,7 @@ import pytest
 from typing_extensions import override
 
 from hakuban.transport import Liveness, default_max_connections
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +107,91 @@ async def test_many_that_are_due_together_leave_the_loop_its_turns() -> None:
                 turns += 1
         group.cancel_scope.cancel()
     assert turns_at[-1] - turns_at[0] >= 10
+
+
+class Checked:
+    """A watched thing that is checked once, and does something then."""
+
+    def __init__(self, when_checked: Callable[[], None] = lambda: None) -> None:
+        self.checks = 0
+        self.when_checked = when_checked
+
+    def check(self, _now: float, /) -> float | None:
+        self.checks += 1
+        self.when_checked()
+        return None
+
+
+async def run_until(liveness: Liveness, condition: Callable[[], bool]) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(liveness.run)
+        await until(condition)
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("cancelled_at", [1, 50, 51, 120, 200])
+async def test_who_is_cancelled_in_the_middle_forgets_nobody(cancelled_at: int) -> None:
+    liveness = Liveness()
+    scope = anyio.CancelScope()
+    links = [Checked() for _ in range(200)]
+    links[cancelled_at - 1].when_checked = scope.cancel
+    due = time.monotonic()
+    for link in links:
+        liveness.watch(link, due)
+    with scope:
+        await liveness.run()
+    await run_until(liveness, lambda: all(link.checks for link in links))
+    assert [link.checks for link in links] == [1] * 200
+
+
+def stumble() -> None:
+    raise ConnectionResetError("somebody else's transport")
+
+
+async def test_a_check_that_raises_is_said_and_takes_nobody_along(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    liveness = Liveness()
+    links = [Checked() for _ in range(5)]
+    links[2].when_checked = stumble
+    due = time.monotonic()
+    for link in links:
+        liveness.watch(link, due)
+    await run_until(liveness, lambda: all(link.checks for link in links))
+    assert "Checked" in caplog.text
+    assert "somebody else's transport" in caplog.text
+
+
+async def test_a_link_whose_check_raised_is_looked_at_again_and_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    liveness = Liveness()
+    link = Checked(stumble)
+    liveness.watch(link, time.monotonic())
+    await run_until(liveness, lambda: link.checks == 3)
+    assert caplog.text.count("Traceback") == 1
+
+
+class Interrupted(BaseException):
+    """As from a signal."""
+
+
+async def test_an_interrupt_in_a_check_goes_through_and_nobody_is_forgotten() -> None:
+    liveness = Liveness()
+
+    def interrupt() -> None:
+        links[1].when_checked = lambda: None
+        raise Interrupted
+
+    links = [Checked() for _ in range(3)]
+    links[1].when_checked = interrupt
+    due = time.monotonic()
+    for link in links:
+        liveness.watch(link, due)
+    with pytest.raises(Interrupted):
+        await liveness.run()
+    await run_until(liveness, lambda: links[2].checks == 1)
+    assert [link.checks for link in links] == [1, 2, 1]
 
 
 def test_the_default_limit_of_connections_leaves_room_for_other_descriptors(

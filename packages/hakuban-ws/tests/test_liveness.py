@@ -14,7 +14,6 @@ import pytest
 
 from hakuban.transport import LinkTimeoutError, TransportOptions
 from hakuban_ws import WebSocketTransport
-from hakuban_ws._stream import TIMEOUT_OTHERS, TIMEOUT_OURS
 from support.waiting import until
 from support.websocket import (
     BINARY,
@@ -279,8 +278,7 @@ async def test_the_default_timeout_depends_on_whose_the_peer_is(*, ours: bool) -
     offer = b"Sec-WebSocket-Protocol: hakuban.0.8\r\n" if ours else b""
     async with raw_client(headers=offer) as (stream, _):
         assert stream.peer_is_ours is ours
-        assert stream._timeout == (TIMEOUT_OURS if ours else TIMEOUT_OTHERS)
-    assert (TIMEOUT_OURS, TIMEOUT_OTHERS) == (6, 20)
+        assert stream._keep_alive.timeout == (6 if ours else 20)
 
 
 async def test_the_connecting_side_watches_too() -> None:

@@ -13,7 +13,6 @@ import pytest
 from hakuban.transport import LinkTimeoutError, TransportOptions
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._frames import PING, PONG, chunks, frame
-from hakuban_zmq._stream import TIMEOUT
 from support.waiting import until
 from support.zeromq import accepting, end_of, linked, peer_process, raw_client
 
@@ -189,4 +188,4 @@ async def test_an_idle_link_costs_no_processor_time_also_with_unread_chunks() ->
 
 async def test_the_default_is_six_seconds() -> None:
     async with linked() as (one, two):
-        assert one._timeout == two._timeout == TIMEOUT == 6
+        assert one._keep_alive.timeout == two._keep_alive.timeout == 6

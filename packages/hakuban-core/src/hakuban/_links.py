@@ -24,7 +24,6 @@ from ._endings import (
     single,
 )  # fmt: skip
 from ._exceptions import LinkError, PeerViolationError
-from ._keep_alive import watch
 from ._link_peer import LinkPeer
 from ._logger import logger
 from ._message_sizes import Skips
@@ -32,6 +31,7 @@ from ._remotes import RemoteNode
 from ._text import printable
 from ._turn import Turn
 from ._waking import Bell, Canceller
+from ._watching import watch
 from ._wire import Limits, Session
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ CLOSING_CANCELLED: Final = 0.5
 class Link:
     """A link from its being up to its end.
 
+    :ivar reading: whether it waits for the peer to say something, and not for this side to deal with it.
     :ivar ready: whether the machine has something to send. Set under the lock.
     :ivar fault: what the machine has against the peer. Set under the lock.
     :ivar peer: the other side.
@@ -72,8 +73,8 @@ class Link:
     __slots__ = (
         "_cap", "_dry", "_engine", "_finishing", "_goodbye", "_introduced", "_keep_alive_due", "_left", "_most",
         "_name", "_options", "_orderly", "_owner", "_scope", "_session", "_skips", "_stream", "_traffic", "_url",
-        "bell", "canceller", "fault", "id", "largest_sent", "last_said", "peer", "ready", "reason", "remote",
-        "upstream",
+        "bell", "canceller", "fault", "id", "largest_sent", "last_said", "peer", "reading", "ready", "reason",
+        "remote", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -122,6 +123,7 @@ class Link:
         self.bell: Bell = Bell()
         self.canceller: Canceller = Canceller(self._scope)
         self.id: int = -1
+        self.reading: bool = False
         self.ready: bool = False
         self.fault: LinkError | None = None
         self.remote: RemoteNode | None = None
@@ -241,7 +243,9 @@ class Link:
         turn = Turn()
         try:
             while True:
+                self.reading = True
                 messages = await self._stream.receive()
+                self.reading = False
                 self.peer.heard = turn.begin()
                 self._traffic.messages_in += len(messages)
                 self._traffic.bytes_in += sum(map(len, messages))

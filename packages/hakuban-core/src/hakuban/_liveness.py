@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import math
 import time
 import weakref
-from typing import Final, Protocol
+from typing import Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-__all__ = ["OTHER_TIMEOUT", "OUR_TIMEOUT", "Liveness", "Watched", "default_max_connections"]
-
-# Seconds of silence that end a link whose timeout nobody has said: peers of this project give signs of life.
-OUR_TIMEOUT: Final = 6.0
-OTHER_TIMEOUT: Final = 20.0
+__all__ = ["Liveness", "Watched", "default_max_connections"]
 
 _MAX_CONNECTIONS = 10_000
 _SPARE_DESCRIPTORS = 64
+
+logger = logging.getLogger("hakuban")
 
 # Deadlines are rounded up to this many seconds, so that many are met in one go.
 _SLOT = 0.025
 # Seconds after which a link is looked at in any case; a deadline may be inf.
 _LONGEST = 3600.0
+# Seconds until a link whose check has failed is looked at again.
+_AFTER_A_FAULT = 0.1
 # Links looked at before the loop gets its turn: about 1 ms of pings.
 _SLICE = 50
 
@@ -31,10 +32,11 @@ _SLICE = 50
 class Watched(Protocol):
     """A link that is watched by `Liveness`."""
 
-    def check(self, now: float) -> float | None:
+    def check(self, now: float, /) -> float | None:
         """Do what is due.
 
-        Called on the loop of `Liveness.run`; must not raise.
+        Called on the loop of `Liveness.run`, at the latest an hour after the last time; must not raise. If it does,
+        that is logged, once for the class, and it is called again soon.
 
         :param now: the time, as `time.monotonic()` gives it.
         :returns: when to check again, or None for never.
@@ -53,6 +55,7 @@ class Liveness:
         self._slots: dict[int, list[weakref.ref[Watched]]] = {}
         self._order: list[int] = []  # heap of the keys of _slots
         self._wake = anyio.Event()
+        self._faulty: set[type[Watched]] = set()  # classes whose fault was told
 
     def watch(self, link: Watched, due: float) -> None:
         """Check a link at a time, and from then on when it wants. Never waits.
@@ -83,15 +86,34 @@ class Liveness:
             await self._check(self._slots.pop(heapq.heappop(self._order)))
 
     async def _check(self, links: list[weakref.ref[Watched]]) -> None:
-        for count, reference in enumerate(links, 1):
-            link = reference()
-            if link is not None:
-                due = link.check(time.monotonic())
-                if due is not None:
-                    self.watch(link, due)
-            del link  # not while this task sleeps
-            if count % _SLICE == 0:
-                await checkpoint()
+        links.reverse()
+        try:
+            while links:
+                self._check_one(links[-1]())
+                links.pop()
+                if links and len(links) % _SLICE == 0:
+                    await checkpoint()
+        finally:  # cancelled, or interrupted in the middle of a check: the rest is due still
+            for reference in links:
+                link = reference()
+                if link is not None:
+                    self.watch(link, time.monotonic())
+
+    def _check_one(self, link: Watched | None) -> None:
+        if link is None:
+            return
+        try:
+            due = link.check(time.monotonic())
+        except Exception:
+            # a transport's code; one link's fault ends neither the listener nor the watching of others
+            if type(link) not in self._faulty:
+                self._faulty.add(type(link))
+                logger.exception(
+                    "the check of a %s failed; such are tried again", type(link).__name__
+                )
+            due = time.monotonic() + _AFTER_A_FAULT
+        if due is not None:
+            self.watch(link, due)
 
 
 def default_max_connections() -> int:

@@ -26,7 +26,7 @@ from ._checks import (
     takes_one_argument,
 )
 from ._exceptions import InvalidURLError
-from ._liveness import OUR_TIMEOUT
+from ._keep_alive import silence_limit
 from ._logger import logger
 from ._plain import plain_text
 from .transport import ConnectionRequest, Identity, TransportOptions
@@ -113,7 +113,7 @@ class LinkOptions:
         options = TransportOptions(
             **{key: value for key, value in said.items() if value is not None}
         )
-        timeout = OUR_TIMEOUT if options.timeout is None else options.timeout
+        timeout = silence_limit(options.timeout, ours=True)
         if timeout <= options.keep_alive:
             logger.warning(
                 "timeout %g s is not above keep-alive %g s: a link will end before its first sign of life",

@@ -27,6 +27,7 @@ from ._exceptions import (
     PeerViolationError,
     RefusedError,
 )
+from ._keep_alive import KeepAlive, Verdict
 from ._liveness import Liveness, Watched, default_max_connections
 from ._logger import Logger, get_logger
 from ._plain import plain_text
@@ -48,6 +49,7 @@ __all__ = [
     "InsecureListenerError",
     "InstalledTransport",
     "InvalidURLError",
+    "KeepAlive",
     "LinkError",
     "LinkTimeoutError",
     "Liveness",
@@ -57,6 +59,7 @@ __all__ = [
     "RefusedError",
     "Transport",
     "TransportOptions",
+    "Verdict",
     "Watched",
     "authorizer",
     "check_exposure",
@@ -171,8 +174,9 @@ class Transport(Protocol):
 class TransportOptions:
     """What the core hands to a transport beside the URL. Keys that a transport has no use for are ignored.
 
-    :ivar keep_alive: seconds without sending or receiving after which a sign of life is sent.
-    :ivar timeout: seconds without input after which a link has ended; None leaves the transport's default
+    :ivar keep_alive: seconds without sending or receiving after which a sign of life is sent; below 10 ms it is 10 ms.
+    :ivar timeout: seconds without input after which a link has ended; those in which this side stood still do not
+        count, and nothing ends before it had time to read; None leaves the transport's default
         (6 s for peers of this project, 20 s for others).
     :ivar max_message: bytes of the largest message accepted.
     :ivar handshake_timeout: seconds that a handshake may take, on either side.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hakuban.transport import LinkTimeoutError, PeerViolationError
+from hakuban.transport import KeepAlive, LinkTimeoutError, PeerViolationError, Verdict
 
 from ._frames import CLOSE, PING, PONG, close_payload
 from ._tls import tls_words
@@ -23,14 +23,8 @@ if TYPE_CHECKING:
     from ._channel import Channel
     from ._handshake import Agreement
 
-# Seconds of silence that end a link. A flooding node of the crate can starve its own socket for seconds.
-TIMEOUT_OURS = 6.0
-TIMEOUT_OTHERS = 20.0
-
 _FLUSH_SECONDS = 1.0
 _LINGER_SECONDS = 0.5
-# Seconds by which a listener's pings come later.
-_LISTENER_SECONDS = 0.05
 # Seconds until control frames that found the socket full are tried again.
 _RETRY_SECONDS = 0.1
 # Sends that may go by without giving the loop a turn: a turn costs as much as a small send.
@@ -74,12 +68,10 @@ class WebSocketStream:
         "_listening",
         "_liveness",
         "_ping_due",
-        "_pinged",
         "_pong",
         "_reader",
         "_sending",
         "_sends",
-        "_timeout",
         "_writer",
         "close_code",
         "close_reason",
@@ -108,10 +100,9 @@ class WebSocketStream:
         if received:
             self._reader.feed(received)
         self._liveness = liveness
-        # The listening side waits a moment longer, so that an idle link of two of ours has one ping and not two.
-        self._keep_alive = options.keep_alive + (_LISTENER_SECONDS if listening else 0)
-        default_timeout = TIMEOUT_OURS if agreement.ours else TIMEOUT_OTHERS
-        self._timeout = default_timeout if options.timeout is None else options.timeout
+        self._keep_alive = KeepAlive(
+            options, time.monotonic(), ours=agreement.ours, listening=listening
+        )
         self._closed = False  # by us
         self._end: Exception | None = None  # what receive raises from now on
         self._last_words: tuple[int, str] | tuple[None, None] = (None, None)
@@ -120,7 +111,6 @@ class WebSocketStream:
         self._pong: bytes | None = None  # payloads that wait to be sent
         self._close_answer: bytes | None = None
         self._ping_due = False
-        self._pinged = channel.last_sent
         self._close_sent = False
         self.local_address, self.remote_address = channel.addresses()
         self.close_code: int | None = None
@@ -128,7 +118,7 @@ class WebSocketStream:
         self.peer_is_ours = agreement.ours
         self.peer_clock = agreement.peer_clock
         self.identity: Identity | None = None
-        self._check_at = time.monotonic() + min(self._keep_alive, self._timeout)
+        self._check_at = self._keep_alive.due
         liveness.watch(self, self._check_at)
 
     @property
@@ -208,22 +198,18 @@ class WebSocketStream:
         # Where a retry came in between, the entry it overtook is not needed any more.
         if self._closed or self._end is not None or now < self._check_at:
             return None
-        channel = self._channel
-        silent_until = channel.last_received + self._timeout
-        if now >= silent_until:
+        channel, rule = self._channel, self._keep_alive
+        verdict = rule.check(now, channel.last_received, channel.last_sent)
+        if verdict is Verdict.END:
             if not channel.has_unread():
-                self._finish(LinkTimeoutError(self._timeout))
+                self._finish(LinkTimeoutError(rule.timeout))
                 channel.interrupt()
                 return None
             # The other side lives; it is our user who does not read.
-            silent_until = now + _RETRY_SECONDS
-        idle_since = min(channel.last_received, channel.last_sent)
-        ping_at = max(self._pinged, idle_since) + self._keep_alive
-        if now >= ping_at:
-            self._pinged = now
+            verdict = rule.spare(now, channel.last_sent)
+        if verdict is Verdict.SIGN:
             self._ping_due = True
-            ping_at = now + self._keep_alive
-        self._check_at = min(ping_at, silent_until)
+        self._check_at = rule.due
         if not self._sending and self._flush_control():
             self._check_at = now + _RETRY_SECONDS
         return self._check_at

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hakuban.transport import LinkTimeoutError, PeerViolationError
+from hakuban.transport import KeepAlive, LinkTimeoutError, PeerViolationError, Verdict
 
 from ._frames import (
     BYE,
@@ -39,16 +39,9 @@ if TYPE_CHECKING:
 
     from ._hub import Pipe
 
-TIMEOUT: Final = 6.0
-"""Seconds of silence that end a link, unless the options say otherwise."""
-
 _MOST_MESSAGES: Final = 1_000
 _MOST_BYTES: Final = 1 << 20
 _FLUSH_SECONDS: Final = 1.0
-# Seconds by which a listener's pings come later: an idle link has one ping, and not two.
-_LISTENER_SECONDS: Final = 0.05
-# Seconds until what the loop had no time for is looked at again.
-_RETRY_SECONDS: Final = 0.1
 # Sends that may go by without giving the loop a turn: a turn costs as much as a small send.
 _SENDS_PER_TURN: Final = 16
 _CODE_ABNORMAL: Final = 1006
@@ -85,7 +78,6 @@ class ZeroMQStream:
 
     __slots__ = (
         "__weakref__",
-        "_check_at",
         "_closed",
         "_credit",
         "_credit_chunks",
@@ -107,7 +99,6 @@ class ZeroMQStream:
         "_session",
         "_taken",
         "_taken_chunks",
-        "_timeout",
         "_unread",
         "_whole",
         "_window",
@@ -150,10 +141,8 @@ class ZeroMQStream:
         self._receiving: anyio.Event | None = None
         self._sender: anyio.Event | None = None
         self._let_go = anyio.Event()  # the other side knows that we have closed, or is gone
-        self._keep_alive = options.keep_alive + (_LISTENER_SECONDS if listening else 0)
-        self._timeout = TIMEOUT if options.timeout is None else options.timeout
         self._last_received = self._last_sent = self._pinged = time.monotonic()
-        self._check_at = self._last_sent + min(self._keep_alive, self._timeout)
+        self._keep_alive = KeepAlive(options, self._last_sent, listening=listening)
         self.local_address = self.remote_address = ""
         self.close_code: int | None = None
         self.close_reason: str | None = None
@@ -162,7 +151,7 @@ class ZeroMQStream:
 
     def watch(self, liveness: Liveness) -> None:
         """Have `check` called."""
-        liveness.watch(self, self._check_at)
+        liveness.watch(self, self._keep_alive.due)
 
     @property
     def last_heard(self) -> float:
@@ -350,24 +339,19 @@ class ZeroMQStream:
         """Send a ping or end the link when that is due; called by `Liveness`."""
         if self._closed or self._ended:
             return None
-        if now >= self._last_received + self._timeout:
-            # It may be we who were stopped: what waits unread is life.
-            if self._pipe.look():
-                return now + _RETRY_SECONDS
-            if now >= self._last_received + self._timeout:
-                self._finish(LinkTimeoutError(self._timeout))
+        rule, heard = self._keep_alive, self._last_received
+        verdict = rule.check(now, heard, self._last_sent)
+        if verdict is Verdict.END:
+            # what waits in ZeroMQ is life; `look` takes it, or says that there is too much to take
+            if not self._pipe.look() and self._last_received == heard:
+                self._finish(LinkTimeoutError(rule.timeout))
                 return None
-        idle_since = min(self._last_received, self._last_sent)
-        ping_at = max(self._pinged, idle_since) + self._keep_alive
-        if now >= ping_at:
-            # One without an answer is enough: it gets there, or the link ends.
-            if self._pinged <= self._last_received:
-                self._pinged = (
-                    time.monotonic()
-                )  # first: the answer may come in within the same call
-                self._send(frame(PING, self.remote_session))
-            ping_at = now + self._keep_alive
-        return min(ping_at, self._last_received + self._timeout)
+            verdict = rule.spare(now, self._last_sent)
+        # One without an answer is enough: it gets there, or the link ends.
+        if verdict is Verdict.SIGN and self._pinged <= self._last_received:
+            self._pinged = time.monotonic()  # first: the answer may come in within the same call
+            self._send(frame(PING, self.remote_session))
+        return rule.due
 
     def _send(self, data: bytes) -> bool:
         self._last_sent = time.monotonic()

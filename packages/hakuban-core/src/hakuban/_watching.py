@@ -1,0 +1,36 @@
+"""Signs of life on links whose transport gives none, and does not notice silence either."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ._exceptions import LinkTimeoutError
+from ._keep_alive import KeepAlive, Verdict
+
+if TYPE_CHECKING:
+    from ._links import Link
+    from .transport import TransportOptions
+
+__all__ = ["watch"]
+
+
+async def watch(link: Link, options: TransportOptions) -> None:
+    """Have something said now and then, until cancelled.
+
+    :raises LinkTimeoutError: the peer has been silent for too long.
+    """
+    rule = KeepAlive(options, monotonic(), ours=link.peer.ours)
+    while True:
+        await anyio.sleep(max(0.0, rule.due - monotonic()))
+        rule.ours = link.peer.ours
+        now, said = monotonic(), link.last_said
+        verdict = rule.check(now, link.peer.last_heard, said)
+        if verdict is Verdict.END:
+            if link.reading:
+                raise LinkTimeoutError(rule.timeout)
+            verdict = rule.spare(now, said)
+        if verdict is Verdict.SIGN:
+            link.give_sign()
