@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
+import sys
 import tomllib
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +33,11 @@ from support.broken_tcp import EXAMPLE as MODULE
 from support.broken_tcp import Broken, Deaf, Trusting
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+
+    from anyio.abc import TaskStatus
+
+    from hakuban.transport import MessageStream
 
 EXAMPLE = Path(__file__).parents[1] / "examples/transport-plugin"
 SOURCE = EXAMPLE / f"{MODULE}.py"
@@ -79,6 +87,55 @@ def test_a_transport_needs_nothing_but_public_names() -> None:
 @pytest.mark.promise("plugins", "everywhere")
 async def test_a_transport_of_thirty_lines_keeps_the_contract(plugin: Any) -> None:
     await check_transport(plugin.TcpTransport(), URL)
+
+
+class UnixTransport:
+    """The example over sockets that are files, which another listener may take."""
+
+    def __init__(self, plugin: Any) -> None:
+        self.stream = plugin.TcpStream
+
+    @asynccontextmanager
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MessageStream]:
+        async with await anyio.connect_unix(url.removeprefix("unix://")) as socket:
+            yield self.stream(socket, options)
+
+    async def serve(
+        self,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        /,
+        *,
+        task_status: TaskStatus[str],
+    ) -> None:
+        listener = await anyio.create_unix_listener(url.removeprefix("unix://"))
+        async with anyio.create_task_group() as handlers, listener:
+            task_status.started(url)
+            await listener.serve(lambda socket: handler(self.stream(socket, options)), handlers)
+
+
+NO_UNIX_SOCKETS = pytest.mark.skipif(sys.platform == "win32", reason="there are no such sockets")
+
+
+def check_on_trio(transport: UnixTransport, url: str | Callable[[], str]) -> None:
+    """Check it on trio alone: anyio's streams over such sockets log errors when they are cancelled on asyncio."""
+    anyio.run(partial(check_transport, transport, url, process=False), backend="trio")
+
+
+@NO_UNIX_SOCKETS
+def test_a_path_that_the_checker_would_bind_twice_is_told_so(plugin: Any, tmp_path: Path) -> None:
+    with pytest.raises(TransportContractError, match="several listeners at the same time") as told:
+        check_on_trio(UnixTransport(plugin), f"unix://{tmp_path}/socket")
+    assert "both say" in told.value.finding
+    assert "a function that gives a new one at each call" in told.value.advice
+
+
+@NO_UNIX_SOCKETS
+@pytest.mark.thorough
+def test_a_transport_over_paths_keeps_the_contract(plugin: Any, tmp_path: Path) -> None:
+    numbers = itertools.count()
+    check_on_trio(UnixTransport(plugin), lambda: f"unix://{tmp_path}/{next(numbers)}")
 
 
 @pytest.mark.usefixtures("registered")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,13 @@ from typing_extensions import override
 
 from hakuban._testing import memory
 from hakuban._testing.environment import Environment, Finding
+from hakuban._testing.rules_attributes import ATTRIBUTE_RULES
 from hakuban._testing.rules_cancel import CANCEL_RULES
 from hakuban._testing.rules_ends import END_RULES
 from hakuban._testing.rules_load import LOAD_RULES
 from hakuban._testing.rules_messages import MESSAGE_RULES
-from hakuban._testing.rules_serving import SERVING_RULES, SILENCE_RULES
+from hakuban._testing.rules_serving import SERVING_RULES
+from hakuban._testing.rules_silence import SILENCE_RULES, STANDSTILL_RULES
 from hakuban.testing import (
     MemoryStream,
     MemoryTransport,
@@ -33,10 +36,13 @@ from hakuban.testing import (
     cut_links,
 )
 from hakuban.transport import (
+    ConnectionRequest,
+    Identity,
     InvalidURLError,
     LinkTimeoutError,
     MessageStream,
     PeerViolationError,
+    RefusedError,
     Transport,
     TransportOptions,
 )
@@ -55,6 +61,10 @@ class Wrapped:
     def __init__(self, inner: MemoryStream, options: TransportOptions) -> None:
         self.inner = inner
         self.options = options
+
+    @property
+    def identity(self) -> Identity | None:
+        return self.inner.identity
 
     async def send(self, messages: Sequence[bytes], /) -> None:
         await self.inner.send(messages)
@@ -469,6 +479,97 @@ class SaysAnotherUrl(Wrapping):
         return lie()
 
 
+class ForgetsToSayThatItListens(Wrapping):
+    @override
+    def serve(
+        self,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        /,
+        *,
+        task_status: TaskStatus[str],
+    ) -> Coroutine[Any, Any, None]:
+        return super().serve(url, options, handler, task_status=anyio.TASK_STATUS_IGNORED)
+
+
+class ReturnsAtOnce(Wrapping):
+    @override
+    def serve(
+        self,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        /,
+        *,
+        task_status: TaskStatus[str],
+    ) -> Coroutine[Any, Any, None]:
+        return anyio.lowlevel.checkpoint()
+
+
+class ListensWhereItLikes(Wrapping):
+    """At a fixed place, whatever the URL."""
+
+    @override
+    def serve(
+        self,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        /,
+        *,
+        task_status: TaskStatus[str],
+    ) -> Coroutine[Any, Any, None]:
+        return super().serve("memory://here", options, handler, task_status=task_status)
+
+
+class TakesThePlaceOfOthers(ListensWhereItLikes):
+    """As who unlinks the path of a socket that somebody listens to."""
+
+    @override
+    def serve(
+        self,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        /,
+        *,
+        task_status: TaskStatus[str],
+    ) -> Coroutine[Any, Any, None]:
+        serving = super().serve(url, options, handler, task_status=task_status)
+
+        async def push_aside() -> None:
+            before = memory._listeners.pop("here", None)
+            try:
+                await serving
+            finally:
+                if before is not None:
+                    memory._listeners["here"] = before
+
+        return push_aside()
+
+
+class LeavesItsPathBehind(Wrapping):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used: set[str] = set()
+
+    @override
+    def serve(
+        self,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        /,
+        *,
+        task_status: TaskStatus[str],
+    ) -> Coroutine[Any, Any, None]:
+        if url in self.used:
+            raise OSError(f"{url} is in use")
+        self.used.add("memory://1")
+        return super().serve(url, options, handler, task_status=task_status)
+
+
 class ConnectsToNobody(Wrapping):
     def __init__(self, error: Exception | None) -> None:
         super().__init__()
@@ -807,8 +908,101 @@ class GivesSignsOfLife(Wrapped):
         raise LinkTimeoutError(timeout)
 
 
+class TakesAStandstillForSilence(NeverNotices):
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        began, timeout = time.monotonic(), self.options.timeout or 6.0
+        while True:
+            with anyio.move_on_after(timeout):
+                return await super().receive()
+            if self.options.keep_alive > timeout or time.monotonic() - began > timeout:
+                raise LinkTimeoutError(timeout)
+
+
 class NoticesLate(NoSignOfLife):
     delay = 1.5
+
+
+# ---- attributes -----------------------------------------------------------------------------------------------------
+
+
+class Hears(Wrapped):
+    """Says when it has heard the other side."""
+
+    detects_silence: bool = False
+
+    def __init__(self, inner: MemoryStream, options: TransportOptions) -> None:
+        super().__init__(inner, options)
+        self.last_heard: object = time.monotonic()
+
+    @override
+    async def receive(self, /) -> Sequence[bytes]:
+        messages = await super().receive()
+        self.last_heard = self.heard()
+        return messages
+
+    def heard(self) -> object:
+        return time.monotonic()
+
+
+class HeardItBegin(Hears):
+    @override
+    def heard(self) -> object:
+        return self.last_heard
+
+
+class HearsOnAnotherClock(Hears):
+    @override
+    def heard(self) -> object:
+        return time.time()
+
+
+class HearsNonsense(Hears):
+    @override
+    def heard(self) -> object:
+        return "now"
+
+
+class ForgetsWhatItHeard(Hears):
+    @override
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        self.last_heard = 0.0
+        await super().aclose(code, reason)
+
+
+class HearsNoSigns(Hears):
+    detects_silence = True
+
+
+class AsksFor(Wrapping):
+    """Asks `authorize`, and does something else than what it says."""
+
+    def __init__(self, identity: Identity | None, *, refuses: bool = False) -> None:
+        super().__init__()
+        self.identity = identity
+        self.refuses = refuses
+
+    @override
+    def options(self, options: TransportOptions) -> TransportOptions:
+        if options.authorize is None:
+            return options
+        authorize = options.authorize
+
+        def ask(request: ConnectionRequest) -> Identity | None:
+            try:
+                authorize(request)
+            except RefusedError:
+                if self.refuses:
+                    raise
+            return self.identity
+
+        return replace(options, authorize=ask)
+
+
+class AsksNobody(Wrapping):
+    @override
+    def options(self, options: TransportOptions) -> TransportOptions:
+        return replace(options, authorize=None)
 
 
 CASES: list[tuple[Callable[[], Any], str, str]] = [
@@ -821,6 +1015,11 @@ CASES: list[tuple[Callable[[], Any], str, str]] = [
     (partial(Wrapping, Addressless), "the addresses", "local_address"),
     (partial(SaysAnotherUrl, "memory://elsewhere"), "with a URL that connect", "ConnectionRefused"),
     (partial(SaysAnotherUrl, 3001), "with a URL that connect", "3001"),
+    (ForgetsToSayThatItListens, "with a URL that connect", "task_status.started(bound_url), once"),
+    (ReturnsAtOnce, "with a URL that connect", "had not called task_status.started"),
+    (ListensWhereItLikes, "several listeners", "memory://here is in use"),
+    (TakesThePlaceOfOthers, "several listeners", "both say 'memory://here'"),
+    (LeavesItsPathBehind, "listen again", "memory://1 is in use"),
     (partial(ConnectsToNobody, KeyError("x")), "when nobody answers", "KeyError"),
     (partial(ConnectsToNobody, None), "when nobody answers", "connect succeeded"),
     (BindsInATaskGroup, "when it cannot bind", "in use"),
@@ -844,6 +1043,13 @@ CASES: list[tuple[Callable[[], Any], str, str]] = [
     (partial(Wrapping, NoBackPressure), "send waits", "64 messages of 1 MiB"),
     (partial(Wrapping, BuffersTooMuch), "send waits", "3 messages of 1 MiB"),
     (partial(Wrapping, NeverGoesOn), "send waits", "bytes are missing"),
+    (partial(Wrapping, HeardItBegin), "last_heard, if", "too early after a message"),
+    (partial(Wrapping, HearsOnAnotherClock), "last_heard, if", "in the future"),
+    (partial(Wrapping, HearsNonsense), "last_heard, if", "'now'"),
+    (partial(Wrapping, ForgetsWhatItHeard), "last_heard, if", "too early after aclose"),
+    (partial(Wrapping, HearsNoSigns), "signs of life move", "while both sides receive"),
+    (partial(AsksFor, None), "asks options.authorize", "had refused"),
+    (partial(AsksFor, Identity("x"), refuses=True), "asks options.authorize", "identity is"),
     (partial(Wrapping, EndIsBroken), "then raises EndOfStream", "BrokenResourceError"),
     (partial(Wrapping, LosesLastWords), "then raises EndOfStream", "EndOfStream"),
     (partial(Wrapping, HasItsCodeAtOnce), "then raises EndOfStream", "while the link is up"),
@@ -865,6 +1071,11 @@ CASES: list[tuple[Callable[[], Any], str, str]] = [
     (partial(Wrapping, NoticesAnEnd), "raises LinkTimeoutError after", "EndOfStream"),
     (partial(Wrapping, GivesSignsOfLife), "keeps an idle link up", "nothing was sent"),
     (partial(Wrapping, NoSignOfLife), "keeps an idle link up", "LinkTimeoutError"),
+    (
+        partial(Wrapping, TakesAStandstillForSilence),
+        "outlives a standstill",
+        "after the event loop",
+    ),
     (partial(Wrapping, CountsInSixteenBits), "100,000 small", "6 bytes are missing"),
     (partial(Wrapping, SwapsTwo), "100,000 small", "message 49000 was"),
     (LeaksADescriptor, "200 links", "200 descriptors more"),
@@ -896,15 +1107,25 @@ def test_a_broken_transport_is_told_which_rule_it_breaks(
 
 
 def test_every_rule_is_broken_by_some_transport_of_this_test() -> None:
-    rules = SERVING_RULES + MESSAGE_RULES + END_RULES + SILENCE_RULES + LOAD_RULES + CANCEL_RULES
+    groups = (
+        SERVING_RULES,
+        MESSAGE_RULES,
+        ATTRIBUTE_RULES,
+        END_RULES,
+        SILENCE_RULES,
+        STANDSTILL_RULES,
+        LOAD_RULES,
+        CANCEL_RULES,
+    )
+    rules = [rule for group in groups for rule in group]
     promises = {rule.promise for rule in rules}
     broken = [{promise for promise in promises if rule in promise} for _, rule, _ in CASES]
     assert [len(found) for found in broken] == [1] * len(CASES), "a text does not name one rule"
     assert promises == set().union(*broken)
 
 
-@pytest.mark.parametrize("kind", [Wrapping, Checking])
-def test_a_wrapped_transport_that_is_not_broken_passes(kind: type[Wrapping]) -> None:
+@pytest.mark.parametrize("kind", [Wrapping, Checking, partial(Wrapping, Hears), AsksNobody])
+def test_a_wrapped_transport_that_is_not_broken_passes(kind: Callable[[], Wrapping]) -> None:
     check(kind())
 
 

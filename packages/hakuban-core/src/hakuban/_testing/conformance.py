@@ -8,12 +8,14 @@ import anyio
 
 from ..transport import TransportOptions
 from .environment import Environment, Finding, TransportContractError, within
+from .rules_attributes import ATTRIBUTE_RULES
 from .rules_cancel import CANCEL_RULES
 from .rules_ends import END_RULES
 from .rules_load import LOAD_RULES
 from .rules_messages import MESSAGE_RULES
 from .rules_process import PROCESS_RULES
-from .rules_serving import SERVING_RULES, SILENCE_RULES
+from .rules_serving import SERVING_RULES
+from .rules_silence import SILENCE_RULES, STANDSTILL_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +49,8 @@ async def check_transport(
     :param options: for the connecting side; `max_message`, `keep_alive`, `timeout` and `handshake_timeout` are set by
         the rules about them. The largest message sent has 5 MiB.
     :param serve_options: for the listening side, when it needs others: a TLS context, for example.
-    :param silence: whether to check streams with `detects_silence` for it, which takes 2 s more.
+    :param silence: whether to check streams with `detects_silence` for it, which takes 3 s more,
+        and stops the event loop for 0.6 s.
     :param process: whether to link this process to others, which are killed and stopped. The transport and the options
         are pickled for them, so their classes are in modules that can be imported; what cannot be pickled by itself,
         such as an `ssl.SSLContext`, needs `copyreg.pickle`. False is for transports that work within one process.
@@ -56,12 +59,14 @@ async def check_transport(
     options = options or TransportOptions()
     new_url = url if callable(url) else lambda: url
     env = Environment(transport, new_url, options, serve_options or options)
-    for rule in SERVING_RULES + MESSAGE_RULES:
+    for rule in SERVING_RULES + MESSAGE_RULES + ATTRIBUTE_RULES:
         await _apply(rule, env)
     # Those that wait most of their time do so together; those that count what is left behind are alone.
     await _apply_together(END_RULES, env)
     if silence:
         await _apply_together(SILENCE_RULES, env)
+        for rule in STANDSTILL_RULES:
+            await _apply(rule, env)
     for rule in LOAD_RULES + CANCEL_RULES:
         await _apply(rule, env)
     if process:

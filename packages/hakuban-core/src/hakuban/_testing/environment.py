@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+
+    from anyio.abc import TaskGroup, TaskStatus
 
     from ..transport import MessageStream, Transport, TransportOptions
 
@@ -82,6 +84,21 @@ class Link:
         return [(self.connected, self.accepted), (self.accepted, self.connected)]
 
 
+class _Status:
+    """The `task_status` of a `serve`.
+
+    :ivar called: whether it was told that the transport listens.
+    """
+
+    def __init__(self, inner: TaskStatus[str]) -> None:
+        self._inner = inner
+        self.called = False
+
+    def started(self, value: Any = None) -> None:
+        self.called = True
+        self._inner.started(value)
+
+
 @dataclass(slots=True)
 class Environment:
     """The transport under test.
@@ -96,13 +113,44 @@ class Environment:
 
     @asynccontextmanager
     async def serving(
-        self, handler: Callable[[MessageStream], Awaitable[None]], **changes: Any
+        self,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        *,
+        url: str | None = None,
+        **changes: Any,
     ) -> AsyncIterator[str]:
-        """Serve `handler`, and give the bound URL; leaving it cancels `serve`."""
+        """Serve `handler`, and give the bound URL; leaving it cancels `serve`.
+
+        :param url: where; at a new URL if nothing is said.
+        """
+        url = self.new_url() if url is None else url
         async with anyio.create_task_group() as group:
-            options = replace(self.serve_options, **changes)
-            yield await group.start(self.transport.serve, self.new_url(), options, handler)
+            yield await self.start(group, url, replace(self.serve_options, **changes), handler)
             group.cancel_scope.cancel()
+
+    async def start(
+        self,
+        group: TaskGroup,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+    ) -> str:
+        """Start `serve` in a task group, and give the bound URL.
+
+        :raises Finding: it does not call `task_status.started`.
+        """
+
+        async def serve(status: _Status) -> None:
+            await self.transport.serve(url, options, handler, task_status=status)
+            if not status.called:
+                raise Finding("serve returned, and had not called task_status.started(bound_url)")
+
+        def start(*, task_status: TaskStatus[str]) -> Coroutine[Any, Any, None]:
+            return serve(_Status(task_status))
+
+        with within(PATIENCE, "serve calls task_status.started(bound_url), once it listens"):
+            bound: str = await group.start(start)
+        return bound
 
     @asynccontextmanager
     async def connecting(self, url: str, **changes: Any) -> AsyncIterator[MessageStream]:

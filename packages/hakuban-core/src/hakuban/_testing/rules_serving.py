@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from ..transport import InvalidURLError, LinkTimeoutError, Transport
+from ..transport import InvalidURLError, Transport
 from .environment import (
     PATIENCE,
     Finding,
     Rule,
-    end_of,
     error_of,
     exchange,
     sequence_fault,
@@ -28,13 +27,12 @@ if TYPE_CHECKING:
     from ..transport import MessageStream
     from .environment import Environment
 
-__all__ = ["SERVING_RULES", "SILENCE_RULES", "echo", "expect_echo"]
+__all__ = ["SERVING_RULES", "echo", "expect_echo"]
 
 GARBAGE: Final = ("", ":", ":x", ":0", "[", "[::1:1", "?", "/:/", "user:password@")
 """What may stand behind the scheme and "://", and names no host that somebody would have to look up."""
 
 LINKS: Final = 20
-SILENCE: Final = 0.5
 
 
 async def echo(stream: MessageStream) -> None:
@@ -67,6 +65,35 @@ async def _check_started(env: Environment) -> None:
             raise Finding(f"task_status.started was given {url!r}")
         async with env.connecting(url) as stream:
             await expect_echo(stream, b"hello")
+
+
+async def _check_bind_again(env: Environment) -> None:
+    async with env.serving(echo) as url:
+        pass
+    refusal: Exception | None = None
+
+    async def visit() -> None:
+        async with env.serving(echo, url=url), env.connecting(url) as stream:
+            await expect_echo(stream, b"hello again")
+
+    async def listens_again() -> bool:
+        nonlocal refusal
+        refusal = await error_of(visit)
+        return refusal is None
+
+    with anyio.move_on_after(PATIENCE):  # an operating system may need a moment to forget
+        await until(listens_again)
+    if refusal is not None:
+        raise refusal
+
+
+async def _check_two_listeners(env: Environment) -> None:
+    async with env.serving(echo) as one, env.serving(echo) as other:
+        if one == other:
+            raise Finding(f"two listeners are there at the same time, and both say {one!r}")
+        for url in (one, other):
+            async with env.connecting(url) as stream:
+                await expect_echo(stream, b"hello")
 
 
 async def _check_urls_that_work(env: Environment) -> None:
@@ -145,7 +172,7 @@ async def _refusal(env: Environment, url: str) -> Exception | None:
 async def _check_bind_twice(env: Environment) -> None:
     async with env.serving(echo) as url, anyio.create_task_group() as group:
         try:
-            await group.start(env.transport.serve, url, env.serve_options, echo)
+            await env.start(group, url, env.serve_options, echo)
         except OSError:  # not `suppress`, which lets groups of it pass from Python 3.12 on
             pass  # and no error is fine too: some sockets can be bound twice
         group.cancel_scope.cancel()
@@ -220,35 +247,6 @@ async def _check_stop(env: Environment) -> None:
             released.set()
 
 
-async def _check_silence_noticed(env: Environment) -> None:
-    for direction in range(2):
-        # Nobody gives a sign of life, since keep_alive is far away.
-        async with env.link(keep_alive=60.0, timeout=SILENCE) as link:
-            stream, _ = link.directions()[direction]
-            if not getattr(stream, "detects_silence", False):
-                return
-            started = anyio.current_time()
-            error = await end_of(stream)
-            elapsed = anyio.current_time() - started
-            if not isinstance(error, LinkTimeoutError):
-                raise Finding(
-                    f"with timeout={SILENCE:g} a silent link made receive raise {error!r}"
-                )
-            if not 0.8 * SILENCE < elapsed < SILENCE + 1:
-                raise Finding(f"with timeout={SILENCE:g} a silent link ended after {elapsed:.2f} s")
-
-
-async def _check_signs_of_life(env: Environment) -> None:
-    async with env.link(keep_alive=SILENCE / 5, timeout=SILENCE) as link:
-        if not getattr(link.connected, "detects_silence", False):
-            return
-        with anyio.move_on_after(3 * SILENCE):
-            async with anyio.create_task_group() as group:
-                group.start_soon(link.connected.receive)
-                group.start_soon(link.accepted.receive)
-            raise Finding("receive returned although nothing was sent")
-
-
 SERVING_RULES: Final = (
     Rule(
         "a transport has connect and serve",
@@ -257,8 +255,21 @@ SERVING_RULES: Final = (
     ),
     Rule(
         "serve calls task_status.started with a URL that connect accepts",
-        "put the real host and port into the URL once the socket listens",
+        "call task_status.started(bound_url) once the socket listens, with the real host and port in the URL, and go on"
+        " until cancelled",
         _check_started,
+    ),
+    Rule(
+        "serve can listen again where another serve has listened until it was cancelled",
+        "close the listening socket when serve ends, however it ends, and unlink its path if it has one; SO_REUSEADDR"
+        " lets a port be bound again at once",
+        _check_bind_again,
+    ),
+    Rule(
+        "there can be several listeners at the same time, each at a URL of its own",
+        "give check_transport a URL that is free however often it is bound, such as one with port 0, or a function that"
+        " gives a new one at each call where addresses are names or paths; and let serve listen where its url says",
+        _check_two_listeners,
     ),
     Rule(
         "check, if there is one, answers at once and takes what serve and connect take",
@@ -299,18 +310,5 @@ SERVING_RULES: Final = (
         "cancelling serve closes the listening socket, and cancels the handlers",
         "open the task group of the handlers outside of the listening socket, so that it is left last",
         _check_stop,
-    ),
-)
-
-SILENCE_RULES: Final = (
-    Rule(
-        "a stream with detects_silence raises LinkTimeoutError after options.timeout seconds without input",
-        "restart one timer at each byte received; or leave detects_silence out, and the core watches",
-        _check_silence_noticed,
-    ),
-    Rule(
-        "a stream with detects_silence keeps an idle link up",
-        "send a sign of life after options.keep_alive seconds without sending or receiving",
-        _check_signs_of_life,
     ),
 )
