@@ -249,6 +249,26 @@ async def test_what_waits_unread_is_life_while_the_user_does_not_read() -> None:
         assert isinstance(await until_it_ends(stream), LinkTimeoutError)
 
 
+async def test_a_standstill_of_this_side_ends_no_link_to_a_peer_that_only_answers() -> None:
+    """As a node of the crate, which says nothing by itself for a minute: nothing waits unread after the standstill."""
+    async with raw_client(keep_alive=0.1, timeout=0.4) as (stream, peer):
+
+        async def answer() -> None:
+            while True:
+                if (await peer.read_frame())[0] == FIN | PING:
+                    await peer.frame(FIN | PONG)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(answer)
+            group.start_soon(until_it_ends, stream)
+            heard = await heard_after(stream, stream.last_heard)
+            time.sleep(0.6)  # noqa: ASYNC251 # the whole loop stands still
+            await heard_after(stream, heard + 0.6)
+            await anyio.sleep(0.8)
+            await stream.send([b"still here"])
+            group.cancel_scope.cancel()
+
+
 async def test_two_of_ours_keep_an_idle_link_up_by_themselves() -> None:
     async with linked(keep_alive=0.1, timeout=0.3) as (connected, accepted):
         with anyio.move_on_after(1) as scope:
