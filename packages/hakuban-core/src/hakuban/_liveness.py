@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import logging
 import math
 import time
 import weakref
@@ -12,12 +11,13 @@ from typing import Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
+from ._logger import logger
+
 __all__ = ["Liveness", "Watched", "default_max_connections"]
 
 _MAX_CONNECTIONS = 10_000
 _SPARE_DESCRIPTORS = 64
 
-logger = logging.getLogger("hakuban")
 
 # Deadlines are rounded up to this many seconds, so that many are met in one go.
 _SLOT = 0.025
