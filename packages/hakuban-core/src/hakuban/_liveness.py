@@ -104,7 +104,7 @@ class Liveness:
             return
         try:
             due = link.check(time.monotonic())
-        except Exception:
+        except Exception:  # noqa: BLE001  # said, and tried again
             # a transport's code; one link's fault ends neither the listener nor the watching of others
             if type(link) not in self._faulty:
                 self._faulty.add(type(link))

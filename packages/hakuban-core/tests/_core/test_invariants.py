@@ -196,6 +196,7 @@ def test_a_table_that_has_an_item_too_many_is_noticed(
     }
     found = find(node, table)
     if isinstance(found, Pages):
+        assert isinstance(key, ObjectRecord)
         found.add(key.id, key)
     else:
         found[key] = values.get(table)
