@@ -109,6 +109,24 @@ def test_the_core_knows_no_transport_and_no_router(path: Path) -> None:
         assert not {name.split(".")[0] for name in imports(path)} & others
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_whoever_logs_does_it_by_a_guarded_logger(path: Path) -> None:
+    """`logging`'s own ones let the exceptions of filters and handlers out, which are user code."""
+    asked = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "logging"
+    }
+    asked |= {
+        name.removeprefix("logging.") for name in imports(path) if name.startswith("logging.")
+    }
+    if module_name(path) != "hakuban._logger":
+        ways = {"getLogger", "log", "debug", "info", "warning", "error", "exception", "critical"}
+        assert not asked & ways, f"{path.name}: ask hakuban.transport.get_logger instead"
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import signal
 import sys
@@ -29,10 +28,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.disable()  # until it listens: imports leave much to search through, and nothing to find
     recorded = record_signals()
     occupy_closed()
+    from ._stderr import standard_error_by_thread
+
+    with standard_error_by_thread():
+        return _main(sys.argv[1:] if argv is None else argv, recorded)
+
+
+def _main(argv: Sequence[str], recorded: Sequence[int]) -> int:
     from ._cli import UsageError, parse
 
     try:
-        arguments = parse(sys.argv[1:] if argv is None else argv, os.environ)
+        arguments = parse(argv, os.environ)
         if arguments.show_config:
             write_out(f"{arguments.describe()}\n".encode())
             return 0
@@ -49,12 +55,11 @@ def _run(config: Config, recorded: Sequence[int]) -> int:
     import anyio
 
     from . import _app, _links
-    from ._log import start_logging
+    from ._log import logger, start_logging
 
     loop = choose_loop(config.loop)
     listening_tls, connecting_tls = _links.listening_tls(config), _links.connecting_tls(config)
     start_logging(config.log_level, LOG_FORMAT)
-    logger = logging.getLogger("hakuban.router")
     logger.info("hakuban-router %s on %s", __version__, loop)
     if config.threads is not None:
         logger.info("--threads is ignored: the router has one thread")

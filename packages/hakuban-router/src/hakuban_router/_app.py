@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import logging
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,10 +13,12 @@ from hakuban.transport import redacted
 
 from ._failures import Failure, failure
 from ._links import with_defaults
+from ._log import logger
 from ._monitor import Monitor
 from ._sd_notify import notify
 from ._signals import watch_signals
 from ._standard_files import ignore_terminal_stop, read_lines
+from ._stderr import StandardError
 
 if TYPE_CHECKING:
     import ssl
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ._cli import Config
 
 __all__ = ["run"]
-
-logger = logging.getLogger("hakuban.router")
 
 
 async def run(
@@ -89,15 +87,15 @@ class _Router:
         return 0
 
     def report(self) -> None:
-        """Print the pictures to stderr; in a thread of its own, since the reader of stderr may be slow."""
+        """Print the pictures to stderr; in a thread of its own, which waits until all of it can be written."""
         from ._report import render
 
         try:
             text = render(self.monitor.pictures())
         except hakuban.NodeBrokenError as error:
             text = f"{error}: {error.__cause__!r}"
-        with suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+        if isinstance(sys.stderr, StandardError):
+            sys.stderr.write_all(f"{text}\n")
 
     async def serve(self) -> Failure | None:
         """Listen and connect until the end."""

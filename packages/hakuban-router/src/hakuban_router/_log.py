@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from hakuban.transport import printable
+from hakuban.transport import get_logger, printable
+
+from ._stderr import StandardError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Formatter", "say", "start_logging"]
+__all__ = ["Formatter", "logger", "say", "start_logging"]
+
+logger: Final = get_logger("hakuban.router")
 
 
 class Formatter(logging.Formatter):
@@ -44,12 +47,21 @@ class Formatter(logging.Formatter):
 def start_logging(level: str, format: str) -> None:
     """Log to stderr from this level on ("debug", "info", "warning" or "error")."""
     handler = logging.StreamHandler()
-    handler.setFormatter(Formatter(format))
+    formatter = Formatter(format)
+    handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    logging.raiseExceptions = False  # a reader of stderr that has gone is no reason for tracebacks
+
+    def notice(count: int) -> str:
+        text = "%d lines of the log were dropped: the standard error was not read"
+        record = logging.LogRecord(
+            "hakuban.router", logging.WARNING, __file__, 0, text, (count,), None
+        )
+        return formatter.format(record)
+
+    if isinstance(sys.stderr, StandardError):
+        sys.stderr.notice = notice
 
 
 def say(program: str, text: str) -> None:
-    """Tell the user something, in one line of stderr; a reader of that who has gone is no reason to fail."""
-    with suppress(OSError):
-        print(f"{program}: {printable(text)}", file=sys.stderr, flush=True)
+    """Tell the user something, in one line of stderr."""
+    print(f"{program}: {printable(text)}", file=sys.stderr)

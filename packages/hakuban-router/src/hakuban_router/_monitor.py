@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 import hakuban
+
+from ._log import logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,8 +24,6 @@ EXCHANGE: Final = "exchange"
 LISTENER: Final = "websocket-listener"
 CONNECTOR: Final = "websocket-connector"
 PERIOD: Final = 1.0  # seconds between two pictures
-
-logger = logging.getLogger("hakuban.router")
 
 
 class Monitor:

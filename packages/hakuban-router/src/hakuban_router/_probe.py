@@ -22,6 +22,7 @@ from ._failures import failure
 from ._log import say, start_logging
 from ._signals import watch_signals
 from ._standard_files import OutputError, read_lines, write_out
+from ._stderr import write_out_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Sequence
@@ -51,6 +52,7 @@ def run(request: Request, recorded: Sequence[int]) -> int:
     code = anyio.run(_probe, request, output, recorded)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left but Python's own farewell
     if output.busy:
+        write_out_errors(PATIENCE)
         os._exit(code)  # a thread hangs in a write that nobody reads, and Python would wait for it
     return code
 

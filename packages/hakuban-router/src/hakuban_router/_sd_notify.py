@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 
-__all__ = ["notify"]
+from ._log import logger
 
-logger = logging.getLogger("hakuban.router")
+__all__ = ["notify"]
 
 
 def notify(state: str) -> None:

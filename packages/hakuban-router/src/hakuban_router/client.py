@@ -164,8 +164,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     recorded = record_signals()
     occupy_closed()
+    from ._stderr import standard_error_by_thread
+
+    with standard_error_by_thread():
+        return _main(sys.argv[1:] if argv is None else argv, recorded)
+
+
+def _main(argv: Sequence[str], recorded: Sequence[int]) -> int:
     try:
-        request = parse(sys.argv[1:] if argv is None else argv)
+        request = parse(argv)
     except (UsageError, OutputError) as error:
         from ._log import say
 

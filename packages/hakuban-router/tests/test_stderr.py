@@ -1,0 +1,331 @@
+"""The standard error: slow readers, none, and those that have gone, are no reason to stand still."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from typing_extensions import override
+
+import hakuban
+import hakuban.sync
+from hakuban_router._stderr import StandardError, standard_error_by_thread, write_out_errors
+from support.ports import free_port
+from support.processes import Lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from support.processes import RouterProcess
+
+fcntl = pytest.importorskip("fcntl")
+
+MANY = 2_000  # lines: more than the pipe and the router keep
+ENOUGH = 1_200  # lines: more than the pipe takes, and less than both together
+BOUND = 2.0  # seconds in which a router ends; the promise is one
+
+
+class UnreadRouter:
+    """A router whose standard error is a pipe: it is read until the router listens, and when a test says so."""
+
+    def __init__(self, *options: str) -> None:
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        command = [sys.executable, "-m", "hakuban_router", "-b", "ws://127.0.0.1:0", *options]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=writer)
+        os.close(writer)
+        self.pipe: IO[str] = os.fdopen(reader, encoding="utf-8")
+        said = b""
+        while not (match := re.search(rb"listening on (\S+)\n", said)):
+            said += os.read(reader, 1)
+        self.url = match[1].decode()
+
+    def check_health(self, times: int) -> None:
+        where = urlsplit(self.url)
+        for _ in range(times):
+            connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)
+            connection.request("GET", "/")
+            assert connection.getresponse().status == 200
+            connection.close()
+
+    def carry_an_object(self) -> None:
+        exposer, observer = hakuban.LocalNode("exposer"), hakuban.LocalNode("observer")
+        with (
+            exposer,
+            observer,
+            hakuban.sync.connect(exposer, self.url),
+            hakuban.sync.connect(observer, self.url),
+            exposer.object("door").expose() as exposing,
+            observer.object("door").observe() as observing,
+        ):
+            for value in range(10):
+                exposing.set_object_data(value)
+            for state in observing:
+                if state.data == 9:
+                    return
+
+    def end(self, signum: int = signal.SIGTERM) -> tuple[int, float]:
+        """Send a signal; give the exit code, and the seconds until then."""
+        start = time.monotonic()
+        self.process.send_signal(signum)
+        return self.process.wait(20), time.monotonic() - start
+
+
+@contextmanager
+def unread_router(*options: str) -> Iterator[UnreadRouter]:
+    router = UnreadRouter(*options)
+    try:
+        yield router
+    finally:
+        router.process.kill()
+        router.process.wait(10)
+        assert router.process.stdin is not None
+        router.process.stdin.close()
+        router.pipe.close()
+
+
+NOTICE = re.compile(r"WARNING hakuban.router: (\d+) lines of the log were dropped: ")
+
+
+# ---- a router ------------------------------------------------------------------------------------
+
+
+def test_a_router_whose_log_nobody_reads_goes_on_and_says_later_what_was_dropped() -> None:
+    with unread_router("--log-level", "debug") as router:
+        router.check_health(MANY)
+        router.carry_an_object()
+        lines = Lines(router.pipe)
+        dropped = int(lines.wait(NOTICE)[1])
+        assert dropped > 0
+        # what was kept came before that, and all is accounted for
+        answered = [line for line in lines.seen if "answered 200" in line]
+        assert len(answered) + dropped >= MANY
+        router.check_health(1)
+        lines.wait(re.compile("answered 200"))
+        assert router.end()[0] == 0
+        lines.join()
+        assert lines.seen[-1].endswith("SIGTERM, leaving")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT], ids=lambda it: it.name)
+def test_a_router_whose_log_nobody_reads_ends_all_the_same(signum: int) -> None:
+    with unread_router("--log-level", "debug") as router:
+        router.check_health(ENOUGH)
+        code, seconds = router.end(signum)
+        assert code == 0
+        assert seconds < BOUND
+
+
+def test_what_was_logged_before_the_end_is_written_if_somebody_reads_it() -> None:
+    with unread_router("--log-level", "debug") as router:
+        router.check_health(ENOUGH)
+        router.process.send_signal(signal.SIGTERM)
+        lines = Lines(router.pipe)
+        assert router.process.wait(20) == 0
+        lines.join()
+        assert sum("answered 200" in line for line in lines.seen) == ENOUGH
+        assert lines.seen[-1].endswith("SIGTERM, leaving")
+
+
+def test_a_picture_of_the_router_waits_until_it_is_read() -> None:
+    with unread_router("--log-level", "debug") as router:
+        router.check_health(MANY)
+        router.process.send_signal(signal.SIGUSR2)
+        router.carry_an_object()
+        lines = Lines(router.pipe)
+        lines.wait(NOTICE)
+        lines.wait(re.compile("== exchange, connected to a router above: no"))
+        lines.wait(re.compile("== websocket-listener"))
+        assert router.end()[0] == 0
+        lines.join()
+
+
+def test_a_picture_that_nobody_reads_does_not_hold_up_the_end() -> None:
+    with unread_router("--log-level", "debug") as router:
+        router.check_health(MANY)
+        router.process.send_signal(signal.SIGUSR2)
+        router.carry_an_object()
+        code, seconds = router.end()
+        assert code == 0
+        assert seconds < BOUND
+
+
+def full_pipe() -> tuple[int, int]:
+    """Make a pipe that takes nothing any more: where to read, and where to write."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 65536)
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [(("--nonsense",), 2), (("-b", "ws://192.0.2.1:1", "--insecure"), 1)],
+    ids=["wrong arguments", "cannot listen"],
+)
+def test_a_failure_that_nobody_reads_is_a_failure(options: tuple[str, ...], code: int) -> None:
+    reader, writer = full_pipe()
+    command = [sys.executable, "-m", "hakuban_router", *options]
+    with subprocess.Popen(command, stderr=writer) as router:
+        assert router.wait(20) == code
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2> >(true)"])
+def test_any_standard_error_will_do(redirection: str) -> None:
+    url = f"ws://127.0.0.1:{free_port()}"
+    command = f"exec {sys.executable} -m hakuban_router -b {url} --log-level debug {redirection}"
+    with subprocess.Popen(["bash", "-c", command]) as router:
+        node = hakuban.LocalNode()
+        with node, hakuban.sync.connect(node, url, wait=False) as connection:
+            for status in connection.statuses():
+                if status.up:
+                    break
+        router.terminate()
+        assert router.wait(10) == 0
+
+
+# ---- the command for the shell -------------------------------------------------------------------
+
+
+def test_a_line_of_the_input_is_published_although_nobody_reads_what_was_wrong_before(
+    start_router: Callable[..., RouterProcess],
+) -> None:
+    url = start_router().url
+    reader, writer = full_pipe()
+    command = [sys.executable, "-m", "hakuban_router.client", "expose", url, "tag", "door"]
+    node = hakuban.LocalNode()
+    with (
+        node,
+        hakuban.sync.connect(node, url),
+        node.object(["tag"], "door").observe() as watcher,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=writer
+        ) as expose,
+    ):
+        assert expose.stdin is not None
+        expose.stdin.write(b"{ no JSON\n" * MANY + b'"open"\n')
+        expose.stdin.flush()
+        assert watcher.wait_state_sync(20).data == "open"
+        expose.stdin.close()
+        assert expose.wait(10) == 1  # a bad line
+    os.close(reader)
+    os.close(writer)
+
+
+# ---- the file ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def written_to(path: Path) -> Iterator[None]:
+    """Put a file into the place of the standard error, and a thread before it."""
+    before = sys.stderr
+    with path.open("w", encoding="utf-8") as file:
+        sys.stderr = file
+        try:
+            with standard_error_by_thread():
+                yield
+        finally:
+            sys.stderr = before
+
+
+def test_lines_of_all_threads_come_whole_and_in_order(tmp_path: Path) -> None:
+    def write(name: str) -> None:
+        for number in range(300):
+            sys.stderr.write(f"{name} {number} ł\n")
+
+    with written_to(tmp_path / "stderr"):
+        threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print("the", "end", file=sys.stderr, end="")
+    *lines, last = (tmp_path / "stderr").read_text(encoding="utf-8").split("\n")
+    assert last == "the end"
+    for name in "abcd":
+        mine = [line for line in lines if line.startswith(name)]
+        assert mine == [f"{name} {number} ł" for number in range(300)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+def test_a_signal_handler_may_write_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    signals = 0
+
+    def handler(_number: int, _frame: object) -> None:
+        nonlocal signals
+        signals += 1
+        sys.stderr.write(f"signal {signals}\n")
+
+    with written_to(tmp_path / "stderr"):
+        before = signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        try:
+            count = 0
+            while signals < 50 and count < 100_000:
+                count += 1
+                sys.stderr.write("main\n")
+                if count % 100 == 0:
+                    write_out_errors(10)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    lines = (tmp_path / "stderr").read_text().splitlines()
+    assert [line for line in lines if line != "main"] == [
+        f"signal {number + 1}" for number in range(signals)
+    ]
+    assert lines.count("main") == count
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_the_child_of_a_fork_writes_by_itself(tmp_path: Path) -> None:
+    with written_to(tmp_path / "stderr"):
+        sys.stderr.write("parent\n")
+        write_out_errors(10)
+        child = os.fork()
+        if child == 0:
+            sys.stderr.write("child\n")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        sys.stderr.write("parent again\n")
+    assert (tmp_path / "stderr").read_text().splitlines() == ["parent", "child", "parent again"]
+
+
+def test_what_could_not_be_written_is_counted_too() -> None:
+    class Disk(io.StringIO):
+        full = True
+
+        @override
+        def write(self, s: str, /) -> int:
+            if self.full:
+                raise OSError("no space left")
+            return super().write(s)
+
+    disk = Disk()
+    error = StandardError(disk)
+    error.write("lost\nlost\n")
+    error.drain(10)
+    disk.full = False
+    error.write("kept\n")
+    error.drain(10)
+    assert disk.getvalue().splitlines() == [
+        "kept",
+        "2 lines were dropped: the standard error was not read",
+    ]
