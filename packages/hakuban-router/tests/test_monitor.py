@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import time
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
+from typing_extensions import override
 
 import hakuban
 import hakuban.sync
 from hakuban_router._monitor import Monitor
 from hakuban_router._report import render
+from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pytest
+    from collections.abc import Callable, Sequence
 
     from support.processes import RouterProcess
 
@@ -167,6 +170,47 @@ def test_without_a_connector_nobody_produces_one(start_router: StartRouter) -> N
     assert exposers["exchange"] is not None
 
 
+@pytest.mark.thorough
+def test_objects_flow_through_a_router_that_shows_thousands_of_them(
+    start_router: StartRouter,
+) -> None:
+    many = 3_000
+    router = start_router("--monitor-tag=monitor", "--connect", start_router().url)
+    exposer, observer = hakuban.LocalNode("exposer"), hakuban.LocalNode("observer")
+    with (
+        exposer,
+        observer,
+        hakuban.sync.connect(exposer, router.url),
+        hakuban.sync.connect(observer, router.url),
+        ExitStack() as contracts,
+    ):
+        for number in range(many):
+            contracts.enter_context(exposer.object(["many"], number).expose())
+        ping = contracts.enter_context(exposer.object([], "ping").expose())
+        pinged = contracts.enter_context(observer.object([], "ping").observe())
+        monitored = {
+            name: contracts.enter_context(observer.object(["monitor"], name).observe())
+            for name in ("exchange", "websocket-listener", "websocket-connector")
+        }
+        versions: dict[str, set[hakuban.Version | None]] = {name: set() for name in monitored}
+        trips = 0
+        while min(map(len, versions.values())) < 4:
+            ping.set_object_data(trips)
+            for state in pinged:
+                if state.data == trips:
+                    break
+            trips += 1
+            for name, contract in monitored.items():
+                if contract.object_state() is not None:
+                    versions[name].add(contract.object_version())
+        assert trips > 20
+        state = monitored["exchange"].wait_state_sync(10)
+        assert state.format == ("JSON",)
+        numbers = [item["descriptor"]["json"] for item in state.data["objects"]]
+        assert {number for number in numbers if isinstance(number, int)} == set(range(many))
+        assert set(state.data["objects"][0]) == OBJECT
+
+
 # ---- one node ------------------------------------------------------------------------------------
 
 
@@ -189,6 +233,117 @@ async def test_pictures_are_published_every_second_and_only_while_somebody_looks
     published = [seconds + nanoseconds / 1e9 for _, seconds, nanoseconds in versions]
     gaps = [later - sooner for sooner, later in pairwise(published)]
     assert all(0.9 < gap < 1.9 for gap in gaps), gaps
+
+
+class CountingNode(hakuban.LocalNode):
+    """Counts the pictures that are taken of it."""
+
+    taken = 0
+
+    @override
+    def snapshot(self) -> hakuban.NodeSnapshot:
+        self.taken += 1
+        return super().snapshot()
+
+
+async def test_one_picture_is_taken_for_all_who_look_and_none_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hakuban_router._monitor.PERIOD", 0.2)
+    node = CountingNode()
+    monitor = Monitor(node, "ws://above")
+    with node, anyio.fail_after(20), ExitStack() as looking:
+        async with anyio.create_task_group() as group:
+            await group.start(monitor.publish, "monitor")
+            observed = [
+                looking.enter_context(node.object(["monitor"], name).observe())
+                for name in ("exchange", "websocket-listener", "websocket-connector")
+            ]
+            await read_pictures(observed, 1)
+            before = node.taken
+            await read_pictures(observed, 5)
+            assert 4 <= node.taken - before < 10  # five for all of them, and not five for each
+            looking.close()
+            await until(lambda: not monitor.observed)
+            before = node.taken
+            await anyio.sleep(0.5)
+            assert node.taken <= before + 1  # one that was on its way
+            group.cancel_scope.cancel()
+
+
+async def test_whoever_comes_in_the_middle_of_a_period_does_not_wait_for_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hakuban_router._monitor.PERIOD", 3_600.0)
+    node = hakuban.LocalNode()
+    monitor = Monitor(node, None)
+    with node, anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            await group.start(monitor.publish, "monitor")
+            with node.object(["monitor"], "exchange").observe() as exchange:
+                await read_pictures([exchange], 1)
+                with node.object(["monitor"], "websocket-listener").observe() as listener:
+                    await read_pictures([listener], 1)
+            group.cancel_scope.cancel()
+
+
+async def test_long_pictures_are_followed_by_long_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SlowNode(CountingNode):
+        @override
+        def snapshot(self) -> hakuban.NodeSnapshot:
+            time.sleep(0.05)  # in a thread
+            return super().snapshot()
+
+    monkeypatch.setattr("hakuban_router._monitor.PERIOD", 0.01)
+    node = SlowNode()
+    monitor = Monitor(node, None)
+    with node, anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            await group.start(monitor.publish, "monitor")
+            start = anyio.current_time()
+            with node.object(["monitor"], "websocket-listener").observe() as listener:
+                await read_pictures([listener], 3)
+            group.cancel_scope.cancel()
+        assert anyio.current_time() - start >= 2 * 10 * 0.05
+
+
+async def test_a_picture_that_cannot_be_made_is_told_and_the_router_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class BrokenNode(CountingNode):
+        @override
+        def snapshot(self) -> hakuban.NodeSnapshot:
+            if self.taken == 0:
+                self.taken += 1
+                raise ZeroDivisionError("a fault of ours")
+            return super().snapshot()
+
+    node = BrokenNode()
+    monitor = Monitor(node, None)
+    with node, anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            await group.start(monitor.publish, "monitor")
+            with node.object(["monitor"], "exchange").observe() as exchange:
+                await read_pictures([exchange], 1)
+            group.cancel_scope.cancel()
+    assert "ZeroDivisionError: a fault of ours" in caplog.text
+
+
+async def read_pictures(contracts: Sequence[hakuban.ObjectObserve[Any]], count: int) -> None:
+    """Wait until each contract has seen so many further pictures."""
+    async with anyio.create_task_group() as readers:
+        for contract in contracts:
+            readers.start_soon(_read, contract, contract.object_version(), count)
+
+
+async def _read(
+    contract: hakuban.ObjectObserve[Any], first: hakuban.Version | None, count: int
+) -> None:
+    seen = {first}
+    async for state in contract:
+        seen.add(state.version)
+        if len(seen) == count + 1:
+            return
 
 
 async def test_a_picture_that_is_too_large_is_left_out_with_one_line(
@@ -236,7 +391,7 @@ def test_the_report_tells_what_the_pictures_hold(start_router: StartRouter) -> N
             name: monitored(router.url, name, lambda _: True)
             for name in ("exchange", "websocket-listener", "websocket-connector")
         }
-    text = render(pictures)
+    text = "\n".join(render(pictures))
     for expected in (
         "== exchange, connected to a router above: yes",
         "objects: 4",
@@ -260,7 +415,7 @@ def test_the_report_says_how_old_a_state_is() -> None:
     with node, node.object("x").observe(), node.object("x").expose() as exposing:
         exposing.set_object_data(1)
         exposing.set_synchronized(2.5)
-        text = render(Monitor(node, None).pictures())
+        text = "\n".join(render(Monitor(node, None).pictures()))
     match = [line for line in text.splitlines() if line.endswith(" s old")]
     assert len(match) == 1
     assert math.isclose(float(match[0].split()[-3]), 2.5, abs_tol=1)
@@ -269,5 +424,5 @@ def test_the_report_says_how_old_a_state_is() -> None:
 def test_the_report_lets_no_peer_talk_to_the_terminal() -> None:
     node = hakuban.LocalNode()
     with node, node.object(["\x1b[2J"], "\x9b\n").observe():
-        text = render(Monitor(node, None).pictures())
+        text = "\n".join(render(Monitor(node, None).pictures()))
     assert not [c for c in text if c != "\n" and (ord(c) < 32 or 126 < ord(c) < 160)]

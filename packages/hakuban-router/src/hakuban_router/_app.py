@@ -91,11 +91,11 @@ class _Router:
         from ._report import render
 
         try:
-            text = render(self.monitor.pictures())
+            lines = render(self.monitor.pictures())
         except hakuban.NodeBrokenError as error:
-            text = f"{error}: {error.__cause__!r}"
+            lines = iter([f"{error}: {error.__cause__!r}"])
         if isinstance(sys.stderr, StandardError):
-            sys.stderr.write_all(f"{text}\n")
+            sys.stderr.write_all(lines)
 
     async def serve(self) -> Failure | None:
         """Listen and connect until the end."""

@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 
-def render(pictures: dict[str, Json]) -> str:
+def render(pictures: dict[str, Json]) -> Iterator[str]:
     """Write the pictures of `Monitor.pictures`, some lines for each object, tag and connection."""
-    lines = ["", *_exchange(pictures[EXCHANGE]), *_listener(pictures[LISTENER])]
+    yield ""
+    for lines in _parts(pictures):
+        yield from map(printable, lines)
+
+
+def _parts(pictures: dict[str, Json]) -> Iterator[Iterator[str]]:
+    yield _exchange(pictures[EXCHANGE])
+    yield _listener(pictures[LISTENER])
     if CONNECTOR in pictures:
-        lines += _connector(pictures[CONNECTOR])
-    return "\n".join(map(printable, lines))
+        yield _connector(pictures[CONNECTOR])
 
 
 def _exchange(exchange: Json) -> Iterator[str]:

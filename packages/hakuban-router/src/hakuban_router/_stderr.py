@@ -12,20 +12,22 @@ import sys
 import threading
 from collections import deque
 from contextlib import contextmanager
-from time import monotonic
+from itertools import islice
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["StandardError", "standard_error_by_thread", "write_out_errors"]
 
 MOST_CHARACTERS: Final = 250_000  # that wait to be written: more than a thousand lines
 OVERHEAD: Final = 100  # of one write, in characters: about what Python needs to keep it
 LONGEST_REST: Final = 64 * 1024  # characters of a line without its end
-LINES: Final = 500  # that are written at once, of what may wait
+LINES: Final = 100  # that are written at once, of what may wait
+PAUSE: Final = 0.001  # seconds after that
 PATIENCE: Final = 0.5  # seconds for what is left at the end of the program
 
 
@@ -74,14 +76,19 @@ class StandardError(io.TextIOBase):
                 self.flush()
         return len(text)
 
-    def write_all(self, text: str) -> None:
-        """Write lines without dropping any: wait for room, until the program ends. For threads that may wait."""
-        lines = text.splitlines(keepends=True)
-        for first in range(0, len(lines), LINES):
+    def write_all(self, lines: Iterable[str]) -> None:
+        """Write lines, given without their ends, and drop none: wait for room, until the program ends.
+
+        For threads that may wait. There are pauses in between, so that no thread which makes many lines of many things
+        has the interpreter for itself.
+        """
+        lines = iter(lines)
+        while not self._ended and (some := list(islice(lines, LINES))):
             with self._changed:
                 while (self._dropping or self._full) and not self._ended:
                     self._changed.wait()
-                self.write("".join(lines[first : first + LINES]))
+                self.write("\n".join([*some, ""]))
+            sleep(PAUSE)
 
     @override
     def flush(self) -> None:
