@@ -8,8 +8,7 @@ import io
 import logging
 import sys
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -21,48 +20,11 @@ from hakuban._log import MOST_LINES
 from hakuban._logger import get_logger
 from hakuban._polling import PENDING
 from hakuban._waking import ThreadWaiter
+from support.logs import fail, filtered, handled
 from support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 DOOR = "door"
 DROPPED = "a line of the log of hakuban was dropped"
-
-
-class Handler(logging.Handler):
-    """Does what a test wants with each record."""
-
-    def __init__(self, do: Callable[[logging.LogRecord], object]) -> None:
-        super().__init__()
-        self._do = do
-
-    @override
-    def emit(self, record: logging.LogRecord) -> None:
-        self._do(record)
-
-
-def fail(_record: logging.LogRecord) -> bool:
-    raise ZeroDivisionError("user code")
-
-
-@contextmanager
-def filtered(do: Callable[[logging.LogRecord], bool], name: str = "hakuban") -> Iterator[None]:
-    logging.getLogger(name).addFilter(do)
-    try:
-        yield
-    finally:
-        logging.getLogger(name).removeFilter(do)
-
-
-@contextmanager
-def handled(do: Callable[[logging.LogRecord], object], name: str = "hakuban") -> Iterator[None]:
-    handler = Handler(do)
-    logging.getLogger(name).addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger(name).removeHandler(handler)
 
 
 broken = pytest.mark.parametrize("broken", [filtered, handled], ids=["filter", "handler"])

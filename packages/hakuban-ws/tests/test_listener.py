@@ -23,6 +23,8 @@ from hakuban.transport import (
     TransportOptions,
 )
 from hakuban_ws import WebSocketTransport
+from support.logs import fail as raise_always
+from support.logs import filtered, handled
 from support.websocket import (
     BINARY,
     CLOSE,
@@ -185,6 +187,29 @@ async def test_whom_a_plugin_refuses_for_now_is_told_to_come_back() -> None:
             await connect_once(url)
         assert caught.value.retry
         assert b"\r\nRetry-After: 1\r\n" in await answer(url, UPGRADE + b"\r\n")
+
+
+@pytest.mark.parametrize("broken", [filtered, handled], ids=["filter", "handler"])
+async def test_what_cannot_be_logged_ends_no_listener(broken: Any) -> None:
+    def authorize(_: ConnectionRequest) -> Identity:
+        raise OSError("the directory is down")
+
+    async def break_off(_stream: MessageStream) -> None:
+        raise ZeroDivisionError("a fault of the handler's")
+
+    async with serving(break_off, authorize=authorize) as url:
+        with broken(raise_always, "hakuban.ws"):
+            for _ in range(2):
+                with pytest.raises(RefusedError, match="500"):
+                    async with WebSocketTransport().connect(url, TransportOptions()):
+                        pass
+    async with serving(break_off) as url:
+        with broken(raise_always, "hakuban.ws"):
+            for _ in range(2):
+                async with WebSocketTransport().connect(url, TransportOptions()) as stream:
+                    with pytest.raises(anyio.EndOfStream):
+                        await stream.receive()
+                    assert stream.close_code == 1011
 
 
 async def test_a_node_that_is_let_in_later_gets_its_link_at_the_first_connect() -> None:

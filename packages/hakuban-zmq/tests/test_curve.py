@@ -6,7 +6,7 @@ import logging
 import stat
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -22,6 +22,7 @@ from hakuban.transport import (
     TransportOptions,
 )
 from hakuban_zmq import InsecureListenerError, KeyFileError, ZeroMQTransport, write_keys
+from support.logs import fail, filtered, handled
 from support.zeromq import LOCAL, accepting, end_of, raw_client, serve_alone, serving
 
 if TYPE_CHECKING:
@@ -347,6 +348,25 @@ async def test_a_plugin_that_fails_lets_nobody_in_and_says_nothing_of_why(
             await attempt(ZeroMQTransport(), url)
     assert "10.0.0.1" not in str(caught.value)
     assert "10.0.0.1" in caplog.text
+
+
+@pytest.mark.parametrize("broken", [filtered, handled], ids=["filter", "handler"])
+async def test_what_cannot_be_logged_ends_no_listener(broken: Any) -> None:
+    known = False
+
+    def authorize(_: ConnectionRequest) -> Identity:
+        if not known:
+            raise OSError("the directory is down")
+        return Identity("somebody")
+
+    async with accepting(authorize=authorize) as (url, accepted):
+        with broken(fail, "hakuban.zmq"):
+            for _ in range(2):
+                with pytest.raises(RefusedError, match="internal error"):
+                    await attempt(ZeroMQTransport(), url)
+        known = True
+        async with ZeroMQTransport().connect(url, TransportOptions()):
+            assert (await accepted.receive()).identity == Identity("somebody")
 
 
 async def test_no_more_links_than_allowed() -> None:
