@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytest_plugins = ["support.tables"]
 
@@ -49,6 +53,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # uvloop is asyncio on another loop; what users see of it (tests/contract) runs every time
         if long or (backend == _BACKENDS["uvloop"] and "packages" in item.path.parts):
             item.add_marker("thorough")
+
+
+@pytest.fixture(autouse=True)
+def no_line_of_the_log_is_lost() -> Iterator[None]:
+    """Find our own lines that cannot be formatted: a guarded logger drops them, where pytest's handler has raised."""
+    from hakuban import _logger
+
+    before = set(_logger.printed)
+    yield
+    assert set(_logger.printed) == before
 
 
 _figures: list[str] = []

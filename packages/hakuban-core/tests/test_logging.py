@@ -33,7 +33,7 @@ broken = pytest.mark.parametrize("broken", [filtered, handled], ids=["filter", "
 @pytest.fixture(autouse=True)
 def nothing_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is the first one that has a fault."""
-    monkeypatch.setattr("hakuban._logger._printed", {})
+    monkeypatch.setattr("hakuban._logger.printed", {})
 
 
 class Threads:

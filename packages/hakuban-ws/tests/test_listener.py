@@ -190,7 +190,11 @@ async def test_whom_a_plugin_refuses_for_now_is_told_to_come_back() -> None:
 
 
 @pytest.mark.parametrize("broken", [filtered, handled], ids=["filter", "handler"])
-async def test_what_cannot_be_logged_ends_no_listener(broken: Any) -> None:
+async def test_what_cannot_be_logged_ends_no_listener(
+    broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hakuban._logger.printed", {})  # faults of this test are meant
+
     def authorize(_: ConnectionRequest) -> Identity:
         raise OSError("the directory is down")
 

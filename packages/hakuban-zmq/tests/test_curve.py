@@ -351,7 +351,10 @@ async def test_a_plugin_that_fails_lets_nobody_in_and_says_nothing_of_why(
 
 
 @pytest.mark.parametrize("broken", [filtered, handled], ids=["filter", "handler"])
-async def test_what_cannot_be_logged_ends_no_listener(broken: Any) -> None:
+async def test_what_cannot_be_logged_ends_no_listener(
+    broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hakuban._logger.printed", {})  # faults of this test are meant
     known = False
 
     def authorize(_: ConnectionRequest) -> Identity:

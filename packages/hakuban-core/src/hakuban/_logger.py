@@ -19,7 +19,8 @@ __all__ = ["Logger", "get_logger", "logger"]
 
 _MOST_KINDS: Final = 100  # of faults that are printed, in the life of a process
 
-_printed: dict[tuple[str, str, int], object] = {}
+printed: Final[dict[tuple[str, str, int], object]] = {}
+"""Faults that were printed: class, file, and the line that raised it."""
 
 
 class Logger(logging.LoggerAdapter[logging.Logger]):
@@ -70,7 +71,7 @@ def _print_once(name: str, error: Exception) -> None:
         *_, (frame, line) = traceback.walk_tb(error.__traceback__)
         kind = (type(error).__qualname__, frame.f_code.co_filename, line)
         mine = object()
-        if len(_printed) >= _MOST_KINDS or _printed.setdefault(kind, mine) is not mine:
+        if len(printed) >= _MOST_KINDS or printed.setdefault(kind, mine) is not mine:
             return
         if sys.stderr is not None:
             text = "".join(traceback.format_exception(error))
