@@ -187,6 +187,26 @@ def test_whoever_waits_is_woken_before_anything_is_logged() -> None:
     assert heard == [True]
 
 
+@pytest.mark.filterwarnings("ignore:.*was never closed:ResourceWarning")
+def test_a_finalizer_in_the_middle_of_waking_logs_after_it() -> None:
+    node = LocalNode("log")
+    lost = [node.object("lost").expose()]
+    waiter = ThreadWaiter()
+    heard: list[bool] = []
+
+    class Interrupted:
+        """Is collected, so to speak, together with a contract, while it is woken."""
+
+        def wake(self) -> None:
+            lost.clear()
+
+    with node, handled(lambda _record: heard.append(waiter.wait(10))):
+        for one in (Interrupted(), waiter):
+            assert node._engine.park("door", one, lambda: PENDING)
+        node._engine.update("door", lambda: None)
+    assert heard == [True]
+
+
 @broken
 def test_while_a_handler_blocks_others_are_woken_and_set_and_log(broken: Any) -> None:
     scene = Threads()

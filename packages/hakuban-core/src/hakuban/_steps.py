@@ -212,7 +212,7 @@ class Steps(ABC):
             self._gate.try_run(self._apply_tick)
         while self._outbox and self._dispatching.try_run(self._carry_out):
             pass
-        if self._log.lines:
+        if self._log.lines and not self._dispatching.inside:  # a finalizer may come in the middle
             self._log.log_all()
 
     def _apply_deferred(self) -> None:
