@@ -16,9 +16,9 @@ import gc
 import threading
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 
@@ -27,7 +27,7 @@ import hakuban._engine
 from hakuban._gate import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 T = TypeVar("T")
 
@@ -44,6 +44,11 @@ class Probe:
     call: float = 0.0
     large: float = 0.0
     notes: list[str] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Forget all."""
+        self.hold = self.call = self.large = 0.0
+        self.what, self.notes = "", []
 
     def one(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call what is about one object."""
@@ -62,7 +67,7 @@ class Probe:
             self.large = max(self.large, time.thread_time() - began)
 
 
-probe = Probe()
+probe: Probe = Probe()
 
 
 def watch_locks() -> None:
@@ -93,7 +98,7 @@ def watch_locks() -> None:
     def watched_try(gate: Gate, function: Callable[..., T]) -> bool:
         return try_run(gate, timed(function) if id(gate) in locks else function)
 
-    hakuban._engine.Engine.__init__ = make  # type: ignore[method-assign]
+    hakuban._engine.Engine.__init__ = make  # type: ignore[assignment,method-assign]
     Gate.run, Gate.try_run = watched_run, watched_try  # type: ignore[assignment,method-assign]
 
 
@@ -124,7 +129,9 @@ async def tree(leaves: int) -> AsyncIterator[tuple[hakuban.LocalNode, list[hakub
 
 async def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     with anyio.fail_after(seconds):
-        while not condition():
+        while True:
+            if condition():
+                return
             await anyio.sleep(0.005)
 
 
@@ -160,9 +167,7 @@ async def objects_of_many_tags(size: Callable[[int], int]) -> None:
         seen = [node.tag(tag).observe() for node in observers for tag in tags]
         await quiet(router, *observers)
         gc.collect()
-        contracts = []
-        for number in range(size(700)):
-            contracts.append(probe.one(source.object(tags, number).expose))
+        contracts = [probe.one(source.object(tags, number).expose) for number in range(size(700))]
         one_by_one(router)
         await quiet(router, source, *observers)
         for contract in contracts:
@@ -320,7 +325,9 @@ async def a_thread_beside_a_busy_one(size: Callable[[int], int]) -> None:
     node.close()
 
 
-CASES: dict[str, Callable[[Callable[[int], int]], Awaitable[None]]] = {
+Case: TypeAlias = "Callable[[Callable[[int], int]], Coroutine[Any, Any, None]]"
+
+CASES: dict[str, Case] = {
     case.__name__: case
     for case in (
         objects_of_many_tags,
@@ -336,10 +343,9 @@ CASES: dict[str, Callable[[Callable[[int], int]], Awaitable[None]]] = {
 }
 
 
-def measured(case: Callable[[Callable[[int], int]], Awaitable[None]], scale: float) -> Probe:
+def measured(case: Case, scale: float) -> Probe:
     """Run a case once."""
-    global probe
-    probe = Probe()
+    probe.begin()
     gc.collect()
     gc.disable()
     try:
@@ -349,7 +355,7 @@ def measured(case: Callable[[Callable[[int], int]], Awaitable[None]], scale: flo
         probe.notes.append(f"collection {1000 * (time.perf_counter() - began):.0f} ms")
     finally:
         gc.enable()
-    return probe
+    return replace(probe)
 
 
 def main() -> int:
