@@ -260,8 +260,9 @@ class Node:
         if link not in self._ready:
             return None
         instruction = self.machine.next_for(link, self.world.tick())
-        if instruction is None:
-            self._ready.discard(link)
+        found = self.machine.world.links.get(link)
+        if instruction is None and (found is None or not found.awake):
+            self._ready.discard(link)  # else there is more to say, in another step
         self._absorb(self.machine.take_effects())
         return instruction
 

@@ -116,6 +116,7 @@ class Engine(Steps):
         """
         free = not self._gate.inside
         self._released.append((entry, warning))
+        self._winding_up = True
         if free:
             self._afterwards()
         return free
@@ -131,7 +132,7 @@ class Engine(Steps):
         """Close all links and contracts, and open none any more: from the first step on, and the contracts in slices."""
 
         def close(_machine: Machine, _now: float) -> None:
-            self.closed = True
+            self.closed = self._winding_up = True
             self._stop_links()
             self.wake(self)
 
@@ -142,15 +143,14 @@ class Engine(Steps):
                 self.give_way()
             self.catch_up()
 
-    @property
-    @override
-    def _winding_up(self) -> bool:
-        return bool(self._released or (self.closed and self._mirror.contracts))
-
     def _wind_up(self, now: float) -> None:
         """Close some of them. Under the lock."""
-        machine = self._machine
-        while machine.has_room and self._winding_up:
+        machine, contracts = self._machine, self._mirror.contracts
+        self._winding_up = False  # first: a finalizer may come at any time, and says so again
+        while self._released or (self.closed and contracts):
+            if not machine.has_room:
+                self._winding_up = True
+                return
             if self._released:
                 entry, warning = self._released[0]
                 if not entry.closed:
@@ -158,7 +158,7 @@ class Engine(Steps):
                     self.say(logging.WARNING, "%s", warning)
                 self._released.popleft()
             else:
-                self._close_entry(machine, self._mirror.contracts.popitem()[1], now)
+                self._close_entry(machine, contracts.popitem()[1], now)
 
     def enter_link(self, link: Link, event: LinkUp) -> None:
         """Make a link known to the machine, and give it its id."""

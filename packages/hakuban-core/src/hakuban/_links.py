@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import partial
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final
@@ -57,7 +58,8 @@ CLOSING_CANCELLED: Final = 0.5
 class Link:
     """A link from its being up to its end.
 
-    :ivar reading: whether it waits for the peer to say something, and not for this side to deal with it.
+    :ivar reading_since: the monotonic time since when it waits for the peer to say something; infinity while this side is
+        dealing with what was said.
     :ivar ready: whether the machine has something to send. Set under the lock.
     :ivar fault: what the machine has against the peer. Set under the lock.
     :ivar peer: the other side.
@@ -73,7 +75,7 @@ class Link:
     __slots__ = (
         "_cap", "_dry", "_engine", "_finishing", "_goodbye", "_introduced", "_keep_alive_due", "_left", "_most",
         "_name", "_options", "_orderly", "_owner", "_scope", "_session", "_skips", "_stream", "_traffic", "_url",
-        "bell", "canceller", "fault", "id", "largest_sent", "last_said", "peer", "reading", "ready", "reason",
+        "bell", "canceller", "fault", "id", "largest_sent", "last_said", "peer", "reading_since", "ready", "reason",
         "remote", "upstream",
     )  # fmt: skip
 
@@ -123,7 +125,7 @@ class Link:
         self.bell: Bell = Bell()
         self.canceller: Canceller = Canceller(self._scope)
         self.id: int = -1
-        self.reading: bool = False
+        self.reading_since: float = math.inf
         self.ready: bool = False
         self.fault: LinkError | None = None
         self.remote: RemoteNode | None = None
@@ -243,9 +245,9 @@ class Link:
         turn = Turn()
         try:
             while True:
-                self.reading = True
+                self.reading_since = monotonic()
                 messages = await self._stream.receive()
-                self.reading = False
+                self.reading_since = math.inf
                 self.peer.heard = turn.begin()
                 self._traffic.messages_in += len(messages)
                 self._traffic.bytes_in += sum(map(len, messages))

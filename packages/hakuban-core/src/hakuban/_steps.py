@@ -47,7 +47,7 @@ class Steps(ABC):
 
     __slots__ = (
         "_deferred", "_dispatching", "_due", "_gate", "_half_done", "_log", "_machine", "_outbox", "_parked",
-        "cause", "deadline",
+        "_winding_up", "cause", "deadline",
     )  # fmt: skip
 
     def __init__(self, machine: Machine) -> None:
@@ -56,6 +56,9 @@ class Steps(ABC):
         self._dispatching = Gate()
         self._half_done = False
         self._due = False  # something is due, and no timer does it
+        self._winding_up = (
+            False  # contracts are left to be closed of which nobody waits for the end
+        )
         self._deferred: deque[Callable[[Machine, float], object]] = deque()
         self._outbox: deque[Waiter] = deque()
         self._log = LogBox()
@@ -66,11 +69,6 @@ class Steps(ABC):
     @abstractmethod
     def _absorb(self, now: float) -> None:
         """Take in what the machine has to say, and when it wants its next tick. Under the lock."""
-
-    @property
-    @abstractmethod
-    def _winding_up(self) -> bool:
-        """Whether contracts are left to be closed of which nobody waits for the end."""
 
     @abstractmethod
     def _stop_links(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .transport import TransportOptions
 
 __all__ = ["watch"]
+
+AT_REST: Final = 0.05  # seconds of waiting after which all that had come in meanwhile has been read
 
 
 async def watch(link: Link, options: TransportOptions) -> None:
@@ -29,7 +31,7 @@ async def watch(link: Link, options: TransportOptions) -> None:
         now, said = monotonic(), link.last_said
         verdict = rule.check(now, link.peer.last_heard, said)
         if verdict is Verdict.END:
-            if link.reading:
+            if now - link.reading_since >= AT_REST:
                 raise LinkTimeoutError(rule.timeout)
             verdict = rule.spare(now, said)
         if verdict is Verdict.SIGN:

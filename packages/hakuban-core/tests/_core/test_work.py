@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hakuban._core import Machine
-    from hakuban._messages import PeerEvent
+    from hakuban._messages import Instruction, PeerEvent
     from support.machines import Node
     from support.work import CountedMachine
 
@@ -67,6 +67,20 @@ def hear_all(node: Node, peer: Below, events: Sequence[PeerEvent]) -> None:
 
 def _hear(peer: Below, events: Sequence[PeerEvent], machine: Machine) -> int:
     return machine.hear(peer.link, events, peer.node.world.now)
+
+
+def pull_all(peer: Below | Above) -> list[Instruction]:
+    """Pull what a node has to say on a link, as the shell does it: until there is no more."""
+    heard: list[Instruction] = []
+    more = True
+    while more:
+        batch, more = peer.node.call(partial(_next_batch, peer))
+        heard += batch
+    return heard
+
+
+def _next_batch(peer: Below | Above, machine: Machine) -> tuple[list[Instruction], bool]:
+    return machine.next_batch_for(peer.link, peer.node.world.now)
 
 
 def test_objects_of_many_tags_that_many_observe(node: Node) -> None:
@@ -228,9 +242,7 @@ def test_states_that_have_to_be_sent_before_many_tags_are_withdrawn(node: Node) 
     for contract in contracts:
         contract.close()
     settle(node)
-    heard = above.hear()
-    while node.machine.world.links[above.link].awake:
-        heard += above.hear()
+    heard = pull_all(above)
     assert len(sent(heard)) == len(channels)
     assert len(announced(heard)) == len(tags)
     in_pieces(node, work, least=2)
@@ -244,9 +256,7 @@ def test_many_contracts_that_are_announced_to_a_new_node_above(node: Node) -> No
     settle(node)
     work = count_work(node)
     above = Above(node)
-    heard = above.hear()
-    while node.machine.world.links[above.link].awake:
-        heard += above.hear()
+    heard = pull_all(above)
     assert len(announced(heard)) == 8_000
     in_pieces(node, work)
 
@@ -264,8 +274,7 @@ def test_a_link_with_nothing_to_say_of_many_channels_that_were_opened_and_closed
         peer.unobserve(ObjectDescriptor(["t"], number))
     settle(node)
     work = count_work(node)
-    while node.machine.world.links[peer.link].awake:
-        assert peer.hear() == []
+    assert pull_all(peer) == []
     in_pieces(node, work, least=1)
 
 

@@ -9,7 +9,6 @@ from . import notes
 from .links import SETTLED_AT_ONCE
 from .publishing import publish_again
 from .settle import lighten, settle
-from .world import STEP
 
 if TYPE_CHECKING:
     from .records import ObjectRecord
@@ -45,18 +44,14 @@ def work_off(world: World, now: float) -> None:
         world.bury()
     if world.walks:
         _walk(world)
-    for record in list(islice(world.backlog, SETTLED_AT_ONCE)):
-        if world.left <= 0:
-            break
-        settle(world, record, now)
-    settle_touched(world, now)
+    if world.backlog:
+        _settle_some(world, now)
+    if world.touched:
+        settle_touched(world, now)
     if world.showing and world.left > 0:
         world.show_on()
-    for record in list(islice(world.rebalancing, _LOOKS_AT_ONCE)):
-        if world.left <= 0:
-            break
-        if record in world.rebalancing:
-            lighten(world, record, now)
+    if world.rebalancing:
+        _look_at_some(world, now)
     if world.to_tell and world.left > 0:
         notes.tell(world)
     while world.republishing and world.left > 0:
@@ -71,9 +66,19 @@ def look_at_loads(world: World, now: float) -> None:
         world.rebalancing = _joined(world.rebalancing, world.balancer.contested)
 
 
-def end_step(world: World) -> None:
-    """The next step has room again."""
-    world.left = STEP
+def _settle_some(world: World, now: float) -> None:
+    for record in list(islice(world.backlog, SETTLED_AT_ONCE)):
+        if world.left <= 0:
+            break
+        settle(world, record, now)
+
+
+def _look_at_some(world: World, now: float) -> None:
+    for record in list(islice(world.rebalancing, _LOOKS_AT_ONCE)):
+        if world.left <= 0:
+            break
+        if record in world.rebalancing:
+            lighten(world, record, now)
 
 
 def _joined(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _ANNOUNCED_AT_ONCE = 256 * 1024  # bytes of contracts in one message, roughly
 _ACTION_SIZE = 16
 SETTLED_AT_ONCE = 64  # objects of a dead link that are settled at a time
-_LOOK = 2  # units of work: a channel, or a waiting state, is looked at
+_LOOK = 3  # units of work: a channel, or a waiting state, is looked at
 _ANNOUNCEMENT = 10  # units of work
 _FORGOTTEN = (
     2_000  # contracts that a dead link has announced: to let go of all at once takes a while

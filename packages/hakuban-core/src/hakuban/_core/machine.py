@@ -24,7 +24,7 @@ from .records import (
 )
 from .settle import close_sink, open_sink
 from .snapshot import NodeSnapshot, Picture
-from .world import World
+from .world import STEP, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -123,7 +123,7 @@ class Machine:
         """Give the effects that nobody has taken yet."""
         effects = self.world.effects
         self.world.effects = []
-        agenda.end_step(self.world)
+        self.world.left = STEP
         return effects
 
     def next_deadline(self) -> float | None:
@@ -361,7 +361,7 @@ class Machine:
         """Give a picture of one moment."""
         picture = self.picture()
         while (snapshot := picture.go_on(now)) is None:
-            agenda.end_step(self.world)
+            self.world.left = STEP
         return snapshot
 
     def _observe(self, record: ObjectRecord | TagRecord, now: float) -> int:

@@ -32,15 +32,19 @@ def settle(world: World, record: ObjectRecord, now: float) -> None:
     if world.dying:
         _drop_dead(world, record, now)
     existed, record.should_exist = record.should_exist, _should_exist(record)
-    if not _count_tags(world, record, existed=existed):
+    if record.should_exist and not existed:
+        tags = [tag for tag in record.tags if tag.interests]
+        if tags:
+            record.rest.uncounted = tags
+    if record.has_rest and not _count(world, record):
         world.postpone(record)
         return
-    _count_changed(record.rest)
     record.data_needed = record.should_exist and _data_needed(record)
     done = _settle_streams(world, record)
     _settle_exposer(world, record, now)
     if not record.data_needed and record.held.view is not None:
-        record.rest.dropped = record.held.view
+        if record.interests or record.streams:
+            record.rest.dropped = record.held.view
         record.held.drop()
     done &= _settle_channels(world, record, now)
     world.balancer.classify(record, now)
@@ -101,19 +105,24 @@ def _should_exist(record: ObjectRecord) -> bool:
     )
 
 
-def _count_tags(world: World, record: ObjectRecord, *, existed: bool) -> bool:
-    """Derive what peers want of this object by its tags, where that has changed; a peer may reach it by several.
-
-    :return: whether all of them were counted.
-    """
+def _count(world: World, record: ObjectRecord) -> bool:
+    """Bring what is known of the wishes of peers up to date, where they have changed; say whether that was all."""
     rest = record.rest
     if not record.should_exist:
         # tags keep no object alive: nothing is noted of one that is about to go
         rest.uncounted.clear()
         rest.recount.clear()
-        return True
-    if not existed:
-        rest.uncounted = [tag for tag in record.tags if tag.interests]
+    elif not _count_tags(world, record, rest):
+        return False
+    for interest in rest.changed:
+        interest.count()
+    rest.unsettled.update(rest.changed)
+    rest.changed.clear()
+    return True
+
+
+def _count_tags(world: World, record: ObjectRecord, rest: Rest) -> bool:
+    """Derive what peers want of this object by its tags, where that has changed; a peer may reach it by several."""
     while rest.uncounted:
         tag = rest.uncounted.pop()
         rest.recount.update(tag.interests)
@@ -148,13 +157,6 @@ def _count_link(record: ObjectRecord, link: Downlink) -> None:
         link.interest(record).set_tags(observers, exposers, capacity)
 
 
-def _count_changed(rest: Rest) -> None:
-    for interest in rest.changed:
-        interest.count()
-    rest.unsettled.update(rest.changed)
-    rest.changed.clear()
-
-
 def _data_needed(record: ObjectRecord) -> bool:
     if record.fed or record.feeding or record.observers:
         return True
@@ -176,20 +178,31 @@ def _settle_streams(world: World, record: ObjectRecord) -> bool:
         return True
     old = [item for item in have.items() if item[0] not in wanted]
     new = [item for item in wanted.items() if item[0] not in have]
+    room = max(_PIECE, world.left // _STREAM)
     world.left -= (len(wanted) + len(have)) // 4
-    most = max(_PIECE, world.left // _STREAM)
-    for contract_id, stream in old[:most]:
-        del record.streams[stream]
-        world.streams.pop(stream)
-        view = record.held.view or record.rest.dropped
-        world.effects.append(StreamClosed(contract_id, stream, view))
-    for contract_id, contract in new[: most - len(old)] if most > len(old) else ():
+    for contract_id, stream in old:
+        if not room:
+            return False
+        room -= 1
+        world.left -= _STREAM
+        _close_stream(world, record, contract_id, stream)
+    for contract_id, contract in new:
+        if not room:
+            return False
+        room -= 1
+        world.left -= _STREAM
         stream = world.new_id()
         record.streams[stream] = contract
         world.streams.add(stream, record)
         world.effects.append(StreamOpened(contract_id, stream, record.descriptor))
-    world.left -= _STREAM * min(most, len(old) + len(new))
-    return len(old) + len(new) <= most
+    return True
+
+
+def _close_stream(world: World, record: ObjectRecord, contract_id: int, stream: int) -> None:
+    del record.streams[stream]
+    world.streams.pop(stream)
+    view = record.held.view or (record.rest.dropped if record.has_rest else None)
+    world.effects.append(StreamClosed(contract_id, stream, view))
 
 
 def _settle_exposer(world: World, record: ObjectRecord, now: float) -> None:
@@ -265,14 +278,17 @@ def _weigh(world: World, record: ObjectRecord, interest: Interest, now: float) -
 
 def _settle_channels(world: World, record: ObjectRecord, now: float) -> bool:
     """Say which channels there should be: of those peers for which that may have changed. Say whether that were all."""
-    rest = record.rest
     nobody = record.exposer is None
     nothing = nobody and record.held.view is None
     arranged = record.should_exist | record.data_needed << 1 | nobody << 2 | nothing << 3
     if arranged != record.arranged:
         record.arranged = arranged
-        rest.unsettled.update(dict.fromkeys(record.interests.values()))
-        world.left -= len(record.interests) // 4
+        if record.interests:
+            record.rest.unsettled.update(dict.fromkeys(record.interests.values()))
+            world.left -= len(record.interests) // 4
+    if not record.has_rest:
+        return True
+    rest = record.rest
     most = max(_PIECE, world.left // _CHANNEL)
     for interest in list(islice(rest.unsettled, most)):
         del rest.unsettled[interest]

@@ -263,8 +263,9 @@ class World:
         del self.objects[record.descriptor]
         self.settled(record)
         self.rebalancing.pop(record, None)
-        self.showing.pop(record, None)
-        self.shown_since.pop(record, None)
+        if self.showing:
+            self.showing.pop(record, None)
+            self.shown_since.pop(record, None)
         self.balancer.forget(record)
         self.left -= 2 * len(record.tags)
         for tag in record.tags:
