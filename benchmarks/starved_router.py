@@ -83,7 +83,9 @@ async def watch(url: str, name: str, ages: list[float]) -> None:
         with ExitStack() as stack:
             for exposer in range(EXPOSERS):
                 for number in range(OBJECTS):
-                    contract = stack.enter_context(observer.object([str(exposer)], number).observe())
+                    contract = stack.enter_context(
+                        observer.object([str(exposer)], number).observe()
+                    )
                     tasks.start_soon(read, contract, ages)
             await anyio.sleep_forever()
 
@@ -232,7 +234,9 @@ def main() -> None:
         observers = stack.enter_context(asked("observe", url))
         for share in options.shares:
             with held(routing, share) as how:
-                say(f"{options.scheme}, {how}: {measure(routing, observers, port, options.seconds)}")
+                say(
+                    f"{options.scheme}, {how}: {measure(routing, observers, port, options.seconds)}"
+                )
 
 
 if __name__ == "__main__":

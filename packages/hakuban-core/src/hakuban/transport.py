@@ -31,6 +31,7 @@ from ._keep_alive import KeepAlive, Verdict
 from ._liveness import Liveness, Watched, default_max_connections
 from ._logger import Logger, get_logger
 from ._plain import plain_text
+from ._read_ahead import ReadAhead
 from ._text import printable, redacted
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ __all__ = [
     "Logger",
     "MessageStream",
     "PeerViolationError",
+    "ReadAhead",
     "RefusedError",
     "Transport",
     "TransportOptions",

@@ -14,8 +14,8 @@ from typing_extensions import override
 if TYPE_CHECKING:
     import asyncio
 
-# What a piece asks for: the large size once the small one was filled. Always asking for 1 MiB makes the allocator
-# map and unmap memory for each small message.
+# What a piece asks for, if it may: the large size once the small one was filled. Always asking for 1 MiB makes the
+# allocator map and unmap memory for each small message.
 _SMALL = 64 * 1024
 _LARGE = 1024 * 1024
 
@@ -23,15 +23,17 @@ _LARGE = 1024 * 1024
 class Arrivals:
     """The receiving half of a connected, non-blocking socket. One task waits at a time.
 
+    :ivar most: bytes that a piece may have, at most 1 MiB.
     :ivar more: whether the last piece was a full one, so that there is probably another.
     :ivar last: `time.monotonic()` when bytes last came in, or their end; a reset is no sign of life.
     """
 
-    __slots__ = ("_size", "_sock", "last", "more")
+    __slots__ = ("_size", "_sock", "last", "more", "most")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._size = _SMALL
+        self.most = _LARGE
         self.more = False
         self.last = time.monotonic()
 
@@ -40,14 +42,15 @@ class Arrivals:
         await anyio.wait_readable(self._sock)
 
     def take(self) -> bytes:
-        """Give the next piece, at most 1 MiB; an empty one means that the other side has shut down writing.
+        """Give the next piece, at most `most` bytes; an empty one means that the other side has shut down writing.
 
         :raises BlockingIOError: there is nothing.
         :raises OSError: the connection is gone.
         """
-        data = self._sock.recv(self._size)
+        size = min(self._size, self.most)
+        data = self._sock.recv(size)
         self.last = time.monotonic()
-        self.more = len(data) == self._size
+        self.more = len(data) == size
         self._size = _LARGE if len(data) >= _SMALL else _SMALL
         return data
 

@@ -17,12 +17,13 @@ from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
 from ._arrivals import arrivals_of
-from ._sockets import address_text
+from ._sockets import ReceiveBuffer, address_text
 
 if TYPE_CHECKING:
     from typing import Any
 
 _DECRYPTED = 64 * 1024  # bytes asked of TLS at once
+_PIECE = 64 * 1024  # and of the socket, if nothing else is said
 
 
 class Channel:
@@ -32,6 +33,7 @@ class Channel:
 
     :param sock: a connected, non-blocking socket; the channel owns it.
     :ivar last_sent: `time.monotonic()` when bytes were last taken by the operating system.
+    :ivar receive_buffer: what the operating system holds of what was not read.
     """
 
     __slots__ = (
@@ -40,6 +42,7 @@ class Channel:
         "_out",
         "_sock",
         "last_sent",
+        "receive_buffer",
     )
 
     def __init__(self, sock: socket.socket) -> None:
@@ -47,6 +50,7 @@ class Channel:
         self._arrivals = arrivals_of(sock)
         self._out: bytes | memoryview = b""
         self._interrupts = 0
+        self.receive_buffer = ReceiveBuffer(sock)
         self.last_sent = time.monotonic()
 
     @property
@@ -103,13 +107,15 @@ class Channel:
             await anyio.wait_writable(self._sock)
             self._check(interrupts)
 
-    async def read(self) -> bytes:
-        """Wait for bytes, at most 1 MiB; none mean that the other side has shut down writing.
+    async def read(self, most: int = _PIECE) -> bytes:
+        """Wait for bytes; none mean that the other side has shut down writing.
 
+        :param most: how many, at most.
         :raises OSError: the connection is gone.
         :raises anyio.ClosedResourceError: `interrupt` was called.
         """
         interrupts = self._interrupts
+        self._arrivals.most = most
         if self._arrivals.more:
             await checkpoint()  # a flood must leave the loop its turn
         else:
@@ -195,7 +201,7 @@ class TLSChannel(Channel):
             except ssl.SSLWantReadError:
                 self._queue_records()
                 await self.flush()
-                await self._read_records()
+                await self._read_records(_PIECE)
             except ssl.SSLError:
                 self._queue_records()  # the alert that says why
                 self.flush_nowait()
@@ -211,7 +217,7 @@ class TLSChannel(Channel):
         self._queue_records()
 
     @override
-    async def read(self) -> bytes:
+    async def read(self, most: int = _PIECE) -> bytes:
         while True:
             data = self._decrypt()
             if self._outgoing.pending:
@@ -219,7 +225,7 @@ class TLSChannel(Channel):
                 self.flush_nowait()
             if data is not None:
                 return data
-            await self._read_records()
+            await self._read_records(most)
 
     @override
     async def end(self) -> None:
@@ -233,8 +239,8 @@ class TLSChannel(Channel):
     def _queue_records(self) -> None:
         super().write(self._outgoing.read())
 
-    async def _read_records(self) -> None:
-        records = await super().read()
+    async def _read_records(self, most: int) -> None:
+        records = await super().read(most)
         if records:
             self._incoming.write(records)
         else:

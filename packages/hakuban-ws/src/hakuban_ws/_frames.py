@@ -179,6 +179,11 @@ class FrameReader:
         self.ping: bytes | None = None
         self.close: tuple[int, str] | None = None
 
+    @property
+    def missing(self) -> int:
+        """How many bytes the frame that has begun still needs, as far as that is known."""
+        return self._need - len(self._data) + self._at
+
     def feed(self, data: bytes) -> None:
         """Take in what was received."""
         if self.close is not None or self._violation is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -23,6 +24,15 @@ _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 if _NOTSENT_LOWAT is None and sys.platform == "linux":
     _NOTSENT_LOWAT = 25  # Python names it since 3.12
 
+# Whether the size of a buffer was set by hand, which stops its growing; Python has no name for it.
+_BUF_LOCK = 72 if sys.platform == "linux" else -1
+_RCVBUF_LOCK = 2
+# Bytes of a receive buffer where little can be handled. In a smaller one the small segments of small states, which the
+# kernel needs as much again for, find no room too often; they are dropped, and sent again after up to seconds.
+_SMALL = 20 * 1024
+# Bytes that can be handled soon: below the one a buffer is made small, above the other let grow.
+_LITTLE, _MUCH = 32 * 1024, 64 * 1024
+
 _IN_PROGRESS = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK})
 _NO_SUCH_FAMILY = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 # Seconds after which the next address of a host is tried beside the last one (RFC 8305).
@@ -43,6 +53,55 @@ def set_options(sock: socket.socket, *, nodelay: bool) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if _NOTSENT_LOWAT is not None:
         sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _NOTSENT_LOWAT_BYTES)
+
+
+class ReceiveBuffer:
+    """What the operating system holds for a connected socket until it is read: mostly as much as it likes.
+
+    That is 64 KiB to several MiB, which is fine where it is read at once, and otherwise goes before each newer value.
+    Left alone where the system cannot take the growing of buffers up again: only Linux can, since 5.15.
+    """
+
+    __slots__ = ("_free", "_size", "_sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._free = self._size = (
+            0  # what it was before it was made smaller, and is now; 0 while it is free
+        )
+
+    def fit(self, ahead: int) -> None:
+        """Make it smaller where little can be handled soon, and let it grow again where much can.
+
+        To be called before each read, since it is made smaller in steps: by what is read, or an eighth. The other side
+        sends all that it was offered, and what the buffer has no room for then is dropped, and sent again much later.
+
+        :param ahead: bytes that can be handled soon.
+        """
+        if ahead < (_MUCH if self._free else _LITTLE):
+            if self._size > _SMALL or not self._free:
+                self._shrink(ahead)
+        elif self._free:
+            self._release()
+
+    def _shrink(self, by: int) -> None:
+        with contextlib.suppress(
+            OSError
+        ):  # not this system; or the connection is gone, which `read` will tell
+            if not self._free:
+                self._sock.getsockopt(socket.SOL_SOCKET, _BUF_LOCK)
+                # what is set is doubled, for what the kernel needs beside the bytes; read it is what it was doubled to
+                self._size = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+                self._free = self._size
+            self._size = max(_SMALL, self._size - max(by, self._size // 8))
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._size)
+
+    def _release(self) -> None:
+        size, self._free, self._size = self._free, 0, 0
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+            locks = self._sock.getsockopt(socket.SOL_SOCKET, _BUF_LOCK)
+            self._sock.setsockopt(socket.SOL_SOCKET, _BUF_LOCK, locks & ~_RCVBUF_LOCK)
 
 
 class Host:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hakuban.transport import KeepAlive, LinkTimeoutError, PeerViolationError, Verdict
+from hakuban.transport import (
+    KeepAlive,
+    LinkTimeoutError,
+    PeerViolationError,
+    ReadAhead,
+    Verdict,
+)
 
 from ._frames import CLOSE, PING, PONG, close_payload
 from ._tls import tls_words
@@ -27,6 +33,8 @@ _FLUSH_SECONDS = 1.0
 _LINGER_SECONDS = 0.5
 # Seconds until control frames that found the socket full are tried again.
 _RETRY_SECONDS = 0.1
+# Bytes read at once, of a message that is larger.
+_MOST_READ = 1024 * 1024
 # Sends that may go by without giving the loop a turn: a turn costs as much as a small send.
 _SENDS_PER_TURN = 16
 _CODE_ABNORMAL = 1006
@@ -69,6 +77,7 @@ class WebSocketStream:
         "_liveness",
         "_ping_due",
         "_pong",
+        "_read_ahead",
         "_reader",
         "_sending",
         "_sends",
@@ -97,6 +106,7 @@ class WebSocketStream:
         self._reader, self._writer = agreement.codec(
             listening=listening, max_message=options.max_message
         )
+        self._read_ahead = ReadAhead()
         if received:
             self._reader.feed(received)
         self._liveness = liveness
@@ -154,6 +164,7 @@ class WebSocketStream:
     async def receive(self, /) -> Sequence[bytes]:
         """Give the next messages."""
         waited = False
+        self._read_ahead.called(time.monotonic())
         while True:
             if self._closed:
                 raise anyio.ClosedResourceError
@@ -168,6 +179,7 @@ class WebSocketStream:
             if messages:
                 if not waited:
                     await checkpoint()  # a flood must leave the loop its turn
+                self._read_ahead.gave(time.monotonic())
                 return messages
             if not self._reader.starved:
                 await checkpoint()  # there were control frames only
@@ -244,8 +256,12 @@ class WebSocketStream:
                 await channel.flush()
 
     async def _read(self) -> None:
+        ahead = self._read_ahead.learn()
+        self._channel.receive_buffer.fit(ahead)
+        # the rest of a message that has begun is no reading ahead
+        size = max(ahead, min(self._reader.missing, _MOST_READ))
         try:
-            data = await self._channel.read()
+            data = await self._channel.read(size)
         except anyio.ClosedResourceError:
             return  # interrupted: the caller looks at why
         except OSError as error:
@@ -254,6 +270,7 @@ class WebSocketStream:
             self._lose(lost)
         else:
             if data:
+                self._read_ahead.came(len(data))
                 self._reader.feed(data)
             else:
                 self._lose(anyio.BrokenResourceError("the connection ended without a Close frame"))

@@ -1,0 +1,61 @@
+"""How much of what comes in is read before what was read is handled."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["ReadAhead"]
+
+# Seconds of handling that what was read may take. It goes before every newer value, so this is how stale it makes them; less
+# than that is not worth a smaller read, or a window that is smaller than a long path needs.
+HANDLING: Final = 0.05
+# Seconds of handling that the estimate goes by: long enough for pauses of the process to even out.
+MEMORY: Final = 0.2
+# Bytes. A read costs as much as handling one or two small states: it should bring more of them than that. One that brings
+# less says nothing about how much could be handled.
+LEAST: Final = 4 * 1024
+MOST: Final = 1024 * 1024
+
+
+class ReadAhead:
+    """How many bytes to ask an operating system for, so that they can be handled soon: within 50 ms.
+
+    While handling is quick, that is `most`. A process that is short of CPU gets less at once: what was not read waits
+    with the sender, where the newest value takes the place of older ones.
+
+    For one stream; knows no clock, its user passes in times.
+
+    :param most: bytes that are asked for while there is time enough.
+    """
+
+    __slots__ = ("_began", "_most", "_read", "_seconds", "size")
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self.size: int = most
+        self._read = 0  # since it was last looked at how long handling takes
+        self._seconds = 0.0  # that handling took since then
+        self._began: float | None = None
+
+    def came(self, size: int) -> None:
+        """So many bytes were read."""
+        self._read += size
+
+    def gave(self, now: float) -> None:
+        """Messages are handed out: handling begins, at this time in seconds."""
+        self._began = now
+
+    def called(self, now: float) -> None:
+        """More is asked for: handling has ended."""
+        if self._began is not None:
+            self._seconds += now - self._began
+            self._began = None
+
+    def learn(self) -> int:
+        """Give the bytes to ask for next: to be called when all that was read is handled."""
+        if self._seconds > 0:
+            read = max(self._read, LEAST)
+            fitting = (self.size * MEMORY + read * HANDLING) / (MEMORY + self._seconds)
+            self.size = min(self._most, max(LEAST, int(fitting)))
+            self._seconds, self._read = 0.0, 0
+        return self.size
