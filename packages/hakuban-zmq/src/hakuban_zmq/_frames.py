@@ -227,6 +227,11 @@ class Reassembly:
         self._max_message = max_message
         self._part = bytearray()  # of a message that goes on; one buffer, since pieces may be tiny
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message has begun, and goes on."""
+        return bool(self._part)
+
     def messages(self, data: bytes) -> Iterator[bytes]:
         """Give the messages that a frame completes.
 

@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from hakuban.transport import KeepAlive, LinkTimeoutError, PeerViolationError, Verdict
 
+from ._allowance import Allowance
 from ._frames import (
     BYE,
     BYE_HEARD,
@@ -22,7 +23,6 @@ from ._frames import (
     PONG,
     TOO_BIG,
     Reassembly,
-    Window,
     chunks,
     encode_bye,
     encode_grant,
@@ -78,6 +78,7 @@ class ZeroMQStream:
 
     __slots__ = (
         "__weakref__",
+        "_allowance",
         "_closed",
         "_credit",
         "_credit_chunks",
@@ -91,14 +92,10 @@ class ZeroMQStream:
         "_pipe",
         "_reassembly",
         "_receiving",
-        "_room",
-        "_room_chunks",
         "_sender",
         "_sending",
         "_sends",
         "_session",
-        "_taken",
-        "_taken_chunks",
         "_unread",
         "_whole",
         "_window",
@@ -123,10 +120,8 @@ class ZeroMQStream:
     ) -> None:
         self._pipe = pipe
         self._session, self.remote_session = session
-        # what the other side may send still, and what was taken since it was last told
         self._window = window
-        self._room, self._room_chunks = window.size, window.chunks
-        self._taken = self._taken_chunks = 0
+        self._allowance = Allowance(window)
         # what we may send still; never more than our own window, whatever a peer that does not read grants
         self._credit = min(granted.size, window.size)
         self._credit_chunks = min(granted.chunks, window.chunks)
@@ -193,6 +188,9 @@ class ZeroMQStream:
     async def receive(self, /) -> Sequence[bytes]:
         """Give the next messages."""
         waited = False
+        read_ahead = self._allowance.read_ahead
+        read_ahead.called(time.monotonic())
+        read_ahead.learn()
         while True:
             if self._closed:
                 raise anyio.ClosedResourceError(_CLOSED)
@@ -202,6 +200,7 @@ class ZeroMQStream:
                     waited = True
                     continue
                 if messages := self._take():
+                    read_ahead.gave(time.monotonic())
                     return messages
                 waited = False  # those were pieces of a large one
             elif self._end is not None:
@@ -261,20 +260,15 @@ class ZeroMQStream:
             self._grant(len(data))
 
     def _grant(self, size: int) -> None:
-        """Take note that a frame was taken, and let the other side send more when that is worth a frame."""
-        self._taken += size
-        self._taken_chunks += 1
-        enough = (
-            4 * self._taken >= self._window.size or 4 * self._taken_chunks >= self._window.chunks
-        )
-        if enough and not self._ended:
-            grant = Window(self._taken, self._taken_chunks)
-            self._taken = self._taken_chunks = 0
-            # before it is sent: what the other side does with it may come in within the same call
-            self._room += grant.size
-            self._room_chunks += grant.chunks
-            if not self._send(encode_grant(self.remote_session, grant)):
-                self.lose(_FULL)
+        """Let the other side send more, now that a frame was taken, when that is worth a frame."""
+        # it counts before it is sent: what the other side does with it may come in within the same call
+        grant = self._allowance.take(size, unfinished=self._reassembly.unfinished)
+        if (
+            grant is not None
+            and not self._ended
+            and not self._send(encode_grant(self.remote_session, grant))
+        ):
+            self.lose(_FULL)
 
     # ---- the socket's side ------------------------------------------------------------------------------------------
 
@@ -309,10 +303,7 @@ class ZeroMQStream:
             return
         if len(data) > MAX_FRAME:
             raise PeerViolationError("chunk over 64 KiB")
-        if self._room <= 0 or self._room_chunks <= 0:
-            raise PeerViolationError("it sent more than it was granted")
-        self._room -= len(data)
-        self._room_chunks -= 1
+        self._allowance.spend(len(data))
         self._unread.append(data)
         if self._receiving is not None:
             self._receiving.set()
