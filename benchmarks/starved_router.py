@@ -26,12 +26,13 @@ from typing import IO, TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
-import psutil
 
 from stuck_observer import node, router, say, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import psutil
 
     import hakuban
 
@@ -90,9 +91,10 @@ async def watch(url: str, name: str, ages: list[float]) -> None:
             await anyio.sleep_forever()
 
 
-async def read(contract: hakuban.ObjectObserve, ages: list[float]) -> None:
+async def read(contract: hakuban.ObjectObserve[object], ages: list[float]) -> None:
     async for state in contract:
-        ages.append((time.monotonic_ns() - int(state.data[:20])) / 1e9)
+        age = time.monotonic_ns() - int(state.data[:20])
+        ages.append(age / 1e9)
 
 
 # ---- holding the router

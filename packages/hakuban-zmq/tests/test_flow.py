@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import anyio
@@ -25,6 +26,7 @@ from hakuban_zmq._transport import HIGH_WATER_MARK, WINDOW
 from support.waiting import until
 from support.zeromq import accepting, linked, raw_client
 
+KIB = 1024
 NOWHERE = ["zmq+tcp://127.0.0.1:0", "zmq+inproc://flow"]
 
 
@@ -192,3 +194,35 @@ async def test_many_small_messages_share_chunks() -> None:
             stream = await accepted.receive()
             await stream.send([b"x" * 10] * 1_000)
             assert len(await client.data()) == 14 * 1_000
+
+
+@pytest.mark.long
+async def test_who_handles_slowly_is_sent_little_until_he_is_quick_again() -> None:
+    async with linked() as (sender, receiver), anyio.create_task_group() as group:
+        sent = taken = 0
+
+        async def flood() -> None:
+            nonlocal sent
+            while True:
+                await sender.send([bytes(4 * KIB)])
+                sent += 1
+
+        def all_lies_here() -> bool:
+            lying = len(receiver._unread)
+            return lying > 0 and sent == taken + lying and waits_for_a_grant(sender)
+
+        async def take() -> int:
+            """Receive all that the sender could get rid of; give how many messages that were."""
+            nonlocal taken
+            await until(all_lies_here)
+            count = len(await receiver.receive())
+            taken += count
+            return count
+
+        group.start_soon(flood)
+        with anyio.fail_after(30):
+            while await take() > 3:
+                time.sleep(0.2)  # noqa: ASYNC251  # this is what it is about
+            while await take() < 30:
+                pass
+        group.cancel_scope.cancel()

@@ -93,7 +93,8 @@ class ReceiveBuffer:
                 # what is set is doubled, for what the kernel needs beside the bytes; read it is what it was doubled to
                 self._size = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
                 self._free = self._size
-            self._size = max(_SMALL, self._size - max(by, self._size // 8))
+            smaller = self._size - max(by, self._size // 8)
+            self._size = min(self._size, max(_SMALL, smaller))
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._size)
 
     def _release(self) -> None:

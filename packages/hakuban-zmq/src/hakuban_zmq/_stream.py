@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from hakuban.transport import Identity, Liveness, TransportOptions
 
+    from ._frames import Window
     from ._hub import Pipe
 
 _MOST_MESSAGES: Final = 1_000

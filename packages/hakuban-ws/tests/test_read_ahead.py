@@ -1,0 +1,121 @@
+"""What was sent and not yet handled goes before every newer value: little of it, while handling is slow."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from hakuban_ws._sockets import ReceiveBuffer
+from support.websocket import linked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hakuban_ws._stream import WebSocketStream
+    from support.websocket import Certificates
+
+KIB = 1024
+MESSAGE = bytes(KIB)
+
+
+class Flood:
+    """Somebody who sends as much as is taken.
+
+    :ivar ahead: bytes that were taken off its hands, and not yet received here.
+    """
+
+    def __init__(self, sender: WebSocketStream, receiver: WebSocketStream) -> None:
+        self._sender = sender
+        self._receiver = receiver
+        self.ahead = 0
+
+    async def run(self) -> None:
+        while True:
+            await self._sender.send([MESSAGE] * 8)
+            self.ahead += 8 * KIB
+
+    async def receive(self) -> int:
+        """Give the bytes of a batch, once the sender has had its turn."""
+        size = sum(map(len, await self._receiver.receive()))
+        self.ahead -= size
+        await anyio.wait_all_tasks_blocked()
+        return size
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "encrypted", [False, pytest.param(True, marks=pytest.mark.thorough)], ids=["ws", "wss"]
+)
+async def test_who_handles_slowly_reads_little_until_he_is_quick_again(
+    certificates: Certificates, *, encrypted: bool
+) -> None:
+    link = linked()
+    if encrypted:
+        link = linked(
+            "wss://127.0.0.1:0",
+            ssl=certificates.listening(),
+            connect={"ssl": certificates.connecting()},
+        )
+    async with link as (sender, receiver), anyio.create_task_group() as group:
+        flood = Flood(sender, receiver)
+        group.start_soon(flood.run)
+        with anyio.fail_after(30):
+            small = 0
+            while small < 3:
+                read_little = await flood.receive() <= 8 * KIB and flood.ahead > 64 * KIB
+                small = small + 1 if read_little else 0
+                time.sleep(0.2)  # noqa: ASYNC251  # this is what it is about
+            while await flood.receive() < 64 * KIB:
+                pass
+        group.cancel_scope.cancel()
+
+
+@pytest.fixture
+def connection() -> Iterator[socket.socket]:
+    """An end of a TCP connection."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as there,
+        server.accept()[0] as here,
+    ):
+        here.setblocking(False)
+        there.setblocking(False)
+        yield here
+
+
+def size_of(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system lets it grow again")
+def test_a_receive_buffer_is_small_where_little_can_be_handled_and_grows_again(
+    connection: socket.socket,
+) -> None:
+    buffer, before = ReceiveBuffer(connection), size_of(connection)
+    buffer.fit(1024 * KIB)
+    assert size_of(connection) == before
+    sizes = []
+    for _ in range(50):
+        buffer.fit(4 * KIB)
+        sizes.append(size_of(connection))
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 40 * KIB
+    buffer.fit(48 * KIB)
+    assert size_of(connection) == sizes[-1]
+    buffer.fit(1024 * KIB)
+    assert size_of(connection) == before
+    locked_by_hand = connection.getsockopt(socket.SOL_SOCKET, 72)
+    assert not locked_by_hand
+
+
+def test_a_buffer_of_a_socket_that_is_gone_is_left_alone(connection: socket.socket) -> None:
+    buffer = ReceiveBuffer(connection)
+    buffer.fit(4 * KIB)
+    connection.close()
+    buffer.fit(4 * KIB)
+    buffer.fit(1024 * KIB)
