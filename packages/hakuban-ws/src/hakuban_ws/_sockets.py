@@ -66,9 +66,8 @@ class ReceiveBuffer:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._free = self._size = (
-            0  # what it was before it was made smaller, and is now; 0 while it is free
-        )
+        # what it was before it was made smaller, and what it is now; 0 while it is free
+        self._free = self._size = 0
 
     def fit(self, ahead: int) -> None:
         """Make it smaller where little can be handled soon, and let it grow again where much can.
@@ -85,9 +84,8 @@ class ReceiveBuffer:
             self._release()
 
     def _shrink(self, by: int) -> None:
-        with contextlib.suppress(
-            OSError
-        ):  # not this system; or the connection is gone, which `read` will tell
+        # not this system; or the connection is gone, which `read` will tell
+        with contextlib.suppress(OSError):
             if not self._free:
                 self._sock.getsockopt(socket.SOL_SOCKET, _BUF_LOCK)
                 # what is set is doubled, for what the kernel needs beside the bytes; read it is what it was doubled to
