@@ -111,9 +111,8 @@ class Steps(ABC):
         return True
 
     def give_way(self) -> None:
-        """Let other threads have the lock for a moment, if they wait for it: they would not get it by themselves."""
-        if self._gate.wanted:
-            sleep(_MOMENT)
+        """Let other threads go on; and for a moment, if they wait for the lock, as they would not get it by themselves."""
+        sleep(_MOMENT if self._gate.wanted else 0.0)
 
     def submit(self, operation: Callable[[Machine, float], T]) -> T | None:
         """Run an operation now, or at the next occasion where `call` would raise RuntimeError; then give None."""
