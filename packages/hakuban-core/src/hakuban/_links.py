@@ -312,29 +312,31 @@ class Link:
 
     async def _write(self) -> None:
         turn = Turn()
-        batch = self._introduction()
+        await self._send(self._introduction())
+        self._introduced.set()
         while True:
-            if batch:
-                sizes = [len(message) for message in batch]
-                self.largest_sent = max(self.largest_sent, *sizes)
-                await self._stream.send(batch)
-                self._introduced.set()
-                self.last_said = monotonic()
-                self._traffic.messages_out += len(batch)
-                self._traffic.bytes_out += sum(sizes)
-            batch = []
             if self.ready or self._keep_alive_due:
                 turn.begin()
                 batch = await self._collect(turn)
                 if turn.over():
                     await turn.give()
                 turn.end()
+                if batch:
+                    await self._send(batch)
             elif self._finishing:
                 self._dry.set()
                 return
             else:
                 await self.bell.wait()
                 turn.taken()
+
+    async def _send(self, batch: list[bytes]) -> None:
+        sizes = [len(message) for message in batch]
+        self.largest_sent = max(self.largest_sent, *sizes)
+        await self._stream.send(batch)
+        self.last_said = monotonic()
+        self._traffic.messages_out += len(batch)
+        self._traffic.bytes_out += sum(sizes)
 
     async def _collect(self, turn: Turn) -> list[bytes]:
         """Give the next messages: about as many as fit into a batch, and into a turn."""

@@ -127,8 +127,7 @@ class Steps(ABC):
 
     def hear(self, link: int, events: Sequence[PeerEvent]) -> None:
         """Tell the machine what the peer of a link has said: in several steps, where it leads to much."""
-        while events:
-            taken = self.call(partial(_hear, link, events))
+        while (taken := self.call(partial(_hear, link, events))) < len(events):
             events = events[taken:]
 
     def read(self, function: Callable[[], T]) -> T:

@@ -21,15 +21,9 @@ _REPUBLISHING: Final = 100  # units of work
 
 def is_left_over(world: World) -> bool:
     """Say whether there is something to be done as soon as may be."""
-    return bool(
-        world.backlog
-        or world.walks
-        or world.showing
-        or world.dying
-        or world.rebalancing
-        or world.to_tell
-        or world.republishing
-    )
+    if world.backlog or world.walks or world.showing or world.dying:
+        return True
+    return bool(world.rebalancing or world.to_tell or world.republishing)
 
 
 def settle_touched(world: World, now: float) -> None:

@@ -101,18 +101,20 @@ class Machine:
         :return: how many things were taken: all, unless there was much to do because of them.
         """
         world = self.world
-        for count, event in enumerate(events):
+        taken = 0
+        for event in events:
             speaker = world.links.get(link)
             if speaker is None:
                 return len(events)  # it has ended: what it said is thrown away
-            if world.left <= 0 and count:
-                agenda.work_off(world, now)
-                return count
+            if world.left <= 0 and taken:
+                break
+            taken += 1
             world.left -= _HEARD
             self._peers.received(speaker, event, now)
-            agenda.settle_touched(world, now)
+            if world.touched:
+                agenda.settle_touched(world, now)
         agenda.work_off(world, now)
-        return len(events)
+        return taken
 
     @property
     def has_room(self) -> bool:
@@ -210,7 +212,7 @@ class Machine:
         """
         batch: list[Instruction] = []
         size = 0
-        while len(batch) < _BATCH and size < _BATCH_BYTES and self.has_room:
+        while len(batch) < _BATCH and size < _BATCH_BYTES and self.world.left > 0:
             instruction = self.next_for(link, now)
             if instruction is None:
                 break
