@@ -25,9 +25,8 @@ class Reader:
 
     def handle(self, size: int, seconds: float) -> None:
         self.ahead.came(size)
-        self.ahead.gave(self.now)
         self.now += seconds
-        self.ahead.called(self.now)
+        self.ahead.handled(seconds)
 
 
 def test_while_handling_is_quick_all_is_read_that_there_is() -> None:
@@ -91,24 +90,20 @@ def test_small_messages_that_come_alone_do_not_say_how_many_could_be_handled() -
 def test_all_messages_of_a_read_count_together() -> None:
     ahead = ReadAhead()
     ahead.came(200 * KIB)
-    for now in (1.0, 2.0, 3.0):
-        ahead.gave(now)
-        ahead.called(now + 0.1)
+    for _ in range(3):
+        ahead.handled(0.1)
     one_by_one = ahead.learn()
     ahead = ReadAhead()
     ahead.came(200 * KIB)
-    ahead.gave(1.0)
-    ahead.called(1.3)
+    ahead.handled(0.3)
     assert one_by_one == pytest.approx(ahead.learn(), abs=1)
 
 
 def test_waiting_for_what_does_not_come_is_not_handling() -> None:
     ahead = ReadAhead()
-    for now in range(0, 100, 10):
-        ahead.called(now)  # and nothing comes for ten seconds
+    for _ in range(10):  # nothing comes for ten seconds, which nobody counts
         ahead.came(100)
-        ahead.gave(now + 9.9999)
-        ahead.called(now + 10)
+        ahead.handled(0.0001)
         assert ahead.learn() == MOST
 
 

@@ -38,8 +38,7 @@ class Sender:
             if grant is not None:
                 self.credit += grant.size
                 self.chunks += grant.chunks
-        read_ahead.gave(0.0)
-        read_ahead.called(self.on_its_way * seconds_each)
+        read_ahead.handled(self.on_its_way * seconds_each)
         self.on_its_way = 0
 
     def ahead(self, size: int, seconds_each: float) -> int:

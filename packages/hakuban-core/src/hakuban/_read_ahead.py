@@ -23,39 +23,34 @@ class ReadAhead:
     While handling is quick, that is `most`. A process that is short of CPU gets less at once: what was not read waits
     with the sender, where the newest value takes the place of older ones.
 
-    For one stream; knows no clock, its user passes in times.
+    For one stream; knows no clock, its user measures times.
 
     :param most: bytes that are asked for while there is time enough.
     """
 
-    __slots__ = ("_began", "_most", "_read", "_seconds", "size")
+    __slots__ = ("_most", "_read", "_seconds", "size")
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self.size: int = most
         self._read = 0  # since it was last looked at how long handling takes
         self._seconds = 0.0  # that handling took since then
-        self._began: float | None = None
 
     def came(self, size: int) -> None:
         """So many bytes were read."""
         self._read += size
 
-    def gave(self, now: float) -> None:
-        """Messages are handed out: handling begins, at this time in seconds."""
-        self._began = now
-
-    def called(self, now: float) -> None:
-        """More is asked for: handling has ended."""
-        if self._began is not None:
-            self._seconds += now - self._began
-            self._began = None
+    def handled(self, seconds: float) -> None:
+        """Handling some of it took so long: from messages being handed out to more being asked for."""
+        self._seconds += seconds
 
     def learn(self) -> int:
         """Give the bytes to ask for next: to be called when all that was read is handled."""
-        if self._seconds > 0:
+        seconds = self._seconds
+        if seconds > 0:
             read = max(self._read, LEAST)
-            fitting = (self.size * MEMORY + read * HANDLING) / (MEMORY + self._seconds)
-            self.size = min(self._most, max(LEAST, int(fitting)))
+            fitting = (self.size * MEMORY + read * HANDLING) / (MEMORY + seconds)
+            if self.size != self._most or fitting < self._most:
+                self.size = min(self._most, max(LEAST, int(fitting)))
             self._seconds, self._read = 0.0, 0
         return self.size

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # What a piece asks for, if it may: the large size once the small one was filled. Always asking for 1 MiB makes the
 # allocator map and unmap memory for each small message.
 _SMALL = 64 * 1024
-_LARGE = 1024 * 1024
+READ_MOST = 1024 * 1024
 
 
 class Arrivals:
@@ -33,7 +33,7 @@ class Arrivals:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._size = _SMALL
-        self.most = _LARGE
+        self.most = READ_MOST
         self.more = False
         self.last = time.monotonic()
 
@@ -51,7 +51,7 @@ class Arrivals:
         data = self._sock.recv(size)
         self.last = time.monotonic()
         self.more = len(data) == size
-        self._size = _LARGE if len(data) >= _SMALL else _SMALL
+        self._size = READ_MOST if len(data) >= _SMALL else _SMALL
         return data
 
     def waiting(self) -> bool:

@@ -69,6 +69,11 @@ class ReceiveBuffer:
         # what it was before it was made smaller, and what it is now; 0 while it is free
         self._free = self._size = 0
 
+    @property
+    def small(self) -> bool:
+        """Whether it is smaller than it was."""
+        return self._free > 0
+
     def fit(self, ahead: int) -> None:
         """Make it smaller where little can be handled soon, and let it grow again where much can.
 

@@ -18,6 +18,7 @@ from hakuban.transport import (
     Verdict,
 )
 
+from ._arrivals import READ_MOST
 from ._frames import CLOSE, PING, PONG, close_payload
 from ._tls import tls_words
 
@@ -33,8 +34,6 @@ _FLUSH_SECONDS = 1.0
 _LINGER_SECONDS = 0.5
 # Seconds until control frames that found the socket full are tried again.
 _RETRY_SECONDS = 0.1
-# Bytes read at once, of a message that is larger.
-_MOST_READ = 1024 * 1024
 # Sends that may go by without giving the loop a turn: a turn costs as much as a small send.
 _SENDS_PER_TURN = 16
 _CODE_ABNORMAL = 1006
@@ -71,6 +70,7 @@ class WebSocketStream:
         "_close_sent",
         "_closed",
         "_end",
+        "_gave_at",
         "_keep_alive",
         "_last_words",
         "_listening",
@@ -106,7 +106,10 @@ class WebSocketStream:
         self._reader, self._writer = agreement.codec(
             listening=listening, max_message=options.max_message
         )
-        self._read_ahead = ReadAhead()
+        self._read_ahead = ReadAhead(READ_MOST)
+        self._gave_at = (
+            0.0  # when messages were handed out that are not handled yet, as far as is known
+        )
         if received:
             self._reader.feed(received)
         self._liveness = liveness
@@ -164,7 +167,9 @@ class WebSocketStream:
     async def receive(self, /) -> Sequence[bytes]:
         """Give the next messages."""
         waited = False
-        self._read_ahead.called(time.monotonic())
+        if self._gave_at:
+            self._read_ahead.handled(time.monotonic() - self._gave_at)
+            self._gave_at = 0.0
         while True:
             if self._closed:
                 raise anyio.ClosedResourceError
@@ -179,7 +184,7 @@ class WebSocketStream:
             if messages:
                 if not waited:
                     await checkpoint()  # a flood must leave the loop its turn
-                self._read_ahead.gave(time.monotonic())
+                self._gave_at = time.monotonic()
                 return messages
             if not self._reader.starved:
                 await checkpoint()  # there were control frames only
@@ -256,10 +261,11 @@ class WebSocketStream:
                 await channel.flush()
 
     async def _read(self) -> None:
-        ahead = self._read_ahead.learn()
-        self._channel.receive_buffer.fit(ahead)
-        # the rest of a message that has begun is no reading ahead
-        size = max(ahead, min(self._reader.missing, _MOST_READ))
+        size = self._read_ahead.learn()
+        if size < READ_MOST or self._channel.receive_buffer.small:
+            self._channel.receive_buffer.fit(size)
+            # the rest of a message that has begun is no reading ahead
+            size = max(size, min(self._reader.missing, READ_MOST))
         try:
             data = await self._channel.read(size)
         except anyio.ClosedResourceError:

@@ -84,6 +84,7 @@ class ZeroMQStream:
         "_credit",
         "_credit_chunks",
         "_end",
+        "_gave_at",
         "_keep_alive",
         "_last_received",
         "_last_sent",
@@ -123,6 +124,9 @@ class ZeroMQStream:
         self._session, self.remote_session = session
         self._window = window
         self._allowance = Allowance(window)
+        self._gave_at = (
+            0.0  # when messages were handed out that are not handled yet, as far as is known
+        )
         # what we may send still; never more than our own window, whatever a peer that does not read grants
         self._credit = min(granted.size, window.size)
         self._credit_chunks = min(granted.chunks, window.chunks)
@@ -190,7 +194,9 @@ class ZeroMQStream:
         """Give the next messages."""
         waited = False
         read_ahead = self._allowance.read_ahead
-        read_ahead.called(time.monotonic())
+        if self._gave_at:
+            read_ahead.handled(time.monotonic() - self._gave_at)
+            self._gave_at = 0.0
         read_ahead.learn()
         while True:
             if self._closed:
@@ -201,7 +207,7 @@ class ZeroMQStream:
                     waited = True
                     continue
                 if messages := self._take():
-                    read_ahead.gave(time.monotonic())
+                    self._gave_at = time.monotonic()
                     return messages
                 waited = False  # those were pieces of a large one
             elif self._end is not None:
