@@ -56,6 +56,7 @@ def nothing_is_due(node: LocalNode) -> bool:
     return node._engine.deadline is None
 
 
+@pytest.mark.promise("no-stall")
 def test_a_call_about_one_object_does_a_small_part_of_what_others_have_left() -> None:
     node = LocalNode()
     with ExitStack() as stack:
@@ -211,6 +212,7 @@ async def restless(contract: Any, *, task_status: TaskStatus[None]) -> None:
         await anyio.sleep(0.002)
 
 
+@pytest.mark.promise("no-stall")
 @pytest.mark.parametrize("cancelled", [False, True])
 @pytest.mark.parametrize("kind", ["connect", "listen"])
 async def test_a_block_is_left_in_time_whatever_peers_do(kind: str, cancelled: bool) -> None:

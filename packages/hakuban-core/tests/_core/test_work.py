@@ -83,6 +83,7 @@ def _next_batch(peer: Below | Above, machine: Machine) -> tuple[list[Instruction
     return machine.next_batch_for(peer.link, peer.node.world.now)
 
 
+@pytest.mark.promise("no-stall")
 def test_objects_of_many_tags_that_many_observe(node: Node) -> None:
     tags = [TagDescriptor(number) for number in range(300)]
     for _ in range(6):
