@@ -144,7 +144,7 @@ def test_closing_a_large_node_is_one_step_for_those_who_come_and_many_for_its_co
         closing.result(SOON)
     assert all(contract.closed for contract in contracts)
     assert node.snapshot().objects == []
-    assert work.total > 3 * 60_000
+    assert work.blind or work.total > 3 * 60_000
     assert work.most <= 60_000
 
 

@@ -54,6 +54,8 @@ def in_pieces(node: Node, work: CountedMachine, *, least: int = 3) -> None:
     """Finish, and check that it was work for several steps, none of which was a long one."""
     settle(node)
     work.take_effects()
+    if work.blind:
+        return
     assert work.total > least * MOST, f"{work.total} lines in all: this does not try anything"
     assert work.most <= MOST, f"{work.most} lines in one step"
 

@@ -71,8 +71,7 @@ def _look_at_some(world: World, now: float) -> None:
     for record in list(islice(world.rebalancing, _LOOKS_AT_ONCE)):
         if world.left <= 0:
             break
-        if record in world.rebalancing:
-            lighten(world, record, now)
+        lighten(world, record, now)
 
 
 def _joined(

@@ -64,14 +64,12 @@ def lighten(world: World, record: ObjectRecord, now: float) -> None:
     if world.dying or record in world.backlog:
         settle(world, record, now)
     lighter = choose_lighter(record, world.balancer.threshold, now)
-    if lighter is not None:
-        _unassign(world, record, now)
-        _assign(world, record, lighter, now)
-        if _settle_channels(world, record, now):
-            record.done()
-        else:
-            world.postpone(record)
-    world.balancer.classify(record, now)
+    if lighter is None:
+        world.balancer.classify(record, now)
+        return
+    _unassign(world, record, now)
+    _assign(world, record, lighter, now)
+    settle(world, record, now)
 
 
 def _drop_dead(world: World, record: ObjectRecord, now: float) -> None:

@@ -1,0 +1,190 @@
+"""What a step has no room for is done in a later one, whatever has happened to it in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hakuban._core import invariants
+from hakuban._core.events import Tick
+from hakuban._core.pages import Pages
+from hakuban._descriptors import ObjectDescriptor, TagDescriptor
+from hakuban._messages import ChannelKind
+from support.peer import Above, Below, announced, opened, sent
+from support.tree import Tree
+
+if TYPE_CHECKING:
+    from support.machines import Node
+
+MANY = 600
+TAG = TagDescriptor("t")
+THINGS = [ObjectDescriptor(["t"], number) for number in range(MANY)]
+LONE = ObjectDescriptor([], "lone")
+
+
+@pytest.fixture
+def node() -> Node:
+    return Tree(checked=False).node("node")
+
+
+def settle(node: Node) -> None:
+    """Tick until nothing is due, and check the invariants now and then."""
+    for count in range(10 * MANY):
+        if count % 20 == 1 or not node.is_due:
+            invariants.check(node.machine)
+        if not node.is_due:
+            return
+        node.handle(Tick())
+    raise AssertionError("there is always more to do")
+
+
+def leave_no_room(node: Node, units: int = 0) -> None:
+    """Let the next step begin as one that has done much already."""
+    node.machine.world.left = units
+
+
+def test_a_step_has_room_again_when_its_effects_were_taken(node: Node) -> None:
+    leave_no_room(node)
+    assert not node.machine.has_room
+    node.machine.take_effects()
+    assert node.machine.has_room
+
+
+def test_an_object_whose_tags_cannot_be_counted_at_once_is_settled_later(node: Node) -> None:
+    tags = [TagDescriptor(number) for number in range(5)]
+    peers = [Below(node) for _ in range(5)]
+    for peer, tag in zip(peers, tags, strict=True):
+        peer.observe(tag)
+    leave_no_room(node)
+    exposer = node.expose(ObjectDescriptor(range(5), "it"))
+    assert not exposer.sinks  # who wants it is not known yet
+    settle(node)
+    assert exposer.sinks
+    for peer in peers:
+        assert len(opened(peer.hear(), ChannelKind.STREAM)) == 1
+
+
+def test_a_peer_counts_for_the_tags_that_it_wants_and_for_no_others(node: Node) -> None:
+    peer = Below(node)
+    for number in range(3):
+        peer.expose(TagDescriptor(number), 2)
+    node.observe(ObjectDescriptor([0, 1, "another"], "it"))
+    settle(node)
+    (thing,) = node.machine.world.objects.values()
+    assert [interest.production for interest in thing.able] == [4]
+
+
+def test_a_peer_that_goes_before_its_wish_for_a_tag_was_counted_leaves_nothing(node: Node) -> None:
+    for thing in THINGS:
+        node.observe(thing)
+    peer = Below(node)
+    peer.expose(TAG)
+    assert node.is_due
+    peer.leave()
+    settle(node)
+    assert not any(record.interests for record in node.machine.world.objects.values())
+
+
+def test_a_wish_for_a_tag_that_is_taken_back_before_it_was_counted_is_none(node: Node) -> None:
+    for thing in THINGS:
+        node.observe(thing)
+    peer = Below(node)
+    peer.expose(TAG)
+    peer.unexpose(TAG)
+    assert node.is_due
+    settle(node)
+    assert peer.link in node.machine.world.links
+    assert not any(record.interests for record in node.machine.world.objects.values())
+
+
+def test_objects_that_go_while_their_tag_changes_are_passed_over(node: Node) -> None:
+    observers = [node.observe(thing) for thing in THINGS]
+    peer = Below(node)
+    peer.expose(TAG)
+    for observer in observers[: MANY // 2]:
+        observer.close()
+        leave_no_room(node)
+    settle(node)
+    assert len(node.machine.world.objects) == MANY - MANY // 2
+    assert len(opened(peer.hear(), ChannelKind.SINK)) == MANY - MANY // 2
+
+
+def test_very_many_observers_of_this_process_are_all_shown_what_is_new(node: Node) -> None:
+    observers = [node.observe(LONE) for _ in range(2_100)]
+    exposer = node.expose(LONE)
+    exposer.publish(LONE, b"1")
+    observers[7].close()
+    settle(node)
+    assert [item.data(LONE) for item in observers if item is not observers[7]] == [[b"1"]] * 2_099
+
+
+def test_an_object_may_go_while_its_viewers_are_told(node: Node) -> None:
+    observers = [node.observe(LONE) for _ in range(1_100)]
+    exposer = node.expose(LONE)
+    leave_no_room(node)
+    exposer.publish(LONE, b"1")
+    assert node.machine.world.showing
+    for observer in observers:
+        leave_no_room(node)
+        observer.close()
+    leave_no_room(node)
+    exposer.close()
+    settle(node)
+    assert not node.machine.world.objects
+    assert not node.machine.world.showing
+
+
+def test_a_picture_passes_over_what_goes_while_it_is_drawn(node: Node) -> None:
+    peer = Below(node)
+    peer.observe(LONE)
+    gone = node.observe(ObjectDescriptor(["gone"], 1))
+    node.observe(ObjectDescriptor(["stays"], 1))
+    picture = node.machine.picture()
+    leave_no_room(node)
+    assert picture.go_on(node.world.now) is None
+    node.machine.take_effects()
+    gone.close()
+    peer.leave()
+    settle(node)
+    snapshot = picture.go_on(node.world.now)
+    assert snapshot is not None
+    assert [item["descriptor"]["tags"] for item in snapshot.objects] == [["stays"]]
+    assert [item["descriptor"] for item in snapshot.tags] == ["stays"]
+    assert snapshot.downstream_connections == []
+
+
+def test_one_state_among_many_objects_is_sent_before_their_tag_is_withdrawn(node: Node) -> None:
+    above, contract = Above(node), node.expose(TAG)
+    above.hear()
+    for number in range(5_000):
+        above.demand(ObjectDescriptor(["t"], number))
+    settle(node)
+    contract.publish(ObjectDescriptor(["t"], 4_999), b"last")
+    contract.close()
+    settle(node)
+    heard = above.hear()
+    while node.machine.world.links[above.link].awake:
+        heard += above.hear()
+    assert sent(heard) == [b"last"]
+    assert len(announced(heard)) == 1
+
+
+def test_pages_are_a_table() -> None:
+    pages: Pages[str] = Pages(77)
+    for id in range(1_000):
+        pages.add(id, str(id))
+    assert pages.get(999) == "999"
+    assert 500 in pages
+    assert pages.pop(500) == "500"
+    assert 500 not in pages
+    assert pages.get(500) is None
+    assert pages.pop(500) is None
+    assert pages.pop(5_000) is None
+    assert pages.get(5_000) is None
+    assert len(pages) == 999
+    assert [*pages.values()] == [item for _, item in pages.items()]
+    for id in range(1_000):
+        pages.pop(id)
+    assert not pages
+    assert [*pages.items()] == []
