@@ -36,7 +36,7 @@ def test_while_handling_is_quick_all_is_read_that_there_is() -> None:
     assert reader.sizes == [MOST] * 20
 
 
-@pytest.mark.parametrize("rate", [100e3, 500e3, 5e6])
+@pytest.mark.parametrize("rate", [500e3, 2e6, 10e6])
 def test_while_handling_is_slow_50_ms_of_it_are_read(rate: float) -> None:
     reader = Reader()
     for _ in range(30):
@@ -59,7 +59,7 @@ def test_however_slow_it_is_a_read_brings_a_few_states() -> None:
     reader = Reader()
     for _ in range(50):
         reader.read(bytes_per_second=1e3)
-    assert reader.sizes[-1] == 4 * KIB
+    assert reader.sizes[-1] == 16 * KIB
 
 
 def test_when_time_has_come_back_all_is_read_again_soon() -> None:

@@ -68,7 +68,7 @@ async def test_who_handles_slowly_reads_little_until_he_is_quick_again(
             while small < 3:
                 size = await flood.receive()
                 await anyio.wait_all_tasks_blocked()  # the sender gets rid of all that is taken
-                small = small + 1 if size <= 8 * KIB and flood.ahead > 16 * KIB else 0
+                small = small + 1 if size <= 24 * KIB and flood.ahead > 16 * KIB else 0
                 time.sleep(0.2)  # noqa: ASYNC251  # this is what it is about
             while receiver._read_ahead.size < MIB:
                 await flood.receive()

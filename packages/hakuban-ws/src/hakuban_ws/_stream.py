@@ -107,9 +107,8 @@ class WebSocketStream:
             listening=listening, max_message=options.max_message
         )
         self._read_ahead = ReadAhead(READ_MOST)
-        self._gave_at = (
-            0.0  # when messages were handed out that are not handled yet, as far as is known
-        )
+        # when messages were handed out that are not handled yet, as far as is known
+        self._gave_at = 0.0
         if received:
             self._reader.feed(received)
         self._liveness = liveness
