@@ -14,6 +14,7 @@ import pytest
 
 import hakuban
 from hakuban import LocalNode
+from hakuban._engine import Engine
 from support.waiting import until
 from support.work import SOURCES, CountedMachine
 
@@ -237,6 +238,45 @@ async def test_a_block_is_left_in_time_whatever_peers_do(kind: str, cancelled: b
                     took = monotonic() - began
                 tasks.cancel_scope.cancel()
     assert took < (1.5 if cancelled else 3.0)
+
+
+async def test_states_of_a_lost_link_are_stale_for_who_only_reads() -> None:
+    node, above = LocalNode(), LocalNode()
+    with ExitStack() as stack:
+        seen = []
+        async with above.listen("memory://") as listener:
+            with anyio.CancelScope() as scope:
+                async with node.connect(listener.url):
+                    for index in range(500):
+                        contract = stack.enter_context(above.object(["t"], index).expose())
+                        contract.set_object_data(index)
+                        seen.append(stack.enter_context(node.object(["t"], index).observe()))
+                    await until(lambda: all(one.synchronized for one in seen))
+                    scope.cancel()
+        # nobody waits and nobody sets; the block was cancelled, and has left what was not done at once
+        await until(lambda: not any(one.synchronized for one in seen))
+
+
+async def test_who_waits_after_a_block_was_left_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    parked = 0
+    park = Engine.park
+
+    def counted(*arguments: Any) -> bool:
+        nonlocal parked
+        parked += 1
+        return park(*arguments)
+
+    node = LocalNode()
+    with node.object("nothing").observe() as seen:
+        async with LocalNode().listen("memory://") as listener, node.connect(listener.url):
+            pass
+        assert node._engine.deadline is not None  # its clock is to be looked at, in a second
+        monkeypatch.setattr(Engine, "park", counted)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(seen.wait_state)
+            await until(lambda: node._engine.deadline is None)
+            tasks.cancel_scope.cancel()
+    assert parked <= 5
 
 
 # ---- loops -----------------------------------------------------------------------------------------------------------

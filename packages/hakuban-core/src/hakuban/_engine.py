@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from contextlib import suppress
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ._timer import Timer
 
 __all__ = ["Engine"]
+
+_HELPERS: Final = 8  # of those who wait are woken when something is due that no timer does: one is enough, if it can run
 
 
 class Engine(Steps):
@@ -66,8 +68,8 @@ class Engine(Steps):
             self.give_way()
         return snapshot
 
+    @override
     def until_due(self) -> float | None:
-        """Give the seconds until somebody who waits has to do what is due; None where nobody has to."""
         deadline = self.deadline
         return None if deadline is None or self.timers else max(0.0, deadline - monotonic())
 
@@ -148,9 +150,6 @@ class Engine(Steps):
         machine, contracts = self._machine, self._mirror.contracts
         self._winding_up = False  # first: a finalizer may come at any time, and says so again
         while self._released or (self.closed and contracts):
-            if not machine.has_room:
-                self._winding_up = True
-                return
             if self._released:
                 entry, warning = self._released[0]
                 if not entry.closed:
@@ -159,6 +158,9 @@ class Engine(Steps):
                 self._released.popleft()
             else:
                 self._close_entry(machine, contracts.popitem()[1], now)
+            if not machine.has_room:
+                self._winding_up = bool(self._released or contracts)
+                return
 
     def enter_link(self, link: Link, event: LinkUp) -> None:
         """Make a link known to the machine, and give it its id."""
@@ -228,6 +230,5 @@ class Engine(Steps):
         for timer in self.timers:
             if deadline < timer.until:
                 self.wake(timer)
-        if not self.timers and deadline != before:
-            for place in list(self._parked):
-                self.wake(place)  # whoever waits has to look at the time
+        if not self.timers and (before is None or deadline < before):
+            self._wake_some(_HELPERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from functools import partial
+from itertools import islice
 from time import monotonic, sleep, time_ns
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
@@ -71,6 +72,10 @@ class Steps(ABC):
         """Take in what the machine has to say, and when it wants its next tick. Under the lock."""
 
     @abstractmethod
+    def until_due(self) -> float | None:
+        """Give the seconds until somebody who waits has to do what is due; None where nobody has to."""
+
+    @abstractmethod
     def _stop_links(self) -> None:
         """Have all links end. Under the lock."""
 
@@ -102,13 +107,19 @@ class Steps(ABC):
 
     def step(self) -> bool:
         """Do a slice of what is due, where no timer does it; say whether there was anything."""
-        if not self._due or self._gate.closed_to_caller():
+        if self.until_due() != 0.0 or self._gate.closed_to_caller():
             return False
+        self._due = True
         try:
             self._gate.run(self._apply_tick)
         finally:
             self._afterwards()
         return True
+
+    def help_out(self) -> None:
+        """Do a slice of what is due, where no timer does it, and nobody else is at it. Never waits: for who only reads."""
+        if self._due:
+            self._afterwards()
 
     def give_way(self) -> None:
         """Let other threads go on; and for a moment, if they wait for the lock, as they would not get it by themselves."""
@@ -206,6 +217,8 @@ class Steps(ABC):
         # else whoever waits on this node does it, or makes the next call: this one may be about one object alone
         if self._due or self._winding_up:
             self._gate.try_run(self._apply_tick)
+        while self._winding_up and self.deadline != 0.0 and self._gate.try_run(self._apply_tick):
+            pass  # a finalizer has come in the middle of that
         while self._outbox and self._dispatching.try_run(self._carry_out):
             pass
         if self._log.lines and not self._dispatching.inside:  # a finalizer may come in the middle
@@ -246,7 +259,7 @@ class Steps(ABC):
     def _park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
         if self._half_done:
             raise self._broken()
-        if self._due or poll() is not PENDING:
+        if self.until_due() == 0.0 or poll() is not PENDING:
             return False
         self._parked.setdefault(place, {})[waiter] = None
         return True
@@ -261,6 +274,17 @@ class Steps(ABC):
         waiters = self._parked.get(place)
         if waiters is not None and waiter in waiters:
             del waiters[waiter]
+            if not waiters:
+                del self._parked[place]
+        if self.until_due() is not None:
+            self._wake_some(1)  # it may have been this one who was to do what is due
+
+    def _wake_some(self, most: int) -> None:
+        """Have a few of those woken who wait for something, so that they look at the time. Under the lock."""
+        for place in list(islice(self._parked, most)):
+            waiters = self._parked[place]
+            self._outbox.append(next(iter(waiters)))
+            del waiters[self._outbox[-1]]
             if not waiters:
                 del self._parked[place]
 

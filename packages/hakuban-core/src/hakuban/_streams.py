@@ -123,6 +123,7 @@ class StateReader(ABC, Generic[T_co]):
         return self._state(view)
 
     def _view(self) -> View | None:
+        self._engine.help_out()  # what is read may be what waits to be settled
         entry = self._stream()
         return None if entry is None else entry.view
 

@@ -13,6 +13,7 @@ from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._messages import ChannelKind
 from support.peer import Above, Below, announced, opened, sent
 from support.tree import Tree
+from support.work import count_work
 
 if TYPE_CHECKING:
     from support.machines import Node
@@ -160,7 +161,7 @@ def test_one_state_among_many_objects_is_sent_before_their_tag_is_withdrawn(node
     for number in range(5_000):
         above.demand(ObjectDescriptor(["t"], number))
     settle(node)
-    contract.publish(ObjectDescriptor(["t"], 4_999), b"last")
+    contract.publish(ObjectDescriptor(["t"], 0), b"last")
     contract.close()
     settle(node)
     heard = above.hear()
@@ -168,6 +169,72 @@ def test_one_state_among_many_objects_is_sent_before_their_tag_is_withdrawn(node
         heard += above.hear()
     assert sent(heard) == [b"last"]
     assert len(announced(heard)) == 1
+
+
+def test_a_peer_that_loses_an_object_before_it_heard_of_it_is_not_asked_for_it(node: Node) -> None:
+    peer, observers = Below(node), [Below(node) for _ in range(200)]
+    for observer in observers:
+        observer.observe(LONE)
+    settle(node)
+    leave_no_room(node)
+    peer.expose(LONE)
+    leave_no_room(node)
+    node.expose(LONE)  # it is preferred; and the many are told first
+    assert peer.hear() == []
+    settle(node)
+    assert peer.hear() == []
+
+
+def test_a_wish_by_a_tag_that_is_taken_back_while_an_object_goes_and_comes_is_none(
+    node: Node,
+) -> None:
+    thing = ObjectDescriptor(["t"], "it")
+    observer = node.observe(thing)
+    peers = [Below(node) for _ in range(200)]
+    for peer in peers:
+        peer.observe(TAG)
+    settle(node)
+    leave_no_room(node)
+    observer.close()
+    record = node.machine.world.objects[thing]
+    last = next(reversed(record.rest.unsettled)).link.id
+    leave_no_room(node, 100)  # but for passing on that something about the tag has changed
+    next(peer for peer in peers if peer.link == last).unobserve(TAG)
+    leave_no_room(node)
+    node.observe(thing)
+    settle(node)
+    assert node.machine.world.objects[thing].watching == len(peers) - 1
+
+
+def test_nothing_that_waits_starves_behind_what_never_ends(node: Node) -> None:
+    restless = Below(node)
+    for thing in THINGS:
+        node.observe(thing)
+    observers = [node.observe(LONE) for _ in range(1_100)]
+    exposer = node.expose(LONE)
+    settle(node)
+    restless.expose(TAG)
+    exposer.publish(LONE, b"1")
+    for capacity in range(2, 12):
+        restless.set_capacity(TAG, capacity)
+        node.handle(Tick())
+        assert node.machine.world.backlog
+    assert {item.data(LONE)[-1] for item in observers} == {b"1"}
+
+
+def test_many_objects_that_nobody_may_produce_yet_are_looked_at_in_pieces(node: Node) -> None:
+    peers = [Below(node, (1e6, 1_000)) for _ in range(150)]
+    for peer in peers:
+        peer.expose(TAG)
+    work = count_work(node)
+    for thing in THINGS[:100]:
+        node.observe(thing)
+    tree = node.world
+    assert isinstance(tree, Tree)
+    for _ in range(30):
+        tree.now += 0.1
+        node.handle(Tick())
+    assert work.blind or work.most <= 60_000
 
 
 def test_pages_are_a_table() -> None:

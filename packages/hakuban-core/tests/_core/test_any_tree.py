@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hakuban._core import agenda, links, machine, notes, settle, world
 from support.any_tree import AnyTree, explore
 
 if TYPE_CHECKING:
@@ -42,6 +43,21 @@ def explored(examples: int, steps: int) -> None:
 @pytest.mark.promise("latest", "monotonic", "whole", "one-exposer", "on-demand", "stale-visible")
 def test_in_any_history_the_promises_hold() -> None:
     explored(300, 50)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("room", [50, 300])
+def test_in_any_history_the_promises_hold_where_steps_have_little_room(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (world, machine):
+        monkeypatch.setattr(module, "STEP", room)
+    pieces = ("_FORGOTTEN", "_LOOKS_AT_ONCE", "_PIECE", "_SLICE", "_WALKED_AT_ONCE")
+    for module in (agenda, links, notes, settle, world):
+        for name in (*pieces, "SETTLED_AT_ONCE", "SHOWN_AT_ONCE"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, 1)
+    explored(150, 50)
 
 
 @pytest.mark.nightly

@@ -33,7 +33,10 @@ def settle_touched(world: World, now: float) -> None:
 
 
 def work_off(world: World, now: float) -> None:
-    """Settle what this step is about, and do some of what is left over, as far as there is room for that."""
+    """Settle what this step is about, and do some of what is left over: as far as there is room, and a piece of each at least.
+
+    Else one kind that never ends would keep the others waiting for ever.
+    """
     if world.dying:
         world.bury()
     if world.walks:
@@ -42,15 +45,14 @@ def work_off(world: World, now: float) -> None:
         _settle_some(world, now)
     if world.touched:
         settle_touched(world, now)
-    if world.showing and world.left > 0:
+    if world.showing:
         world.show_on()
     if world.rebalancing:
         _look_at_some(world, now)
-    if world.to_tell and world.left > 0:
+    if world.to_tell:
         notes.tell(world)
-    while world.republishing and world.left > 0:
-        world.left -= _REPUBLISHING
-        publish_again(world, world.republishing.popitem()[0], now)
+    if world.republishing:
+        _publish_some(world, now)
 
 
 def look_at_loads(world: World, now: float) -> None:
@@ -62,16 +64,24 @@ def look_at_loads(world: World, now: float) -> None:
 
 def _settle_some(world: World, now: float) -> None:
     for record in list(islice(world.backlog, SETTLED_AT_ONCE)):
+        settle(world, record, now)
         if world.left <= 0:
             break
-        settle(world, record, now)
 
 
 def _look_at_some(world: World, now: float) -> None:
     for record in list(islice(world.rebalancing, _LOOKS_AT_ONCE)):
+        lighten(world, record, now)
         if world.left <= 0:
             break
-        lighten(world, record, now)
+
+
+def _publish_some(world: World, now: float) -> None:
+    while world.republishing:
+        world.left -= _REPUBLISHING
+        publish_again(world, world.republishing.popitem()[0], now)
+        if world.left <= 0:
+            break
 
 
 def _joined(

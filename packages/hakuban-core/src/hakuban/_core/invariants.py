@@ -227,7 +227,7 @@ def _claims_of_counts(record: ObjectRecord) -> Claims:
 def _is_needed(record: ObjectRecord) -> bool:
     here = [*record.observers, *(item for tag in record.tags for item in tag.observers)]
     below = [item for item in record.interests.values() if item.observes or item.tag_observers]
-    no_exposers = [item for item in below if item.capacity + item.tag_capacity == 0]
+    no_exposers = [item for item in below if not _is_able(item)]
     return bool(record.fed or record.feeding or here or no_exposers or below[1:])
 
 

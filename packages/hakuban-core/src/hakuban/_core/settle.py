@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SETTLING = 160  # units of work, beside those for each tag
 _LOOKING = 20  # units of work, beside those for each peer that can produce the object
+_RIVAL = 8
 _STREAM = 100  # units of work, for who is told too
 _CHANNEL = 6  # units of work
 _PIECE = 64  # of what there may be many of, so many at a time
@@ -33,17 +34,18 @@ def settle(world: World, record: ObjectRecord, now: float) -> None:
         _drop_dead(world, record, now)
     existed, record.should_exist = record.should_exist, _should_exist(record)
     if record.should_exist and not existed:
-        tags = [tag for tag in record.tags if tag.interests]
-        if tags:
-            record.rest.uncounted = tags
+        _count_anew(world, record)
     if record.has_rest and not _count(world, record):
         world.postpone(record)
         return
     record.data_needed = record.should_exist and _data_needed(record)
+    if len(record.able) > 1 or record.exposer is None:
+        world.left -= _RIVAL * len(record.able)
     done = _settle_streams(world, record)
     _settle_exposer(world, record, now)
-    if not record.data_needed and record.held.view is not None:
-        if record.interests or record.streams:
+    # not before all streams are closed: one that stays open, should the object be needed again, has to be told its age
+    if done and not record.data_needed and record.held.view is not None:
+        if record.interests:
             record.rest.dropped = record.held.view
         record.held.drop()
     done &= _settle_channels(world, record, now)
@@ -60,9 +62,11 @@ def settle(world: World, record: ObjectRecord, now: float) -> None:
 def lighten(world: World, record: ObjectRecord, now: float) -> None:
     """Move an object to a peer that has less to do than the one that produces it, if the difference is worth it."""
     del world.rebalancing[record]
-    world.left -= _LOOKING + 2 * len(record.able)
+    world.left -= _LOOKING + _RIVAL * len(record.able)
     if world.dying or record in world.backlog:
         settle(world, record, now)
+        if record.has_rest:
+            return
     lighter = choose_lighter(record, world.balancer.threshold, now)
     if lighter is None:
         world.balancer.classify(record, now)
@@ -101,6 +105,16 @@ def _should_exist(record: ObjectRecord) -> bool:
         or record.observing
         or record.exposing
     )
+
+
+def _count_anew(world: World, record: ObjectRecord) -> None:
+    """The object has come to exist: what peers want of it by its tags is counted, and what is counted still."""
+    tags = [tag for tag in record.tags if tag.interests]
+    old = [one for one in record.interests.values() if one.tag_observers or one.tag_exposers]
+    if tags or old:
+        record.rest.uncounted = tags
+        record.rest.recount.update((interest.link, None) for interest in old)
+    world.left -= len(record.interests) // 4
 
 
 def _count(world: World, record: ObjectRecord) -> bool:
@@ -172,12 +186,12 @@ def _settle_streams(world: World, record: ObjectRecord) -> bool:
         for tag in record.tags:
             wanted.update(tag.observers)
     have = {contract.id: stream for stream, contract in record.streams.items()}
+    world.left -= (len(wanted) + len(have)) // 4
     if wanted.keys() == have.keys():
         return True
     old = [item for item in have.items() if item[0] not in wanted]
     new = [item for item in wanted.items() if item[0] not in have]
     room = max(_PIECE, world.left // _STREAM)
-    world.left -= (len(wanted) + len(have)) // 4
     for contract_id, stream in old:
         if not room:
             return False
@@ -199,8 +213,7 @@ def _settle_streams(world: World, record: ObjectRecord) -> bool:
 def _close_stream(world: World, record: ObjectRecord, contract_id: int, stream: int) -> None:
     del record.streams[stream]
     world.streams.pop(stream)
-    view = record.held.view or (record.rest.dropped if record.has_rest else None)
-    world.effects.append(StreamClosed(contract_id, stream, view))
+    world.effects.append(StreamClosed(contract_id, stream, record.held.view))
 
 
 def _settle_exposer(world: World, record: ObjectRecord, now: float) -> None:
@@ -252,6 +265,7 @@ def _unassign(world: World, record: ObjectRecord, now: float) -> None:
     if isinstance(holder, LocalSink):
         close_sink(world, holder, now)
     elif isinstance(holder, Interest):
+        holder.sink_wanted = False  # at once: its link may have an Open to say still
         if holder.link.alive:
             record.rest.unsettled[holder] = None
         link = holder.link
