@@ -198,7 +198,7 @@ class Engine(Steps):
 
         def remove(_machine: Machine, _now: float) -> None:
             self.timers.remove(timer)
-            self.deadline = None  # who waits has not heard of it: it was the timer's
+            self._set_deadline(None)  # who waits has not heard of it: it was the timer's
 
         self.close_quietly(remove)
 
@@ -222,7 +222,8 @@ class Engine(Steps):
         if effects:
             self._mirror.absorb(effects)
         before = self.deadline
-        deadline = self.deadline = 0.0 if self._winding_up else self._machine.next_deadline()
+        deadline = 0.0 if self._winding_up else self._machine.next_deadline()
+        self._set_deadline(deadline)
         if deadline is None:
             self._due = False
             return

@@ -91,7 +91,7 @@ class KeepAlive:
     ) -> None:
         self._keep_alive = max(LEAST, options.keep_alive) + (_LISTENER if listening else 0)
         self._timeout = options.timeout
-        self.ours = ours
+        self.ours: bool | None = ours
         self._asked = now  # when a sign was last due
         self._heard = now
         self._stood = 0.0  # seconds since then in which this side did not run

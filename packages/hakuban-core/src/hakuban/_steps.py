@@ -71,6 +71,9 @@ class Steps(ABC):
     def _absorb(self, now: float) -> None:
         """Take in what the machine has to say, and when it wants its next tick. Under the lock."""
 
+    def _set_deadline(self, deadline: float | None) -> None:
+        self.deadline = deadline
+
     @abstractmethod
     def until_due(self) -> float | None:
         """Give the seconds until somebody who waits has to do what is due; None where nobody has to."""
@@ -232,7 +235,7 @@ class Steps(ABC):
 
     def _apply_tick(self) -> None:
         if self._half_done:
-            self._due = False
+            self._due = self._winding_up = False
         elif self._due or self._winding_up:
             self._apply(lambda machine, now: machine.handle(Tick(time_ns()), now))
 
