@@ -65,6 +65,26 @@ def test_a_peer_with_many_objects_goes_in_slices(node: Node) -> None:
     shrinks_slowly(node, [MANY, len(objects), *(len(objects) for _ in slices(node))])
 
 
+def test_the_channels_of_a_lost_peer_go_in_slices(node: Node) -> None:
+    exposer, observer = Below(node), Below(node)
+    for thing in THINGS:
+        exposer.expose(thing)
+        observer.observe(thing)
+    channels = opened(exposer.hear(), SINK)
+    observer.hear()
+    for channel in channels:
+        exposer.publish(channel, b"x", (channel,))
+    for peer in (exposer, observer):
+        peer.leave()
+        (dead,) = node.machine.world.dying
+        assert isinstance(dead, Downlink)
+        held = [len(dead.inlets) + len(dead.outdated)]
+        held += [len(dead.inlets) + len(dead.outdated) for _ in slices(node)]
+        assert held[0] > MANY / 2
+        assert held[-1] == 0
+        assert max(a - b for a, b in pairwise(held)) <= 2 * MOST_IN_A_STEP
+
+
 def test_a_peer_with_many_tags_goes_in_slices(node: Node) -> None:
     peer, tags = Below(node), node.machine.world.tags
     for number in range(MANY_TAGS):

@@ -168,8 +168,14 @@ class Interest:
             record.rest.unsettled.pop(self, None)
         del record.interests[self.link]
         del self.link.interests[record]
-        self.link.control.pop(self, None)
-        self.link.deaf.pop(self, None)
+        # from all tables of a dead link, too: to let go of all that they hold in one go takes long
+        link, inlet, outlet = self.link, self.inlet, self.outlet
+        link.control.pop(self, None)
+        link.deaf.pop(self, None)
+        if inlet is not None:
+            link.inlets.pop(inlet.channel, None)
+        if outlet is not None:
+            link.outdated.pop(outlet, None)
 
 
 class Upstream(Enum):
