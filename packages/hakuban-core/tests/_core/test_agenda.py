@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hakuban._core import invariants
+from hakuban._core import invariants, world
+from hakuban._core import settle as settling
 from hakuban._core.events import Tick
 from hakuban._core.pages import Pages
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
@@ -16,7 +17,7 @@ from support.tree import Tree
 from support.work import count_work
 
 if TYPE_CHECKING:
-    from support.machines import Node
+    from support.machines import Exposer, Node, Observer
 
 MANY = 600
 TAG = TagDescriptor("t")
@@ -120,20 +121,59 @@ def test_very_many_observers_of_this_process_are_all_shown_what_is_new(node: Nod
     assert [item.data(LONE) for item in observers if item is not observers[7]] == [[b"1"]] * 2_099
 
 
-def test_an_object_may_go_while_its_viewers_are_told(node: Node) -> None:
-    observers = [node.observe(LONE) for _ in range(1_100)]
-    exposer = node.expose(LONE)
-    leave_no_room(node)
-    exposer.publish(LONE, b"1")
-    assert node.machine.world.showing
-    for observer in observers:
-        leave_no_room(node)
-        observer.close()
-    leave_no_room(node)
-    exposer.close()
+def test_an_object_may_go_while_its_viewers_are_told(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world, "SHOWN_AT_ONCE", 1)
+    large, small = ObjectDescriptor([], "large"), ObjectDescriptor([], "small")
+    for _ in range(50):
+        node.observe(large)
+    contracts: list[Observer | Exposer] = [node.observe(small) for _ in range(3)]
+    exposers = {thing: node.expose(thing) for thing in (large, small)}
+    for thing, exposer in exposers.items():
+        exposer.publish(thing, b"1")
+    for contract in (*contracts, exposers[small]):
+        contract.close()
+    assert small not in node.machine.world.objects
+    assert len(node.machine.world.showing) == 1
     settle(node)
-    assert not node.machine.world.objects
     assert not node.machine.world.showing
+
+
+def test_what_is_to_be_published_again_is_one_after_the_other_where_there_is_no_room(
+    node: Node,
+) -> None:
+    exposers = {thing: node.expose(thing) for thing in THINGS[:5]}
+    observers = {thing: node.observe(thing) for thing in exposers}
+    for thing, exposer in exposers.items():
+        exposer.publish(thing, b"1")
+    before = {thing: item.states(thing)[-1].version for thing, item in observers.items()}
+    node.machine.world.republishing.update(dict.fromkeys(node.machine.world.sinks))
+    leave_no_room(node)
+    node.handle(Tick())
+    after = {thing: item.states(thing)[-1].version for thing, item in observers.items()}
+    assert sum(after[thing] > before[thing] for thing in before) == 1
+    settle(node)
+    assert all(item.states(thing)[-1].version > before[thing] for thing, item in observers.items())
+
+
+def test_an_object_of_which_something_is_to_be_counted_does_not_move_before(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "_PIECE", 1)
+    peers = [Below(node) for _ in range(5)]
+    for peer in peers:
+        peer.expose(TAG)
+    node.observe(THINGS[0])
+    settle(node)
+    record = node.machine.world.objects[THINGS[0]]
+    record.rest.recount.update(dict.fromkeys(record.interests))
+    node.machine.world.backlog[record] = node.machine.world.rebalancing[record] = None
+    leave_no_room(node)
+    node.handle(Tick())
+    assert record.has_rest
+    settle(node)
+    assert not record.has_rest
 
 
 def test_a_picture_passes_over_what_goes_while_it_is_drawn(node: Node) -> None:
