@@ -159,7 +159,7 @@ class Engine(Steps):
             else:
                 self._close_entry(machine, contracts.popitem()[1], now)
             if not machine.has_room:
-                self._winding_up = bool(self._released or contracts)
+                self._winding_up = True  # there may be more: the next step looks
                 return
 
     def enter_link(self, link: Link, event: LinkUp) -> None:
@@ -198,7 +198,7 @@ class Engine(Steps):
 
         def remove(_machine: Machine, _now: float) -> None:
             self.timers.remove(timer)
-            self._set_deadline(None)  # who waits has not heard of it: it was the timer's
+            self.deadline = None  # who waits has not heard of it: it was the timer's
 
         self.close_quietly(remove)
 
@@ -223,7 +223,7 @@ class Engine(Steps):
             self._mirror.absorb(effects)
         before = self.deadline
         deadline = 0.0 if self._winding_up else self._machine.next_deadline()
-        self._set_deadline(deadline)
+        self.deadline: float | None = deadline
         if deadline is None:
             self._due = False
             return

@@ -71,9 +71,6 @@ class Steps(ABC):
     def _absorb(self, now: float) -> None:
         """Take in what the machine has to say, and when it wants its next tick. Under the lock."""
 
-    def _set_deadline(self, deadline: float | None) -> None:
-        self.deadline = deadline
-
     @abstractmethod
     def until_due(self) -> float | None:
         """Give the seconds until somebody who waits has to do what is due; None where nobody has to."""
@@ -220,8 +217,9 @@ class Steps(ABC):
         # else whoever waits on this node does it, or makes the next call: this one may be about one object alone
         if self._due or self._winding_up:
             self._gate.try_run(self._apply_tick)
-        while self._winding_up and self.deadline != 0.0 and self._gate.try_run(self._apply_tick):
-            pass  # a finalizer has come in the middle of that
+            while self._winding_up and self.deadline != 0.0:  # a finalizer has come in the middle
+                if not self._gate.try_run(self._apply_tick):
+                    break
         while self._outbox and self._dispatching.try_run(self._carry_out):
             pass
         if self._log.lines and not self._dispatching.inside:  # a finalizer may come in the middle
@@ -274,22 +272,25 @@ class Steps(ABC):
             self._afterwards()
 
     def _unpark(self, place: object, waiter: Waiter) -> None:
+        self._forget(place, waiter)
+        if self.until_due() is not None:
+            self._wake_some(1)  # it may have been this one who was to do what is due
+
+    def _forget(self, place: object, waiter: Waiter) -> None:
         waiters = self._parked.get(place)
         if waiters is not None and waiter in waiters:
             del waiters[waiter]
             if not waiters:
                 del self._parked[place]
-        if self.until_due() is not None:
-            self._wake_some(1)  # it may have been this one who was to do what is due
 
     def _wake_some(self, most: int) -> None:
         """Have a few of those woken who wait for something, so that they look at the time. Under the lock."""
         for place in list(islice(self._parked, most)):
-            waiters = self._parked[place]
-            self._outbox.append(next(iter(waiters)))
-            del waiters[self._outbox[-1]]
-            if not waiters:
-                del self._parked[place]
+            waiter = next(iter(self._parked[place]))
+            self._outbox.append(
+                waiter
+            )  # from here on another thread may wake it, and take it out there
+            self._forget(place, waiter)
 
     def wake(self, place: object) -> None:
         """Have everybody woken who is parked at a place. Only under the lock."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _BATCH = 32  # things said in one step
 _BATCH_BYTES = 64 * 1024
-_HEARD = 25  # units of work, beside what it leads to
+_ITEM = 25  # units of work for what a peer has said, or a contract, beside what that leads to
 
 
 class Machine:
@@ -109,7 +109,7 @@ class Machine:
             if world.left <= 0 and taken:
                 break
             taken += 1
-            world.left -= _HEARD
+            world.left -= _ITEM
             self._peers.received(speaker, event, now)
             if world.touched:
                 agenda.settle_touched(world, now)
@@ -254,7 +254,7 @@ class Machine:
         """Close a contract: its streams and sinks end. Twice does no harm."""
         if (found := self.world.contracts.pop(contract, None)) is None:
             return
-        self.world.left -= _HEARD
+        self.world.left -= _ITEM
         if isinstance(found, ObserveContract):
             del found.target.observers[contract]
         else:
@@ -379,7 +379,7 @@ class Machine:
 
     def _opened(self, contract: ObserveContract | ExposeContract, now: float) -> int:
         self.world.contracts[contract.id] = contract
-        self.world.left -= _HEARD
+        self.world.left -= _ITEM
         self._touch(contract)
         agenda.work_off(self.world, now)
         return contract.id

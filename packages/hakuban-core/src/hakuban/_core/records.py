@@ -144,6 +144,11 @@ class Interest:
         self.tag_observers, self.tag_exposers, self.tag_capacity = observers, exposers, capacity
         self.record.rest.changed[self] = None
 
+    def drop_tags(self) -> None:
+        """What the peer wants by tags counts no more, for the sums either."""
+        self.tag_observers = self.tag_exposers = self.tag_capacity = 0
+        self.count()
+
     def count(self) -> None:
         """Have the object's sums say what is so of this peer now."""
         record, production = self.record, self.production
@@ -161,8 +166,7 @@ class Interest:
         """Drop this record of a peer and an object that want nothing of each other, or whose link is dead."""
         record = self.record
         _change(self, record, observes=False, exposes=False, capacity=0)
-        self.tag_observers = self.tag_exposers = self.tag_capacity = 0
-        self.count()
+        self.drop_tags()
         if record.has_rest:
             record.rest.changed.pop(self, None)
             record.rest.unsettled.pop(self, None)

@@ -311,9 +311,7 @@ def _settle_channels(world: World, record: ObjectRecord, now: float) -> bool:
 
 def _settle_channel(world: World, record: ObjectRecord, interest: Interest, now: float) -> None:
     if not record.should_exist and (interest.tag_observers or interest.tag_exposers):
-        interest.set_tags(0, 0, 0)
-        interest.count()
-        del record.rest.changed[interest]
+        interest.drop_tags()
     interest.sink_wanted = record.exposer is interest
     interest.stream_wanted = _stream_wanted(record, interest)
     outlet = interest.outlet
