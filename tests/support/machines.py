@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
+from hakuban._core import invariants
 from hakuban._core.effects import (
     ClockDoubted,
     CloseLink,
@@ -20,11 +21,12 @@ from hakuban._core.effects import (
     StreamClosed,
     StreamOpened,
 )
+from hakuban._core.events import Tick
 from hakuban._core.records import Offer, Outcome
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hakuban._core import Machine
     from hakuban._core.events import Event
@@ -271,6 +273,22 @@ class Node:
         """Whether the machine wants a tick now."""
         deadline = self.machine.next_deadline()
         return deadline is not None and deadline <= self.world.now
+
+    def slices(self, *, checked_each: int = 1) -> Iterator[None]:
+        """Tick until nothing is left to be done, and check the invariants at each so-manieth slice and at the end."""
+        for count in range(1, 100_000):
+            if count % checked_each == 0 or not self.is_due:
+                invariants.check(self.machine)
+            if not self.is_due:
+                return
+            self.handle(Tick())
+            yield
+        raise AssertionError("there is always more to do")
+
+    def settle(self) -> None:
+        """Do all that is due."""
+        for _ in self.slices(checked_each=20):
+            pass
 
     # ---- effects -----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hakuban._core.events import LinkDown, LinkUp
@@ -24,6 +25,9 @@ from hakuban._states import Content
 from .machines import FORMAT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hakuban._core import Machine
     from hakuban._descriptors import ObjectDescriptor
     from hakuban._exceptions import LinkError
     from hakuban._messages import Instruction, PeerEvent
@@ -51,6 +55,27 @@ class Peer:
         while len(heard) < most and (instruction := self.node.pull(self.link)) is not None:
             heard.append(instruction)
         return heard
+
+    def say_all(self, events: Sequence[PeerEvent]) -> None:
+        """Say many things in one go, as the shell has it: what was not taken is said again, in another step."""
+        while events:
+            taken = self.node.call(partial(self._say_some, events))
+            events = events[taken:]
+
+    def _say_some(self, events: Sequence[PeerEvent], machine: Machine) -> int:
+        return machine.hear(self.link, events, self.node.world.now)
+
+    def hear_all(self) -> list[Instruction]:
+        """Take all that the node has to say, as the shell does it: in batches, until there is no more."""
+        heard: list[Instruction] = []
+        more = True
+        while more:
+            batch, more = self.node.call(self._hear_some)
+            heard += batch
+        return heard
+
+    def _hear_some(self, machine: Machine) -> tuple[list[Instruction], bool]:
+        return machine.next_batch_for(self.link, self.node.world.now)
 
     def leave(self) -> None:
         """End the link."""

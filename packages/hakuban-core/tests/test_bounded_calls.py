@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,12 @@ import pytest
 import hakuban
 from hakuban import LocalNode
 from hakuban._engine import Engine
+from support.interrupter import Interrupter
 from support.waiting import until
-from support.work import SOURCES, CountedMachine
+from support.work import CountedMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
     from anyio.abc import TaskStatus
 
@@ -31,10 +30,14 @@ MANY = 3_000
 SOON = 20.0  # seconds: more than anything takes that ends
 
 
-def large(stack: ExitStack, node: LocalNode, number: int = MANY) -> None:
-    """Have a node know many objects of a tag."""
-    for index in range(number):
-        stack.enter_context(node.object(["t"], index).expose())
+@contextmanager
+def large() -> Iterator[tuple[LocalNode, ExitStack]]:
+    """Give a node that knows many objects of a tag, and a stack for further contracts."""
+    node = LocalNode()
+    with ExitStack() as stack:
+        for index in range(MANY):
+            stack.enter_context(node.object(["t"], index).expose())
+        yield node, stack
 
 
 def leave_much_to_do(node: LocalNode) -> None:
@@ -59,9 +62,7 @@ def nothing_is_due(node: LocalNode) -> bool:
 
 @pytest.mark.promise("no-stall")
 def test_a_call_about_one_object_does_a_small_part_of_what_others_have_left() -> None:
-    node = LocalNode()
-    with ExitStack() as stack:
-        large(stack, node)
+    with large() as (node, stack):
         single = stack.enter_context(node.object("single").expose())
         seen = stack.enter_context(node.object("single").observe())
         leave_much_to_do(node)
@@ -79,9 +80,7 @@ def test_a_call_about_one_object_does_a_small_part_of_what_others_have_left() ->
 
 
 def test_a_call_as_large_as_the_node_leaves_nothing() -> None:
-    node = LocalNode()
-    with ExitStack() as stack:
-        large(stack, node)
+    with large() as (node, _stack):
         leave_much_to_do(node)
         assert waiting(node) > MANY / 2
         with node.tag("t").observe() as seen:
@@ -99,9 +98,7 @@ def test_a_call_as_large_as_the_node_leaves_nothing() -> None:
 
 
 def test_a_thread_that_waits_does_what_is_due() -> None:
-    node = LocalNode()
-    with ExitStack() as stack:
-        large(stack, node)
+    with large() as (node, stack):
         leave_much_to_do(node)
         assert waiting(node) > MANY / 2
         seen = stack.enter_context(node.object("nothing").observe())
@@ -111,9 +108,7 @@ def test_a_thread_that_waits_does_what_is_due() -> None:
 
 
 async def test_a_task_that_waits_does_what_is_due() -> None:
-    node = LocalNode()
-    with ExitStack() as stack:
-        large(stack, node)
+    with large() as (node, stack):
         leave_much_to_do(node)
         assert waiting(node) > MANY / 2
         seen = stack.enter_context(node.object("nothing").observe())
@@ -124,9 +119,7 @@ async def test_a_task_that_waits_does_what_is_due() -> None:
 
 
 async def test_who_waits_is_woken_when_something_becomes_due() -> None:
-    node = LocalNode()
-    with ExitStack() as stack:
-        large(stack, node)
+    with large() as (node, stack):
         seen = stack.enter_context(node.object("nothing").observe())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(seen.wait_state)
@@ -155,9 +148,7 @@ def test_closing_a_large_node_is_one_step_for_those_who_come_and_many_for_its_co
 
 
 def test_other_threads_go_on_while_a_picture_is_taken() -> None:
-    node = LocalNode()
-    with ExitStack() as stack:
-        large(stack, node)
+    with large() as (node, stack):
         single = stack.enter_context(node.object("single").expose())
         began, done, during = threading.Event(), threading.Event(), 0
 
@@ -287,38 +278,12 @@ async def test_who_waits_after_a_block_was_left_sleeps(monkeypatch: pytest.Monke
 # ---- loops -----------------------------------------------------------------------------------------------------------
 
 
-def steps_of(function: Callable[[], object], at: int) -> bool:
-    """Run a function, and raise KeyboardInterrupt at its n-th line or bytecode in this package; say whether there was one."""
-    left, struck = at, False
-
-    def trace(frame: FrameType, event: str, _argument: object) -> Any:
-        nonlocal left, struck
-        if struck or not frame.f_code.co_filename.startswith(SOURCES):
-            return None
-        frame.f_trace_opcodes = True  # where there are such events; of lines there always are
-        if event in ("line", "opcode"):
-            left -= 1
-            if left < 0:
-                struck = True
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        function()
-    except KeyboardInterrupt:
-        assert struck
-    finally:
-        sys.settrace(before)
-    return struck
-
-
 def take(given: list[Any], loop: Iterator[Any]) -> None:
     given.append(next(loop).descriptor)
 
 
-def test_an_interrupt_in_a_loop_over_members_gives_nobody_twice() -> None:
+@pytest.mark.parametrize("opcodes", [False, True])
+def test_an_interrupt_in_a_loop_over_members_gives_nobody_twice(opcodes: bool) -> None:
     at, struck = 0, True
     while struck:
         node = LocalNode()
@@ -333,8 +298,9 @@ def test_an_interrupt_in_a_loop_over_members_gives_nobody_twice() -> None:
             with ThreadPoolExecutor(
                 1
             ) as pool:  # it may leave its thread in the middle of an exception
-                step = partial(take, given, loop)
-                struck = pool.submit(steps_of, step, at).result(SOON)
+                interrupter = Interrupter(at, opcodes=opcodes)
+                pool.submit(interrupter.run, partial(take, given, loop)).result(SOON)
+            struck = interrupter.struck
             if node._engine.cause is None:
                 stack.enter_context(node.object(["t"], 4).observe())
                 given.append(next(loop).descriptor)

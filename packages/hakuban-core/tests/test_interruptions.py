@@ -22,6 +22,7 @@ from typing_extensions import override
 import hakuban
 from hakuban import LocalNode, NodeBrokenError, NodeForkedError, ObjectDescriptor
 from hakuban._core.invariants import check
+from support.interrupter import Interrupter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,38 +30,6 @@ if TYPE_CHECKING:
 
 WEATHER = ObjectDescriptor(["weather"], 1)
 SOURCES = str(Path(hakuban.__file__).parent)
-
-
-class Interrupter:
-    """Raises KeyboardInterrupt at the n-th line, or bytecode, that this package executes in the calling thread."""
-
-    def __init__(self, at: int, *, opcodes: bool) -> None:
-        self._left = at
-        self._opcodes = opcodes
-        self.struck = False
-        self.place = "nowhere"
-
-    def run(self, function: Callable[[], object]) -> None:
-        sys.settrace(self._trace)
-        try:
-            function()
-        except KeyboardInterrupt:
-            assert self.struck
-        finally:
-            sys.settrace(None)
-
-    def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
-        if self.struck or not frame.f_code.co_filename.startswith(SOURCES):
-            return None
-        frame.f_trace_opcodes = self._opcodes
-        frame.f_trace_lines = not self._opcodes
-        if event in ("line", "opcode"):
-            self._left -= 1
-            if self._left < 0:
-                self.struck = True
-                self.place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-                raise KeyboardInterrupt
-        return self._trace
 
 
 class Scene:

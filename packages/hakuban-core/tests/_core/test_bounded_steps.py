@@ -19,8 +19,6 @@ from support.peer import Above, Below, opened, sent
 from support.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from support.machines import Node
 
 MANY = 600
@@ -37,18 +35,6 @@ def node() -> Node:
     return Tree(checked=False).node("node")
 
 
-def slices(node: Node) -> Iterator[None]:
-    """Tick until nothing is left to be done, and check the invariants in between."""
-    for _ in range(10 * MANY):
-        deadline = node.machine.next_deadline()
-        if deadline is None or deadline > node.world.now:
-            return
-        invariants.check(node.machine)
-        node.handle(Tick())
-        yield
-    raise AssertionError("there is always more to do")
-
-
 def shrinks_slowly(node: Node, sizes: list[int]) -> None:
     """Check that something went away in slices, all of it, and in no more steps than needed."""
     assert sizes[-1] == 0
@@ -62,7 +48,7 @@ def test_a_peer_with_many_objects_goes_in_slices(node: Node) -> None:
     for thing in THINGS:
         peer.observe(thing)
     peer.leave()
-    shrinks_slowly(node, [MANY, len(objects), *(len(objects) for _ in slices(node))])
+    shrinks_slowly(node, [MANY, len(objects), *(len(objects) for _ in node.slices())])
 
 
 def test_the_channels_of_a_lost_peer_go_in_slices(node: Node) -> None:
@@ -79,7 +65,7 @@ def test_the_channels_of_a_lost_peer_go_in_slices(node: Node) -> None:
         (dead,) = node.machine.world.dying
         assert isinstance(dead, Downlink)
         held = [len(dead.inlets) + len(dead.outdated)]
-        held += [len(dead.inlets) + len(dead.outdated) for _ in slices(node)]
+        held += [len(dead.inlets) + len(dead.outdated) for _ in node.slices()]
         assert held[0] > MANY / 2
         assert held[-1] == 0
         assert max(a - b for a, b in pairwise(held)) <= 2 * MOST_IN_A_STEP
@@ -90,7 +76,7 @@ def test_a_peer_with_many_tags_goes_in_slices(node: Node) -> None:
     for number in range(MANY_TAGS):
         peer.observe(TagDescriptor(number))
     peer.leave()
-    sizes = [MANY_TAGS, len(tags), *(len(tags) for _ in slices(node))]
+    sizes = [MANY_TAGS, len(tags), *(len(tags) for _ in node.slices())]
     assert sizes[-1] == 0
     assert max(a - b for a, b in pairwise(sizes)) <= STEP // 2
     invariants.check(node.machine)
@@ -102,12 +88,12 @@ def test_a_tag_with_many_objects_counts_as_many_when_its_peer_goes(node: Node) -
         peer.observe(TagDescriptor(number))
     for number in range(MANY):
         node.observe(ObjectDescriptor(range(8), number))
-    for _ in slices(node):
+    for _ in node.slices():
         pass
     peer.leave()
     (dead,) = world.dying
     assert isinstance(dead, Downlink)
-    sizes = [len(dead.interests), *(len(dead.interests) for _ in slices(node))]
+    sizes = [len(dead.interests), *(len(dead.interests) for _ in node.slices())]
     shrinks_slowly(node, sizes)
     assert world.dying == {}
 
@@ -117,19 +103,19 @@ def test_what_comes_from_above_goes_in_slices(node: Node) -> None:
     for number, thing in enumerate(THINGS):
         above.feed(thing) if number % 2 else above.demand(thing)
     above.leave()
-    shrinks_slowly(node, [MANY, len(objects), *(len(objects) for _ in slices(node))])
+    shrinks_slowly(node, [MANY, len(objects), *(len(objects) for _ in node.slices())])
 
 
 def test_a_contract_of_a_tag_reaches_many_objects_in_slices(node: Node) -> None:
     for thing in THINGS:
         node.observe(thing)
     exposer = node.expose(TAG)
-    counts = [0, len(exposer.sinks), *(len(exposer.sinks) for _ in slices(node))]
+    counts = [0, len(exposer.sinks), *(len(exposer.sinks) for _ in node.slices())]
     assert counts[-1] == MANY
     assert max(b - a for a, b in pairwise(counts)) <= MOST_IN_A_STEP
     exposer.close()
     sinks = node.machine.world.sinks
-    shrinks_slowly(node, [MANY, len(sinks), *(len(sinks) for _ in slices(node))])
+    shrinks_slowly(node, [MANY, len(sinks), *(len(sinks) for _ in node.slices())])
 
 
 def test_what_a_step_is_about_does_not_wait_behind_many_others(node: Node) -> None:
@@ -150,7 +136,7 @@ def test_facts_of_a_dead_link_are_void_before_they_are_gone(node: Node) -> None:
     peer.expose(TAG)
     for thing in THINGS:
         other.observe(thing)
-    for _ in slices(node):
+    for _ in node.slices():
         pass
     peer.leave()
     last = THINGS[-1]
@@ -165,7 +151,7 @@ def test_facts_of_a_dead_link_are_void_before_they_are_gone(node: Node) -> None:
     node.observe(TAG)
     newcomer = Below(node)
     newcomer.observe(TAG)
-    for _ in slices(node):
+    for _ in node.slices():
         pass
     invariants.check(node.machine)
 
@@ -181,7 +167,7 @@ def test_an_object_may_go_and_come_back_while_its_dead_link_is_buried(node: Node
     observer.close()
     again = Below(node)
     again.observe(TAG)
-    for _ in slices(node):
+    for _ in node.slices():
         pass
     assert list(node.machine.world.tags) == [TAG]
     node.observe(THINGS[0])
@@ -193,7 +179,7 @@ def test_a_link_that_ends_during_rebalancing_moves_nothing(node: Node) -> None:
     first.expose(TAG)
     for thing in THINGS:
         node.observe(thing)
-    for _ in slices(node):
+    for _ in node.slices():
         pass
     second.expose(TAG)
     tree = node.world
@@ -203,7 +189,7 @@ def test_a_link_that_ends_during_rebalancing_moves_nothing(node: Node) -> None:
         tree.now += 0.01
         node.handle(Tick())
     second.leave()
-    for _ in slices(node):
+    for _ in node.slices():
         pass
     links = node.machine.snapshot(tree.now).downstream_connections
     assert [item["load"] for item in links] == [MANY]
@@ -225,7 +211,7 @@ def test_objects_that_wait_to_be_settled_are_settled_before_they_move(node: Node
         tree.now += 0.01
         node.handle(Tick())
     first.unexpose(TAG)
-    for _ in slices(node):
+    for _ in node.slices():
         pass
     invariants.check(node.machine)
 

@@ -5,13 +5,10 @@ The machine says itself how much a step may do; here that is checked from outsid
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from hakuban._core import invariants
-from hakuban._core.events import Tick
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._messages import ChannelKind, ContractAction, StateReceived, Verb
 from hakuban._states import Content
@@ -21,10 +18,6 @@ from support.tree import Tree
 from support.work import count_work
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from hakuban._core import Machine
-    from hakuban._messages import Instruction, PeerEvent
     from support.machines import Node
     from support.work import CountedMachine
 
@@ -40,19 +33,9 @@ def node() -> Node:
     return Tree(checked=False).node("node", rebalance=0.1)
 
 
-def settle(node: Node) -> None:
-    """Tick until nothing is due."""
-    for _ in range(100_000):
-        if not node.is_due:
-            invariants.check(node.machine)
-            return
-        node.handle(Tick())
-    raise AssertionError("there is always more to do")
-
-
 def in_pieces(node: Node, work: CountedMachine, *, least: int = 3) -> None:
     """Finish, and check that it was work for several steps, none of which was a long one."""
-    settle(node)
+    node.settle()
     work.take_effects()
     if work.blind:
         return
@@ -60,29 +43,13 @@ def in_pieces(node: Node, work: CountedMachine, *, least: int = 3) -> None:
     assert work.most <= MOST, f"{work.most} lines in one step"
 
 
-def hear_all(node: Node, peer: Below, events: Sequence[PeerEvent]) -> None:
-    """Have a peer say many things in one go, as the shell does it: the rest again where only some were taken."""
-    while events:
-        taken = node.call(partial(_hear, peer, events))
-        events = events[taken:]
-
-
-def _hear(peer: Below, events: Sequence[PeerEvent], machine: Machine) -> int:
-    return machine.hear(peer.link, events, peer.node.world.now)
-
-
-def pull_all(peer: Below | Above) -> list[Instruction]:
-    """Pull what a node has to say on a link, as the shell does it: until there is no more."""
-    heard: list[Instruction] = []
-    more = True
-    while more:
-        batch, more = peer.node.call(partial(_next_batch, peer))
-        heard += batch
-    return heard
-
-
-def _next_batch(peer: Below | Above, machine: Machine) -> tuple[list[Instruction], bool]:
-    return machine.next_batch_for(peer.link, peer.node.world.now)
+def observing(node: Node, thing: ObjectDescriptor, number: int) -> list[Below]:
+    """Give so many peers that observe an object."""
+    peers = [Below(node) for _ in range(number)]
+    for peer in peers:
+        peer.observe(thing)
+    node.settle()
+    return peers
 
 
 @pytest.mark.promise("no-stall")
@@ -90,21 +57,21 @@ def test_objects_of_many_tags_that_many_observe(node: Node) -> None:
     tags = [TagDescriptor(number) for number in range(300)]
     for _ in range(6):
         peer = Below(node)
-        hear_all(node, peer, [ContractAction(Verb.OBSERVE, tag) for tag in tags])
+        peer.say_all([ContractAction(Verb.OBSERVE, tag) for tag in tags])
     source = Below(node)
     names = [ObjectDescriptor([*range(300)], number) for number in range(80)]
     work = count_work(node)
-    hear_all(node, source, [ContractAction(Verb.EXPOSE, name, 1) for name in names])
+    source.say_all([ContractAction(Verb.EXPOSE, name, 1) for name in names])
     in_pieces(node, work)
 
 
 def test_one_object_of_many_tags_that_very_many_observe(node: Node) -> None:
     for _ in range(120):
         peer = Below(node)
-        hear_all(node, peer, [ContractAction(Verb.OBSERVE, TagDescriptor(n)) for n in range(200)])
+        peer.say_all([ContractAction(Verb.OBSERVE, TagDescriptor(n)) for n in range(200)])
     work = count_work(node)
     exposer = node.expose(ObjectDescriptor([*range(200)], "it"))
-    settle(node)
+    node.settle()
     assert exposer.sinks
     exposer.close()
     in_pieces(node, work, least=2)
@@ -116,7 +83,7 @@ def test_one_object_that_very_many_contracts_of_this_process_see_by_its_tags(nod
             node.observe(TagDescriptor(number))
     work = count_work(node)
     exposer = node.expose(ObjectDescriptor([*range(60)], "it"))
-    settle(node)
+    node.settle()
     assert sum(len(item.streams) for item in node.observers.values()) == 3_600
     exposer.close()
     in_pieces(node, work)
@@ -124,21 +91,18 @@ def test_one_object_that_very_many_contracts_of_this_process_see_by_its_tags(nod
 
 def test_an_object_of_very_many_peers(node: Node) -> None:
     thing = ObjectDescriptor([], "it")
-    peers = [Below(node) for _ in range(3_000)]
-    for peer in peers:
-        peer.observe(thing)
-    settle(node)
+    peers = observing(node, thing, 3_000)
     work = count_work(node)
     exposer = node.expose(thing)
     exposer.publish(thing, b"1")
     exposer.publish(thing, b"2")
-    settle(node)
+    node.settle()
     assert [sent(peer.hear()) for peer in peers] == [[b"2"]] * len(peers)
     exposer.close()
-    settle(node)
+    node.settle()
     again = node.expose(thing)
     again.publish(thing, b"3")
-    settle(node)
+    node.settle()
     assert [sent(peer.hear()) for peer in peers] == [[b"3"]] * len(peers)
     in_pieces(node, work)
 
@@ -147,12 +111,10 @@ def test_who_looks_last_at_an_object_is_told_too_although_it_changes_all_the_tim
     node: Node,
 ) -> None:
     thing = ObjectDescriptor([], "it")
-    peers = [Below(node) for _ in range(2_500)]
-    for peer in peers:
-        peer.observe(thing)
+    peers = observing(node, thing, 2_500)
     exposer = node.expose(thing)
     exposer.publish(thing, b"first")
-    settle(node)
+    node.settle()
     for peer in peers:
         peer.hear()
     heard = dict.fromkeys(range(len(peers)), b"")
@@ -161,7 +123,7 @@ def test_who_looks_last_at_an_object_is_told_too_although_it_changes_all_the_tim
         for index, peer in enumerate(peers):
             heard[index] = [heard[index], *sent(peer.hear())][-1]
     assert b"" not in heard.values()
-    settle(node)
+    node.settle()
     for index, peer in enumerate(peers):
         heard[index] = [heard[index], *sent(peer.hear())][-1]
     assert set(heard.values()) == {b"11"}
@@ -169,10 +131,7 @@ def test_who_looks_last_at_an_object_is_told_too_although_it_changes_all_the_tim
 
 def test_very_many_peers_of_one_object_that_are_lost_at_the_same_time(node: Node) -> None:
     thing = ObjectDescriptor([], "it")
-    peers = [Below(node) for _ in range(3_000)]
-    for peer in peers:
-        peer.observe(thing)
-    settle(node)
+    peers = observing(node, thing, 3_000)
     work = count_work(node)
     for peer in peers:
         peer.leave()
@@ -186,12 +145,12 @@ def test_states_for_many_peers_that_come_in_one_go(node: Node) -> None:
     for thing in things:
         source.expose(thing)
     for _ in range(800):
-        hear_all(node, Below(node), [ContractAction(Verb.OBSERVE, thing) for thing in things])
+        Below(node).say_all([ContractAction(Verb.OBSERVE, thing) for thing in things])
     channels = opened(source.hear(), SINK)
     assert len(channels) == len(things)
     states = [StateReceived(one, Content(b"x", FORMAT, (1,)), 0) for one in channels]
     work = count_work(node)
-    hear_all(node, source, [*states])
+    source.say_all([*states])
     in_pieces(node, work, least=1)
 
 
@@ -201,7 +160,7 @@ def test_a_tag_of_many_objects_whose_peers_do_not_rest(node: Node) -> None:
     peers = [Below(node) for _ in range(3)]
     for peer in peers:
         peer.expose(TAG)
-    settle(node)
+    node.settle()
     work = count_work(node)
     for capacity in range(1, 12):
         for peer in peers:
@@ -214,9 +173,9 @@ def test_many_objects_that_may_move_to_a_lighter_peer(node: Node) -> None:
     first.expose(TAG)
     for number in range(2_000):
         node.observe(ObjectDescriptor(["t"], number))
-    settle(node)
+    node.settle()
     second.expose(TAG)
-    settle(node)
+    node.settle()
     work = count_work(node)
     tree = node.world
     assert isinstance(tree, Tree)
@@ -231,21 +190,21 @@ def test_states_that_have_to_be_sent_before_many_tags_are_withdrawn(node: Node) 
     tags = [TagDescriptor(number) for number in range(100)]
     above = Above(node)
     contracts = [node.expose(tag) for tag in tags]
-    settle(node)
+    node.settle()
     above.hear()
     things = [
         ObjectDescriptor([number % 100, (number + 1) % 100], number) for number in range(2_000)
     ]
     channels = [above.demand(thing) for thing in things]
-    settle(node)
+    node.settle()
     work = count_work(node)
     for thing in things:
         exposer = next(contract for contract in contracts if thing in contract.sinks)
         exposer.publish(thing, b"last")
     for contract in contracts:
         contract.close()
-    settle(node)
-    heard = pull_all(above)
+    node.settle()
+    heard = above.hear_all()
     assert len(sent(heard)) == len(channels)
     assert len(announced(heard)) == len(tags)
     in_pieces(node, work, least=2)
@@ -256,10 +215,10 @@ def test_many_contracts_that_are_announced_to_a_new_node_above(node: Node) -> No
         node.observe(ObjectDescriptor(["t"], number))
     above = Above(node)
     above.leave()
-    settle(node)
+    node.settle()
     work = count_work(node)
     above = Above(node)
-    heard = pull_all(above)
+    heard = above.hear_all()
     assert len(announced(heard)) == 8_000
     in_pieces(node, work)
 
@@ -275,16 +234,16 @@ def test_a_link_with_nothing_to_say_of_many_channels_that_were_opened_and_closed
         peer.observe(thing)
     for number in range(4_000):
         peer.unobserve(ObjectDescriptor(["t"], number))
-    settle(node)
+    node.settle()
     work = count_work(node)
-    assert pull_all(peer) == []
+    assert peer.hear_all() == []
     in_pieces(node, work, least=1)
 
 
 def test_a_picture_of_many_objects(node: Node) -> None:
     for number in range(4_000):
         node.observe(ObjectDescriptor(["t"], number))
-    settle(node)
+    node.settle()
     work = count_work(node)
     picture = node.machine.picture()
     go_on = work.counted(picture.go_on)
@@ -299,9 +258,9 @@ def test_what_was_too_large_is_tried_again_in_pieces(node: Node) -> None:
     things = [ObjectDescriptor(["t"], number) for number in range(2_500)]
     for thing in things:
         exposer.expose(thing)
-    settle(node)
+    node.settle()
     node.call(lambda machine: machine.not_sent(exposer.link, things, things))
-    settle(node)
+    node.settle()
     work = count_work(node)
     while node.call(lambda machine: machine.room_has_grown(exposer.link)):
         pass
@@ -312,7 +271,7 @@ def test_a_large_link_above_comes_and_goes(node: Node) -> None:
     above = Above(node)
     for number in range(3_000):
         above.feed(ObjectDescriptor(["t"], number))
-    settle(node)
+    node.settle()
     work = count_work(node)
     above.leave()
     in_pieces(node, work)

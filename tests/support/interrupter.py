@@ -1,0 +1,47 @@
+"""KeyboardInterrupt at any place of this package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hakuban
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+SOURCES = str(Path(hakuban.__file__).parent)
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at the n-th line, or bytecode, that this package executes in the calling thread."""
+
+    def __init__(self, at: int, *, opcodes: bool) -> None:
+        self._left = at
+        self._opcodes = opcodes
+        self.struck = False
+        self.place = "nowhere"
+
+    def run(self, function: Callable[[], object]) -> None:
+        sys.settrace(self._trace)
+        try:
+            function()
+        except KeyboardInterrupt:
+            assert self.struck
+        finally:
+            sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
+        if self.struck or not frame.f_code.co_filename.startswith(SOURCES):
+            return None
+        frame.f_trace_opcodes = self._opcodes
+        frame.f_trace_lines = not self._opcodes
+        if event in ("line", "opcode"):
+            self._left -= 1
+            if self._left < 0:
+                self.struck = True
+                self.place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                raise KeyboardInterrupt
+        return self._trace
