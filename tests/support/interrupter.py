@@ -16,7 +16,7 @@ SOURCES = str(Path(hakuban.__file__).parent)
 
 
 class Interrupter:
-    """Raises KeyboardInterrupt at the n-th line, or bytecode, that this package executes in the calling thread."""
+    """Raises KeyboardInterrupt at the n-th line, or line or bytecode, that this package executes in the calling thread."""
 
     def __init__(self, at: int, *, opcodes: bool) -> None:
         self._left = at
@@ -36,8 +36,9 @@ class Interrupter:
     def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
         if self.struck or not frame.f_code.co_filename.startswith(SOURCES):
             return None
-        frame.f_trace_opcodes = self._opcodes
-        frame.f_trace_lines = not self._opcodes
+        frame.f_trace_opcodes = (
+            self._opcodes
+        )  # beside lines: Python 3.12 and later give few of these
         if event in ("line", "opcode"):
             self._left -= 1
             if self._left < 0:
