@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hakuban
+
+from .tracing import traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +26,11 @@ class Interrupter:
         self.place = "nowhere"
 
     def run(self, function: Callable[[], object]) -> None:
-        sys.settrace(self._trace)
         try:
-            function()
+            with traced(self._trace):
+                function()
         except KeyboardInterrupt:
             assert self.struck
-        finally:
-            sys.settrace(None)
 
     def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
         if self.struck or not frame.f_code.co_filename.startswith(SOURCES):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import hakuban
 
+from .tracing import traced
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -50,11 +52,8 @@ class CountedMachine:
         def call(*arguments: Any) -> Any:
             if self.blind:
                 return function(*arguments)
-            sys.settrace(self._enter)
-            try:
+            with traced(self._enter):
                 return function(*arguments)
-            finally:
-                sys.settrace(None)
 
         return call
 

@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -23,6 +22,7 @@ import hakuban
 from hakuban import LocalNode, NodeBrokenError, NodeForkedError, ObjectDescriptor
 from hakuban._core.invariants import check
 from support.interrupter import Interrupter
+from support.tracing import traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,11 +181,8 @@ class Intruder:
         self.done = False
 
     def run(self, function: Callable[[], object]) -> None:
-        sys.settrace(self._trace)
-        try:
+        with traced(self._trace):
             function()
-        finally:
-            sys.settrace(None)
 
     def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
         if self.done or not frame.f_code.co_filename.startswith(SOURCES):

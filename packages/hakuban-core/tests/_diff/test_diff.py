@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 import tracemalloc
 from pathlib import Path
 from random import Random
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from hakuban._diff import diff, diffing, patch
 from support.edits import edited
+from support.tracing import CallCounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,23 +249,14 @@ def test_memory_is_in_proportion_to_the_data(kind: str) -> None:
         tracemalloc.stop()
 
 
-# Steps: calls of functions, of Python or C, which unlike time are the same everywhere.
+# Steps are calls of functions: unlike time, they are the same everywhere.
 
 
 def calls(old: bytes, new: bytes) -> int:
-    count = 0
-
-    def called(_frame: object, event: str, _argument: object) -> None:
-        nonlocal count
-        count += event in {"call", "c_call"}
-
-    before = sys.getprofile()
-    sys.setprofile(called)
-    try:
+    counter = CallCounter()
+    with counter.counted():
         diff(old, new)
-    finally:
-        sys.setprofile(before)
-    return count
+    return counter.count
 
 
 def speckled(data: bytes, every: int, seed: int) -> bytes:
@@ -323,23 +314,15 @@ def test_noise_is_passed_over_in_few_steps(old: bytes, new: bytes, most: int) ->
 @pytest.mark.parametrize("hard", HARD)
 def test_others_have_a_turn_after_a_bounded_number_of_steps(hard: str) -> None:
     old, new = HARD[hard](500_000)
-    turns, count, longest, made = diffing(old, new), 0, 0, None
-
-    def called(_frame: object, event: str, _argument: object) -> None:
-        nonlocal count
-        count += event in {"call", "c_call"}
-
-    before = sys.getprofile()
+    turns, longest, made = diffing(old, new), 0, None
     while made is None:
-        count = 0
-        sys.setprofile(called)
-        try:
-            next(turns)
-        except StopIteration as end:
-            made = end.value
-        finally:
-            sys.setprofile(before)
-        longest = max(longest, count)
+        counter = CallCounter()
+        with counter.counted():
+            try:
+                next(turns)
+            except StopIteration as end:
+                made = end.value
+        longest = max(longest, counter.count)
     assert made == diff(old, new)
     assert patch(old, made, len(new)) == new
     assert longest < 25_000
