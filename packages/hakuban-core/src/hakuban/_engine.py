@@ -224,12 +224,13 @@ class Engine(Steps):
         before = self.deadline
         deadline = 0.0 if self._winding_up else self._machine.next_deadline()
         self.deadline: float | None = deadline
-        if deadline is None:
+        if deadline is None or self.timers:
             self._due = False
-            return
-        self._due = deadline <= now and not self.timers
-        for timer in self.timers:
-            if deadline < timer.until:
-                self.wake(timer)
-        if not self.timers and (before is None or deadline < before):
-            self._wake_some(_HELPERS)
+            if deadline is not None and deadline != before:
+                for timer in self.timers:
+                    if deadline < timer.until:
+                        self.wake(timer)
+        else:
+            self._due = deadline <= now
+            if before is None or deadline < before:
+                self._wake_some(_HELPERS)

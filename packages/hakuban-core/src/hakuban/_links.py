@@ -243,9 +243,9 @@ class Link:
 
     async def _read(self) -> None:
         turn = Turn()
+        self.reading_since = monotonic()
         try:
             while True:
-                self.reading_since = monotonic()
                 messages = await self._stream.receive()
                 self.reading_since = math.inf
                 self.peer.heard = turn.begin()
@@ -253,7 +253,7 @@ class Link:
                 self._traffic.bytes_in += sum(map(len, messages))
                 for message in messages:
                     await self._take(message, turn)
-                turn.end()
+                self.reading_since = turn.end()
         except PeerViolationError as error:
             with anyio.move_on_after(LAST_WORDS):
                 await self._introduced.wait()  # it says what this side takes
@@ -318,9 +318,9 @@ class Link:
             if self.ready or self._keep_alive_due:
                 turn.begin()
                 batch = await self._collect(turn)
-                if turn.over():
-                    await turn.give()
                 turn.end()
+                if turn.used_up:
+                    await turn.give()
                 if batch:
                     await self._send(batch)
             elif self._finishing:
@@ -331,12 +331,11 @@ class Link:
                 turn.taken()
 
     async def _send(self, batch: list[bytes]) -> None:
-        sizes = [len(message) for message in batch]
-        self.largest_sent = max(self.largest_sent, *sizes)
+        self.largest_sent = max(self.largest_sent, *map(len, batch))
         await self._stream.send(batch)
         self.last_said = monotonic()
         self._traffic.messages_out += len(batch)
-        self._traffic.bytes_out += sum(sizes)
+        self._traffic.bytes_out += sum(map(len, batch))
 
     async def _collect(self, turn: Turn) -> list[bytes]:
         """Give the next messages: about as many as fit into a batch, and into a turn."""

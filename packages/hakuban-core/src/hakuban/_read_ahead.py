@@ -29,11 +29,13 @@ class ReadAhead:
     :ivar size: bytes to ask for, as `learn` said last: from 16 KiB, or `most` where that is less, to `most`.
     """
 
-    __slots__ = ("_most", "_read", "_seconds", "size")
+    __slots__ = ("_brief", "_most", "_read", "_seconds", "size")
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self.size: int = most
+        # seconds of handling after which `most` fits all the same
+        self._brief = HANDLING * LEAST / most
         self._read = 0  # since it was last looked at how long handling takes
         self._seconds = 0.0  # that handling took since then
 
@@ -47,11 +49,11 @@ class ReadAhead:
 
     def learn(self) -> int:
         """Give the bytes to ask for next: to be called when all that was read is handled."""
-        seconds = self._seconds
+        seconds, size, most = self._seconds, self.size, self._most
         if seconds > 0:
-            read = max(self._read, LEAST)
-            fitting = (self.size * MEMORY + read * HANDLING) / (MEMORY + seconds)
-            if self.size != self._most or fitting < self._most:
-                self.size = min(self._most, max(LEAST, int(fitting)))
+            if size != most or seconds > self._brief:
+                read = max(self._read, LEAST)
+                fitting = (size * MEMORY + read * HANDLING) / (MEMORY + seconds)
+                size = self.size = min(most, max(LEAST, int(fitting)))
             self._seconds, self._read = 0.0, 0
-        return self.size
+        return size

@@ -29,9 +29,16 @@ class Turn:
         """Say whether it is time to let others work."""
         return monotonic() - self._began + self._spent > TURN
 
-    def end(self) -> None:
-        """Work ends; whether the others have a turn now is not known."""
-        self._spent += monotonic() - self._began
+    def end(self) -> float:
+        """Work ends, and whether the others have a turn now is not known; give the time."""
+        now = monotonic()
+        self._spent += now - self._began
+        return now
+
+    @property
+    def used_up(self) -> bool:
+        """Whether it was time to let others work when work last ended."""
+        return self._spent > TURN
 
     async def give(self) -> None:
         """Let the others have a turn; work goes on after it."""

@@ -54,24 +54,25 @@ async def wait_for(engine: Engine, place: object, poll: Callable[[], T | Pending
         await checkpoint()
         result = poll()
     while isinstance(result, Pending):
-        if engine.step():
+        if not await _park(engine, place, poll) and engine.step():
             await checkpoint()
-        else:
-            await _park(engine, place, poll)
         result = poll()
     return result
 
 
-async def _park(engine: Engine, place: object, poll: Callable[[], object]) -> None:
-    """Wait until something changes at a place, or something is due that nobody else would do."""
+async def _park(engine: Engine, place: object, poll: Callable[[], object]) -> bool:
+    """Wait until something changes at a place, or something is due that nobody else would do; if not so already.
+
+    :return: whether this has waited.
+    """
     waiter = new_task_waiter()
     try:
         if not engine.park(place, waiter, poll):
-            return
+            return False
         seconds = engine.until_due()
         if seconds is None:
             await waiter.wait()
-            return
+            return True
         with anyio.move_on_after(seconds) as scope:
             await waiter.wait()
         if scope.cancelled_caught:
@@ -79,6 +80,7 @@ async def _park(engine: Engine, place: object, poll: Callable[[], object]) -> No
     except BaseException:
         engine.unpark(place, waiter)
         raise
+    return True
 
 
 def wait_for_blocking(
@@ -105,8 +107,8 @@ def wait_for_blocking(
     deadline = None if seconds is None else monotonic() + seconds
     result = poll()
     while isinstance(result, Pending):
-        if not engine.step():
-            _park_thread(engine, place, poll, deadline)
+        if not _park_thread(engine, place, poll, deadline):
+            engine.step()
         result = poll()
         if isinstance(result, Pending) and deadline is not None and monotonic() >= deadline:
             assert seconds is not None
@@ -117,12 +119,12 @@ def wait_for_blocking(
 
 def _park_thread(
     engine: Engine, place: object, poll: Callable[[], object], deadline: float | None
-) -> None:
+) -> bool:
     """Do what `_park` does; until a monotonic time at most."""
     waiter = ThreadWaiter()
     try:
         if not engine.park(place, waiter, poll):
-            return
+            return False
         times = [engine.until_due(), None if deadline is None else deadline - monotonic()]
         shortest = min((time for time in times if time is not None), default=None)
         if not waiter.wait(-1.0 if shortest is None else max(0.0, shortest)):
@@ -130,6 +132,7 @@ def _park_thread(
     except BaseException:
         engine.unpark(place, waiter)
         raise
+    return True
 
 
 class Cursor(ABC, Generic[T_co]):

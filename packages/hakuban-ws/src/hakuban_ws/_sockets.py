@@ -60,19 +60,16 @@ class ReceiveBuffer:
 
     That is 64 KiB to several MiB, which is fine where it is read at once, and otherwise goes before each newer value.
     Left alone where the system cannot take the growing of buffers up again: only Linux can, since 5.15.
+
+    :ivar small: whether it is smaller than it was.
     """
 
-    __slots__ = ("_free", "_size", "_sock")
+    __slots__ = ("_free", "_size", "_sock", "small")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        # what it was before it was made smaller, and what it is now; 0 while it is free
-        self._free = self._size = 0
-
-    @property
-    def small(self) -> bool:
-        """Whether it is smaller than it was."""
-        return self._free > 0
+        self.small = False
+        self._free = self._size = 0  # what it was before it was made smaller, and what it is now
 
     def fit(self, ahead: int) -> None:
         """Make it smaller where little can be handled soon, and let it grow again where much can.
@@ -82,28 +79,29 @@ class ReceiveBuffer:
 
         :param ahead: bytes that can be handled soon.
         """
-        if ahead < (_MUCH if self._free else _LITTLE):
-            if self._size > _SMALL or not self._free:
+        if ahead < (_MUCH if self.small else _LITTLE):
+            if self._size > _SMALL or not self.small:
                 self._shrink(ahead)
-        elif self._free:
+        elif self.small:
             self._release()
 
     def _shrink(self, by: int) -> None:
         # not this system; or the connection is gone, which `read` will tell
         with contextlib.suppress(OSError):
-            if not self._free:
+            if not self.small:
                 self._sock.getsockopt(socket.SOL_SOCKET, _BUF_LOCK)
                 # what is set is doubled, for what the kernel needs beside the bytes; read it is what it was doubled to
                 self._size = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
                 self._free = self._size
+                self.small = True
             smaller = self._size - max(by, self._size // 8)
             self._size = min(self._size, max(_SMALL, smaller))
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._size)
 
     def _release(self) -> None:
-        size, self._free, self._size = self._free, 0, 0
+        self.small = False
         with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._free)
             locks = self._sock.getsockopt(socket.SOL_SOCKET, _BUF_LOCK)
             self._sock.setsockopt(socket.SOL_SOCKET, _BUF_LOCK, locks & ~_RCVBUF_LOCK)
 

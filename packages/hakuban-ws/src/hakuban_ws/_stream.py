@@ -142,7 +142,7 @@ class WebSocketStream:
         """Send a batch in order; on return the operating system has all of it."""
         if self._closed:
             raise anyio.ClosedResourceError
-        if self._sending or self._ended:
+        if self._sending or self._end is not None:
             raise self._broken()
         self._sending = True
         try:
@@ -156,7 +156,7 @@ class WebSocketStream:
         self._sending = False
         if self._control_due:
             self._send_control()
-        if self._ended:
+        if self._end is not None:
             raise self._broken()
         self._sends += 1
         if self._sends == _SENDS_PER_TURN:
@@ -250,7 +250,7 @@ class WebSocketStream:
     async def _send_units(self, messages: Sequence[bytes]) -> None:
         channel = self._channel
         for unit in self._writer.units(messages):
-            if self._ended:
+            if self._end is not None:
                 return  # nothing may follow the answer to a Close
             if self._control_due:
                 channel.write(self._control_frames())
@@ -298,10 +298,6 @@ class WebSocketStream:
         """Let `receive` raise this from now on; the first one counts."""
         if self._end is None:
             self._end = end
-
-    @property
-    def _ended(self) -> bool:
-        return self._end is not None
 
     @property
     def _control_due(self) -> bool:

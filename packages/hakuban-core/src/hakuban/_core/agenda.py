@@ -11,19 +11,11 @@ from .publishing import publish_again
 from .settle import lighten, settle
 
 if TYPE_CHECKING:
-    from .records import ObjectRecord
     from .world import World
 
 _WALKED_AT_ONCE: Final = 256  # objects of a tag
 _LOOKS_AT_ONCE: Final = 512  # at objects that may move to a lighter peer
 _REPUBLISHING: Final = 100  # units of work
-
-
-def is_left_over(world: World) -> bool:
-    """Say whether there is something to be done as soon as may be."""
-    if world.backlog or world.walks or world.showing or world.dying:
-        return True
-    return bool(world.rebalancing or world.to_tell or world.republishing)
 
 
 def settle_touched(world: World, now: float) -> None:
@@ -37,6 +29,10 @@ def work_off(world: World, now: float) -> None:
 
     Else one kind that never ends would keep the others waiting for ever.
     """
+    if not any(world.queues):  # as a rule
+        if not world.touched:
+            return
+        settle_touched(world, now)
     if world.dying:
         world.bury()
     if world.walks:
@@ -58,8 +54,8 @@ def work_off(world: World, now: float) -> None:
 def look_at_loads(world: World, now: float) -> None:
     """If loads have changed, have objects looked at that may move because of that, or could not be assigned before."""
     if world.balancer.take_due(now):
-        world.backlog = _joined(world.backlog, world.balancer.starved)
-        world.rebalancing = _joined(world.rebalancing, world.balancer.contested)
+        world.backlog.update(world.balancer.starved)
+        world.rebalancing.update(world.balancer.contested)
 
 
 def _settle_some(world: World, now: float) -> None:
@@ -82,12 +78,6 @@ def _publish_some(world: World, now: float) -> None:
         publish_again(world, world.republishing.popitem()[0], now)
         if world.left <= 0:
             break
-
-
-def _joined(
-    some: dict[ObjectRecord, None], more: dict[ObjectRecord, None]
-) -> dict[ObjectRecord, None]:
-    return some | more if some else more.copy()  # which is faster
 
 
 def _walk(world: World) -> None:

@@ -120,16 +120,16 @@ class Balancer:
     :ivar threshold: how much lighter (in load) another peer has to be before an object moves to it; infinity moves none.
     :ivar contested: objects that are produced by one of several peers.
     :ivar starved: objects that are needed, while every peer that could produce them is over its limit.
+    :ivar deadline: the time at which `take_due` will say so; infinity for never.
     """
 
-    __slots__ = ("_due", "_rested", "_retry", "contested", "starved", "threshold")
+    __slots__ = ("_rested", "contested", "deadline", "starved", "threshold")
 
     def __init__(self, threshold: float | None) -> None:
         self.threshold: float = math.inf if threshold is None else threshold
         self.contested: dict[ObjectRecord, None] = {}
         self.starved: dict[ObjectRecord, None] = {}
-        self._due = math.inf  # loads have changed
-        self._retry = math.inf  # a ramp lets somebody in
+        self.deadline: float = math.inf
         self._rested = -math.inf  # no look before this
 
     def classify(self, record: ObjectRecord, now: float) -> None:
@@ -141,7 +141,7 @@ class Balancer:
         self._note(self.contested, record, now, wanted=contested)
         self._note(self.starved, record, now, wanted=starved)
         if contested or starved:
-            self._retry = min(self._retry, _next_crossing(record, rivals, now))
+            self._look_by(_next_crossing(record, rivals, now))
 
     def forget(self, record: ObjectRecord) -> None:
         """The object is gone."""
@@ -150,21 +150,20 @@ class Balancer:
 
     def loads_changed(self, now: float) -> None:
         """A load, limit or capacity is a different one: what is contested or starved is due soon."""
-        if self._due == math.inf and (self.contested or self.starved):
-            self._due = now + _COALESCE
-
-    def deadline(self) -> float:
-        """Give the time at which `take_due` will say so; infinity for never."""
-        return max(min(self._due, self._retry), self._rested)
+        if self.contested or self.starved:
+            self._look_by(now + _COALESCE)
 
     def take_due(self, now: float) -> bool:
         """Whether another look at what is contested or starved is due now. Settling sets the next time."""
-        if self.deadline() > now:
+        if self.deadline > now:
             return False
-        self._due = self._retry = math.inf
+        self.deadline = math.inf
         # many changes to many objects: looking takes some share of the time, not all of it
         self._rested = now + _REST * (len(self.contested) + len(self.starved))
         return True
+
+    def _look_by(self, time: float) -> None:
+        self.deadline = min(self.deadline, max(time, self._rested))
 
     def _note(
         self, kept: dict[ObjectRecord, None], record: ObjectRecord, now: float, *, wanted: bool

@@ -257,7 +257,7 @@ def _claims_of_exposer(world: World, record: ObjectRecord) -> Claims:
     here = [item for item in record.exposers.values() if item.capacity > 0]
     here += [item for tag in record.tags for item in tag.exposers.values() if item.capacity > 0]
     below = [item for item in record.interests.values() if _is_able(item)]
-    looked_at = world.balancer.deadline() < math.inf  # a limit may have been taken away since
+    looked_at = world.balancer.deadline < math.inf  # a limit may have been taken away since
     limited = looked_at or all(item.link.ramp is not None for item in below)
     produced_below = isinstance(exposer, Interest)
     if not record.data_needed:

@@ -123,17 +123,17 @@ class Machine:
 
     def take_effects(self) -> list[Effect]:
         """Give the effects that nobody has taken yet."""
-        effects = self.world.effects
-        self.world.effects = []
-        self.world.left = STEP
+        world = self.world
+        world.left = STEP
+        effects, world.effects = world.effects, []
         return effects
 
     def next_deadline(self) -> float | None:
         """Give the time at which a `Tick` is due; None for never, 0.0 for now."""
         world = self.world
-        if agenda.is_left_over(world):
+        if any(world.queues):
             return 0.0
-        deadline = min(world.balancer.deadline(), world.clock.deadline)
+        deadline = min(world.balancer.deadline, world.clock.deadline)
         return None if deadline == math.inf else deadline
 
     def _link_up(self, event: LinkUp, now: float) -> None:
@@ -210,16 +210,16 @@ class Machine:
 
         They are few, since what is newer by the time they are sent cannot take their place.
         """
+        world = self.world
         batch: list[Instruction] = []
         size = 0
-        while len(batch) < _BATCH and size < _BATCH_BYTES and self.world.left > 0:
-            instruction = self.next_for(link, now)
-            if instruction is None:
-                break
+        while (instruction := self.next_for(link, now)) is not None:
             batch.append(instruction)
             if isinstance(instruction, SendState):
                 size += len(instruction.content.data)
-        found = self.world.links.get(link)
+            if len(batch) == _BATCH or size >= _BATCH_BYTES or world.left <= 0:
+                break
+        found = world.links.get(link)
         return batch, found is not None and found.awake
 
     # ---- what the user calls -----------------------------------------------------------------------------------------

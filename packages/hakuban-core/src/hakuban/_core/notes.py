@@ -169,7 +169,7 @@ def spread(world: World, now: float) -> None:
     """If the clock has jumped, have that told, and have published again what was published by the old one."""
     if world.clock.may_spread(now):
         world.to_tell.update(world.speaking)
-        world.republishing = dict.fromkeys(world.sinks)
+        world.republishing.update(dict.fromkeys(world.sinks))
 
 
 def see_wall(world: World, wall: int | None, now: float) -> None:

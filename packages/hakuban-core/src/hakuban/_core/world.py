@@ -12,6 +12,8 @@ from .pages import Pages
 from .records import ExposeContract, Interest, ObjectRecord, TagRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from .._descriptors import TagDescriptor
     from .._exceptions import LinkError
     from .assignment import Balancer
@@ -31,11 +33,14 @@ SHOWING: Final = 5  # units of work for each of them
 
 
 class World:
-    """Objects, tags, links, contracts, and the queues of objects to be settled."""
+    """Objects, tags, links, contracts, and the queues of objects to be settled.
+
+    :ivar queues: all that holds what is left over, to be done as soon as may be.
+    """
 
     __slots__ = (
         "above", "backlog", "balancer", "clock", "contracts", "dying", "effects", "issued", "issued_time", "left",
-        "links", "name", "node", "objects", "rebalancing", "republishing", "showing", "shown_since", "sinks",
+        "links", "name", "node", "objects", "queues", "rebalancing", "republishing", "showing", "shown_since", "sinks",
         "software", "speaking", "streams", "tags", "to_tell", "touched", "uplink", "walks",
     )  # fmt: skip
 
@@ -69,6 +74,15 @@ class World:
         self.showing: dict[ObjectRecord, list[int | Interest]] = {}
         self.shown_since: dict[ObjectRecord, None] = {}  # those that have changed again meanwhile
         self.dying: dict[Downlink | Uplink, None] = {}  # dead, and their facts are not all gone yet
+        self.queues: tuple[Sized, ...] = (
+            self.backlog,
+            self.walks,
+            self.showing,
+            self.dying,
+            self.rebalancing,
+            self.to_tell,
+            self.republishing,
+        )
         self.issued: int = 0
         self.issued_time: int = 0  # Unix nanoseconds of the last default version
 
@@ -196,15 +210,18 @@ class World:
         for outlet in record.feeding:
             outlet.link.outdated[outlet] = None
             self.wake(outlet.link)
-        many = len(record.streams) + len(record.interests)
-        if record in self.showing:
-            self.shown_since[record] = None
-        elif many > SHOWN_AT_ONCE:
-            self.showing[record] = [*record.streams, *record.interests.values()]
+        streams, interests = record.streams, record.interests
+        many = len(streams) + len(interests)
+        if many > SHOWN_AT_ONCE:
+            if record in self.showing:
+                self.shown_since[record] = None
+            else:
+                self.showing[record] = [*streams, *interests.values()]
         else:
             self.left -= SHOWING * many
-            self.effects += map(StateChanged, record.streams)
-            for interest in record.interests.values():
+            if streams:
+                self.effects += map(StateChanged, streams)
+            for interest in interests.values():
                 channel = interest.outlet
                 if channel is not None:
                     interest.link.outdated[channel] = None
