@@ -54,33 +54,23 @@ async def wait_for(engine: Engine, place: object, poll: Callable[[], T | Pending
         await checkpoint()
         result = poll()
     while isinstance(result, Pending):
-        if not await _park(engine, place, poll) and engine.step():
-            await checkpoint()
+        waiter = new_task_waiter()
+        try:
+            if not engine.park(place, waiter, poll):
+                if engine.step():
+                    await checkpoint()
+            elif (seconds := engine.until_due()) is None:
+                await waiter.wait()
+            else:
+                with anyio.move_on_after(seconds) as scope:
+                    await waiter.wait()
+                if scope.cancelled_caught:
+                    engine.unpark(place, waiter)
+        except BaseException:
+            engine.unpark(place, waiter)
+            raise
         result = poll()
     return result
-
-
-async def _park(engine: Engine, place: object, poll: Callable[[], object]) -> bool:
-    """Wait until something changes at a place, or something is due that nobody else would do; if not so already.
-
-    :return: whether this has waited.
-    """
-    waiter = new_task_waiter()
-    try:
-        if not engine.park(place, waiter, poll):
-            return False
-        seconds = engine.until_due()
-        if seconds is None:
-            await waiter.wait()
-            return True
-        with anyio.move_on_after(seconds) as scope:
-            await waiter.wait()
-        if scope.cancelled_caught:
-            engine.unpark(place, waiter)
-    except BaseException:
-        engine.unpark(place, waiter)
-        raise
-    return True
 
 
 def wait_for_blocking(
@@ -120,7 +110,11 @@ def wait_for_blocking(
 def _park_thread(
     engine: Engine, place: object, poll: Callable[[], object], deadline: float | None
 ) -> bool:
-    """Do what `_park` does; until a monotonic time at most."""
+    """Wait until something changes at a place, or something is due that nobody else would do; if not so already.
+
+    :param deadline: the monotonic time until which to wait, or None.
+    :return: whether this has waited.
+    """
     waiter = ThreadWaiter()
     try:
         if not engine.park(place, waiter, poll):
