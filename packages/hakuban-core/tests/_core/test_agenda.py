@@ -12,7 +12,7 @@ from hakuban._core.events import Tick
 from hakuban._core.pages import Pages
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._messages import ChannelKind
-from support.peer import Above, Below, announced, opened, sent
+from support.peer import Above, Below, announced, closed, opened, sent
 from support.tree import Tree
 from support.work import count_work
 
@@ -231,6 +231,33 @@ def test_a_wish_by_a_tag_that_is_taken_back_while_an_object_goes_and_comes_is_no
     node.observe(thing)
     node.settle()
     assert node.machine.world.objects[thing].watching == len(peers) - 1
+
+
+def test_peers_learn_that_an_object_has_gone_though_it_is_back_before_their_turn_comes(
+    node: Node,
+) -> None:
+    thing = ObjectDescriptor(["t"], "it")
+    asker, producer = Below(node), Below(node)
+    peers = [Below(node) for _ in range(200)]
+    for peer in peers:
+        peer.observe(TAG)
+    producer.expose(TAG)
+    asker.observe(thing)
+    node.settle()
+    (sink,) = opened(producer.hear(), ChannelKind.SINK)
+    producer.publish(sink, b"1", (1,))
+    for peer in peers:
+        assert sent(peer.hear())
+    leave_no_room(node)
+    asker.unobserve(thing)  # and tags keep no object alive
+    leave_no_room(node)
+    asker.observe(thing)
+    node.settle()
+    for peer in peers:
+        heard = peer.hear()
+        assert closed(heard)  # what was seen is not current
+        assert opened(heard, ChannelKind.STREAM)
+        assert not sent(heard)  # and there is nothing new yet
 
 
 def test_nothing_that_waits_starves_behind_what_never_ends(node: Node) -> None:

@@ -315,11 +315,14 @@ def _settle_channel(world: World, record: ObjectRecord, interest: Interest, now:
     interest.sink_wanted = record.exposer is interest
     interest.stream_wanted = _stream_wanted(record, interest)
     outlet = interest.outlet
-    if outlet is not None and not outlet.closing and not interest.stream_wanted:
-        outlet.closing = not record.data_needed
-        view = record.held.view or record.rest.dropped
-        stale = view is not None and view.since is not None and view.since < now
-        outlet.last_since = view.since if view is not None and stale else None
+    if outlet is not None and not outlet.closing:
+        # dropped, and perhaps needed again before this channel's turn came
+        dropped = outlet.sent is not None and record.held.view is None
+        if dropped or not interest.stream_wanted:
+            outlet.closing = dropped or not record.data_needed
+            view = record.held.view or record.rest.dropped
+            stale = view is not None and view.since is not None and view.since < now
+            outlet.last_since = view.since if view is not None and stale else None
     if not interest.has_what_it_wants:
         interest.link.control[interest] = None
         world.wake(interest.link)
