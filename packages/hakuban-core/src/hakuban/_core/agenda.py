@@ -54,8 +54,7 @@ def work_off(world: World, now: float) -> None:
 def look_at_loads(world: World, now: float) -> None:
     """If loads have changed, have objects looked at that may move because of that, or could not be assigned before."""
     if world.balancer.take_due(now):
-        world.backlog.update(world.balancer.starved)
-        world.rebalancing.update(world.balancer.contested)
+        world.queue_more(world.balancer.starved, world.balancer.contested)
 
 
 def _settle_some(world: World, now: float) -> None:

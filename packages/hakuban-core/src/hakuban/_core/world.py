@@ -74,7 +74,12 @@ class World:
         self.showing: dict[ObjectRecord, list[int | Interest]] = {}
         self.shown_since: dict[ObjectRecord, None] = {}  # those that have changed again meanwhile
         self.dying: dict[Downlink | Uplink, None] = {}  # dead, and their facts are not all gone yet
-        self.queues: tuple[Sized, ...] = (
+        self.queues: tuple[Sized, ...] = self._all_queues()
+        self.issued: int = 0
+        self.issued_time: int = 0  # Unix nanoseconds of the last default version
+
+    def _all_queues(self) -> tuple[Sized, ...]:
+        return (
             self.backlog,
             self.walks,
             self.showing,
@@ -83,8 +88,15 @@ class World:
             self.to_tell,
             self.republishing,
         )
-        self.issued: int = 0
-        self.issued_time: int = 0  # Unix nanoseconds of the last default version
+
+    def queue_more(
+        self, unsettled: dict[ObjectRecord, None], restless: dict[ObjectRecord, None]
+    ) -> None:
+        """Have many objects settled, and others looked at that may move."""
+        # not `update`: an empty dict takes several times as long for it as a copy
+        self.backlog = self.backlog | unsettled if self.backlog else unsettled.copy()
+        self.rebalancing = self.rebalancing | restless if self.rebalancing else restless.copy()
+        self.queues = self._all_queues()
 
     def new_id(self) -> int:
         """Give an id for a contract, stream or sink: never used twice."""
