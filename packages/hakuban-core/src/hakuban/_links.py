@@ -30,6 +30,7 @@ from ._logger import logger
 from ._message_sizes import Skips
 from ._remotes import RemoteNode
 from ._text import printable
+from ._tracebacks import contained, forget_frames
 from ._turn import Turn
 from ._waking import Bell, Canceller
 from ._watching import watch
@@ -137,8 +138,7 @@ class Link:
         :return: why it ended; None when this side has left, or the node was closed.
         """
         try:
-            with self._scope:
-                await self._guard(self._talk)
+            await self._guard(self._talk)
         finally:
             self._engine.exit_link(self)
             self._dry.set()
@@ -149,12 +149,17 @@ class Link:
 
     async def _talk(self) -> None:
         self._enter()
+        parts = [self._write_or_hear_why]
+        if not getattr(self._stream, "detects_silence", False):
+            parts.append(partial(watch, self, self._options))
+        scopes = [anyio.CancelScope() for _ in parts]
         async with anyio.create_task_group() as group:
-            group.start_soon(self._guard, self._write_or_hear_why)
-            if not getattr(self._stream, "detects_silence", False):
-                group.start_soon(self._guard, partial(watch, self, self._options))
-            await self._guard(self._read)
-            self._scope.cancel()
+            for scope, part in zip(scopes, parts, strict=True):
+                group.start_soon(contained, scope, partial(self._guard, part))
+            with self._scope:
+                await self._guard(self._read)
+            for scope in scopes:
+                scope.cancel()
 
     async def _guard(self, part: Callable[[], Awaitable[None]]) -> None:
         """Run a part of the link, whose failure is the link's end and nobody else's."""
@@ -260,7 +265,8 @@ class Link:
             self._end(error)
             if not self.peer.ours:
                 await self._discard()
-        except anyio.EndOfStream:
+        except anyio.EndOfStream as end:
+            forget_frames(end)  # the stream keeps it, and it this frame
             self._orderly = True
             self._end(closed_by_peer(self._stream))
 
@@ -307,8 +313,11 @@ class Link:
         else:
             return
         # the other side may have said why before it went: the reader, if it hears that, ends the link first
-        await anyio.sleep(LAST_WORDS)
-        raise failure
+        try:
+            await anyio.sleep(LAST_WORDS)
+            raise failure
+        finally:
+            del failure  # it holds this frame
 
     async def _write(self) -> None:
         turn = Turn()

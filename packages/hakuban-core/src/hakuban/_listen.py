@@ -18,6 +18,7 @@ from ._plugins import Authorizer, authorizer, find_target
 from ._remotes import Listener, Traffic
 from ._text import redacted
 from ._timer import LEAVING_TIME, ticking
+from ._tracebacks import forget_frames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -76,6 +77,7 @@ class _Acceptor:
             if alone:  # else it may be another one that claims this id
                 self._size_caps.ended(link, monotonic())
             link_down(link, link.reason)
+            forget_frames(link.reason)
 
     def established(self, _link: Link, _remote: RemoteNode) -> str:
         """Hear from a link. Under the lock."""

@@ -116,7 +116,7 @@ class ConnectionState:
         self.last_error: Exception | None = None
         self.links: int = 0
         self.traffic: Traffic = Traffic()
-        self.link: Link | None = None  # the last one
+        self.link: Link | None = None
         self.size_cap: SizeCap = SizeCap(url)
         self.closed: bool = False
 
@@ -130,6 +130,7 @@ class ConnectionState:
     def lost(self, error: Exception | None) -> None:
         """A link was lost, or could not be made; without an error, this side wanted it. Only under the lock."""
         attempts = 0 if self.status.up else self.status.attempts + 1
+        self.link = None
         if error is not None:
             self.last_error = error
         self.status = ConnectionStatus(error=error, attempts=attempts)

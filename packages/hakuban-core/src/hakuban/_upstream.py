@@ -28,6 +28,7 @@ from ._polling import PENDING, Pending
 from ._remotes import Connection, ConnectionState
 from ._text import redacted
 from ._timer import LEAVING_TIME, ticking
+from ._tracebacks import contained, forget_frames
 from ._waiting import wait_for
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ async def _connected(
     try:
         async with ticking(engine) as timer, anyio.create_task_group() as group:
             connector = _Connector(state, target, name, load_limit, patient=patient)
-            group.start_soon(connector.run)
+            group.start_soon(contained, anyio.CancelScope(), connector.run)
             try:
                 if not patient:
                     await connector.wait_first()
@@ -228,12 +229,15 @@ class _Connector:
                 self._judge(link, error)
                 if self._fatal is not None:
                     return
+                forget_frames(error)
                 if link is None or link.id < 0 or link.reason is not error:  # else it has said so
                     self._engine.update(self._state, partial(self._state.lost, error))
                 await anyio.sleep(self._pause(link, error))
         finally:
             if self._link is not None:
                 link_down(self._link, self._link.reason if error is None else error)
+                forget_frames(self._link.reason)
+                self._link = None
             self._state.close()
             self._ended.set()
 
@@ -259,6 +263,12 @@ class _Connector:
                 await self._link_once()
         except Exception as error:  # noqa: BLE001  # a transport's code: `_judge` sorts out what it is
             failure = error
+        try:
+            return self._ending(failure)
+        finally:
+            del failure  # it holds this frame
+
+    def _ending(self, failure: Exception | None) -> Exception | None:
         reason = None if self._link is None else self._link.reason
         if failure is None or (reason is not None and not is_bug(failure)):
             return reason  # what went wrong later, while the transport cleaned up, does not matter

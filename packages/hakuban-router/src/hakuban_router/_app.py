@@ -104,9 +104,9 @@ class _Router:
             problem = await self._start(links)
             if problem is None:
                 gc.freeze()
-                # Contracts and objects hold no cycles, and a full collection looks at all of them: 0.6 s with
-                # 100,000 contracts. The young generations still free what a failed task leaves.
-                gc.set_threshold(10_000, 10, 100_000)
+                # Neither what lives nor a link that has ended is a cycle, and a full collection looks at all of
+                # it: 0.6 s with 100,000 contracts. So there are few, and still some: for what others leave behind.
+                gc.set_threshold(10_000, 10, 20)
                 gc.enable()
                 notify("READY=1")
                 await self._end.wait()

@@ -184,6 +184,11 @@ class FrameReader:
         """How many bytes the frame that has begun still needs, as far as that is known."""
         return self._need - len(self._data) + self._at
 
+    def clear(self) -> None:
+        """Forget what has come in: nothing more will be taken."""
+        self._data, self._at, self._need = b"", 0, 2
+        self._fragments = self._held = None
+
     def feed(self, data: bytes) -> None:
         """Take in what was received."""
         if self.close is not None or self._violation is not None:

@@ -198,6 +198,7 @@ class WebSocketStream:
         if self._closed:
             return
         self._closed = True
+        self._reader.clear()
         try:
             with anyio.CancelScope(shield=True):
                 self._channel.interrupt()

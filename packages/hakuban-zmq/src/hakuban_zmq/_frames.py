@@ -232,6 +232,10 @@ class Reassembly:
         """Whether a message has begun, and goes on."""
         return bool(self._part)
 
+    def clear(self) -> None:
+        """Forget it: there will be no more frames."""
+        self._part = bytearray()
+
     def messages(self, data: bytes) -> Iterator[bytes]:
         """Give the messages that a frame completes.
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import zmq
 from anyio.lowlevel import checkpoint
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,6 +103,7 @@ class Source:
     def close(self) -> None:
         """Close the socket; nobody may be watching it any more."""
         self.socket.close(0)
+        self._take = _nothing  # what it was belongs to somebody who holds this
 
 
 class Monitor(Source):
@@ -142,6 +144,15 @@ class Monitor(Source):
         """End it, before the watched socket is closed."""
         if not self._watched.closed:
             self._watched.disable_monitor()
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self._note = _nothing
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 @contextmanager

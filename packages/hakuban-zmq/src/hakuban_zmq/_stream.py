@@ -53,6 +53,22 @@ _TOO_LARGE: Final = "raise max_message on the side that receives, or send less"
 _OTHER_VERSION: Final = "both sides need a hakuban-zmq, best of one version"
 
 
+class _ClosedPipe:
+    """Leads nowhere."""
+
+    def send(self, _: bytes, /) -> bool:
+        return False
+
+    def look(self) -> bool:
+        return False
+
+    def forget(self) -> None:
+        pass
+
+
+_CLOSED_PIPE: Final = _ClosedPipe()
+
+
 class ZeroMQStream:
     """A message stream over ZeroMQ: `hakuban.transport.MessageStream` says what it does.
 
@@ -241,7 +257,9 @@ class ZeroMQStream:
         finally:
             self._unread.clear()
             self._whole.clear()
-            self._pipe.forget()
+            self._reassembly.clear()
+            pipe, self._pipe = self._pipe, _CLOSED_PIPE  # each holds the other
+            pipe.forget()
 
     def _take(self) -> list[bytes]:
         """Give what one `receive` may give, of what lies here."""
