@@ -76,7 +76,7 @@ def words(error: BaseException) -> str:
         return f"the other side broke the protocol: {text}{about}"
     kind = type(error).__name__
     if isinstance(error, InvalidURLError):
-        return printable(error.reason)  # whoever asks for words says where
+        return error.reason  # whoever asks for words says where
     if text and isinstance(error, (HakubanError, *BROKEN)):
         return text
     if text and text != kind:

@@ -78,7 +78,7 @@ class InvalidDescriptorError(HakubanError, ValueError):
     """
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
+        self.reason: str = printable(reason)
         super().__init__(f"{reason}; a descriptor is plain JSON: see ObjectDescriptor")
 
 
@@ -91,7 +91,7 @@ class InvalidURLError(HakubanError, ValueError):
 
     def __init__(self, url: str, reason: str) -> None:
         self.url: str = redacted(url)
-        self.reason = reason
+        self.reason: str = printable(reason)
         super().__init__(f"{self.url!r}: {reason}")
 
 
@@ -123,7 +123,7 @@ class UnknownSchemeError(HakubanError):
         self.scheme = scheme
         self.installed: tuple[str, ...] = tuple(installed)
         self.distribution = distribution
-        self.reason = reason
+        self.reason: str | None = None if reason is None else printable(reason)
         have = ", ".join(self.installed) or "none"
         step = (
             f"pip install {distribution}"
@@ -159,7 +159,7 @@ class PluginError(HakubanError):
 
     def __init__(self, plugin: str, reason: str) -> None:
         self.plugin = plugin
-        self.reason = reason
+        self.reason: str = printable(reason)
         super().__init__(f"{plugin}: {reason}; mend, upgrade or uninstall that plugin")
 
 
@@ -214,7 +214,7 @@ class SerializationError(HakubanError, ValueError):
 
     def __init__(self, value_type: type, reason: str) -> None:
         self.value_type: type = value_type
-        self.reason = reason
+        self.reason: str = printable(reason)
         super().__init__(f"cannot encode {value_type.__name__}: {reason}")
 
 
@@ -228,7 +228,7 @@ class DeserializationError(HakubanError, ValueError):
 
     def __init__(self, format: Sequence[str], reason: str) -> None:
         self.format: tuple[str, ...] = tuple(format)
-        self.reason = reason
+        self.reason: str = printable(reason)
         self.descriptor: object | None = None
         super().__init__(f"cannot decode a state of format {list(self.format)}: {reason}")
 

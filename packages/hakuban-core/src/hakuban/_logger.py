@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from typing_extensions import override
 
-from ._text import printable
+from ._text import printable, printable_lines
 
 __all__ = ["Logger", "get_logger", "logger"]
 
@@ -43,8 +44,8 @@ class Logger(logging.LoggerAdapter[logging.Logger]):
 def get_logger(name: str) -> Logger:
     """Give the logger of that name, as `logging.getLogger` does.
 
-    A filter or handler that raises loses that line and nothing else, see `Logger`; and control characters are taken out
-    of the arguments of each record that is logged here: names, addresses and reasons are written by peers.
+    A filter or handler that raises loses that line and nothing else, see `Logger`; and in text, arguments and traceback
+    of each record that is logged here control characters are escaped: names, addresses and reasons are written by peers.
     """
     inner = logging.getLogger(name)
     inner.addFilter(
@@ -54,12 +55,27 @@ def get_logger(name: str) -> Logger:
 
 
 def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg = printable(str(record.msg))
     arguments = record.args
     if isinstance(arguments, tuple):
-        record.args = tuple(
-            one if isinstance(one, (int, float)) else printable(str(one)) for one in arguments
-        )
+        record.args = tuple(map(_printable_argument, arguments))
+    elif isinstance(arguments, Mapping):
+        record.args = {key: _printable_argument(value) for key, value in arguments.items()}
+    if record.exc_info and not record.exc_text:
+        _make_traceback_printable(record)
     return True
+
+
+def _printable_argument(value: object) -> object:
+    return value if isinstance(value, (int, float)) else printable(str(value))
+
+
+def _make_traceback_printable(record: logging.LogRecord) -> None:
+    """Give the text of the traceback, which formatters take then; of one that is harmless they make what they like."""
+    text = "".join(traceback.format_exception(*record.exc_info or ())).rstrip("\n")
+    fit = printable_lines(text)
+    if fit != text:
+        record.exc_text = fit
 
 
 def _print_once(name: str, error: Exception) -> None:
@@ -74,7 +90,7 @@ def _print_once(name: str, error: Exception) -> None:
         if len(printed) >= _MOST_KINDS or printed.setdefault(kind, mine) is not mine:
             return
         if sys.stderr is not None:
-            text = "".join(traceback.format_exception(error))
+            text = printable_lines("".join(traceback.format_exception(error)))
             sys.stderr.write(
                 f"--- a line of the log of {name} was dropped, since a filter or handler has raised; not told again ---\n{text}"
             )

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from ._exceptions import DeserializationError, SerializationError, WrongFormatError
 from ._formats import checked_format
+from ._text import printable
 from ._types import foreign_type
 
 if TYPE_CHECKING:
@@ -184,7 +185,9 @@ class CodecSerializer:
         try:
             value: T = self._decoder(type)(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise DeserializationError(format, str(error)) from error
+            text = printable(str(error))
+            error.args = (text,)  # it quotes what a peer wrote, and a traceback shows causes too
+            raise DeserializationError(format, text) from error
         return value
 
     def check_type(self, type: Any, /) -> None:

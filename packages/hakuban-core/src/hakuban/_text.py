@@ -7,15 +7,16 @@ from typing import Final
 
 from ._plain import plain_text
 
-__all__ = ["cut", "printable", "redacted"]
+__all__ = ["cut", "printable", "printable_lines", "redacted"]
 
 _HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^:]*)(?::[0-9]*)?")
 
 
 def printable(text: str) -> str:
-    """Replace what is not to be seen (control characters, line breaks, changes of writing direction) by escapes.
+    """Replace what is not to be seen by escapes.
 
-    A peer must not write log lines of its own, nor talk to the terminal.
+    That is control characters, line breaks, changes of writing direction, what has no width, surrogates, private
+    characters, and those that Unicode does not know. A peer must not write log lines of its own, nor talk to the terminal.
 
     :raises TypeError: it is no text.
     """
@@ -23,6 +24,14 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else _escape(one) for one in text)
+
+
+def printable_lines(text: str) -> str:
+    """Do what `printable` does with each line of a text, and keep its line feeds: for tracebacks.
+
+    :raises TypeError: it is no text.
+    """
+    return "\n".join(map(printable, plain_text("a text", text).split("\n")))
 
 
 def _escape(character: str) -> str:

@@ -32,7 +32,7 @@ from ._liveness import Liveness, Watched, default_max_connections
 from ._logger import Logger, get_logger
 from ._plain import plain_text
 from ._read_ahead import ReadAhead
-from ._text import printable, redacted
+from ._text import printable, printable_lines, redacted
 
 if TYPE_CHECKING:
     import ssl
@@ -72,6 +72,7 @@ __all__ = [
     "host_and_port",
     "installed_transports",
     "printable",
+    "printable_lines",
     "redacted",
     "register_plugin",
     "unregister_plugin",
