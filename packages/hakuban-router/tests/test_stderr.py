@@ -20,9 +20,11 @@ from typing_extensions import override
 
 import hakuban
 import hakuban.sync
+from hakuban.transport import printable
 from hakuban_router._stderr import StandardError, standard_error_by_thread, write_out_errors
 from support.ports import free_port
-from support.processes import Lines
+from support.processes import Lines, Program
+from support.unseen import UNSEEN, check_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -243,6 +245,28 @@ def written_to(path: Path) -> Iterator[None]:
                 yield
         finally:
             sys.stderr = before
+
+
+CRASHING = """
+import sys
+from hakuban_router._stderr import standard_error_by_thread
+
+with standard_error_by_thread():
+    error = ValueError("why " + sys.argv[1])
+    error.add_note("note " + sys.argv[1])
+    raise error from LookupError("cause " + sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("text", UNSEEN.values(), ids=UNSEEN)
+def test_the_traceback_that_ends_a_program_does_not_talk_to_the_terminal(text: str) -> None:
+    with Program([sys.executable, "-c", CRASHING, text]) as program:
+        assert program.wait() == 1
+    said = "\n".join(program.err.seen)
+    check_seen(said)
+    for what in ("why", "note", "cause"):
+        assert f"{what} {printable(text)}" in said
+    assert said.count("Traceback (most recent call last)") == 1
 
 
 def test_lines_of_all_threads_come_whole_and_in_order(tmp_path: Path) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from typing_extensions import override
 
 from hakuban.transport import get_logger, printable
 
 from ._stderr import StandardError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["Formatter", "logger", "say", "start_logging"]
 
@@ -25,6 +22,7 @@ class Formatter(logging.Formatter):
     """Writes times in UTC with milliseconds, and no control characters but the line breaks of tracebacks.
 
     Names, descriptors and reasons come from peers: they must not write log lines of their own, nor talk to the terminal.
+    The lines of a traceback are indented, since the text of an exception may have several, and one may look like a record.
     """
 
     converter = staticmethod(time.gmtime)
@@ -36,12 +34,10 @@ class Formatter(logging.Formatter):
         return printable(super().formatMessage(record))
 
     @override
-    def formatException(
-        self,
-        ei: tuple[type[BaseException], BaseException, TracebackType | None]
-        | tuple[None, None, None],
-    ) -> str:
-        return "\n".join(map(printable, super().formatException(ei).split("\n")))
+    def format(self, record: logging.LogRecord) -> str:
+        # the finished text: another handler may have left a traceback in the record
+        line, *more = super().format(record).split("\n")
+        return "\n".join([line, *(f"  {printable(one)}" for one in more)])
 
 
 def start_logging(level: str, format: str) -> None:

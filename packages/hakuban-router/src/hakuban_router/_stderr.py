@@ -1,6 +1,7 @@
 """The standard error of the process, written by a thread: who reads it may be slow, or not read at all.
 
-All that Python writes there goes this way: the log, warnings, tracebacks. Whoever writes waits for nobody.
+All that Python writes there goes this way: the log, warnings, tracebacks. Whoever writes waits for nobody, and none of it
+talks to the terminal: names, reasons and texts of exceptions are written by peers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
+
+from hakuban.transport import printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +39,7 @@ def _plain_notice(count: int) -> str:
 
 
 class StandardError(io.TextIOBase):
-    """A text file whose lines are written to the file behind it by a daemon thread, in order.
+    """A text file whose lines are written to the file behind it by a daemon thread, in order, control characters escaped.
 
     `write` never waits: what comes while a quarter of a million characters wait is dropped until all of these have been
     written; then a line says how many lines were dropped. Thread-safe, also for signal handlers and finalizers, which
@@ -68,8 +71,9 @@ class StandardError(io.TextIOBase):
 
     @override
     def write(self, text: str, /) -> int:
+        fit = printable_lines(text)
         with self._changed:
-            lines, end, self._rest = (self._rest + text).rpartition("\n")
+            lines, end, self._rest = (self._rest + fit).rpartition("\n")
             if end:
                 self._put(lines + end)
             elif len(self._rest) > LONGEST_REST:
@@ -214,11 +218,20 @@ class StandardError(io.TextIOBase):
 
 @contextmanager
 def standard_error_by_thread() -> Iterator[None]:
-    """Put a `StandardError` in the place of `sys.stderr`; at the end what it holds is written, for at most half a second."""
+    """Put a `StandardError` in the place of `sys.stderr`; at the end what it holds is written, for at most half a second.
+
+    An exception that comes out of the block is printed there, and ends the program with 1, as Python would do it.
+
+    :raises SystemExit: for such an exception.
+    """
+    os.environ["PYTHON_COLORS"] = "0"  # from 3.13 on tracebacks have colours, by control characters
     before = sys.stderr
     sys.stderr = ours = StandardError(before)
     try:
         yield
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        raise SystemExit(1) from error
     finally:
         sys.stderr = before
         ours.drain(PATIENCE)
