@@ -26,6 +26,7 @@ import anyio
 import psutil
 
 import hakuban
+from hakuban.transport import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -128,7 +129,9 @@ def _row(contract: hakuban.ObjectObserve[dict[str, Any]]) -> Row:
     if state is None:
         return name, "-", "-", "-"
     age = "0.0" if state.synchronized else f"{state.age:.3f}"
-    return name, f"{state.data['value']} {state.data['unit']}", age, state.data["by"]
+    value = f"{state.data['value']} {state.data['unit']}"
+    # written by other nodes, and meant for a terminal
+    return name, printable(value), age, printable(f"{state.data['by']}")
 
 
 async def show_plain(rows: Callable[[], list[Row]]) -> None:

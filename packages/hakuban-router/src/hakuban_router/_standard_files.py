@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -32,6 +33,8 @@ class OutputError(Exception):
 def write_out(data: bytes) -> bool:
     """Write to the standard output, and flush it; give False when its reader has gone, which is no failure.
 
+    On a terminal what is not to be seen is escaped: names and states are written by peers.
+
     After either kind of end whatever else is written goes nowhere, what Python flushes at its end included.
 
     :raises OutputError: it cannot be written, on a full disk for example.
@@ -40,7 +43,7 @@ def write_out(data: bytes) -> bool:
         return True
     try:
         sys.stdout.flush()
-        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.write(_escaped(data) if sys.stdout.isatty() else data)
         sys.stdout.buffer.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,6 +53,18 @@ def write_out(data: bytes) -> bool:
             f"cannot write to the standard output: {error.strerror or error}"
         ) from None
     return True
+
+
+def _escaped(data: bytes) -> bytes:
+    """Escape as JSON does, so that JSON stays what it is; line feeds are kept."""
+    text = data.decode("utf-8", "backslashreplace")
+    return "\n".join(map(_escaped_line, text.split("\n"))).encode()
+
+
+def _escaped_line(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
 
 
 def read_lines(
