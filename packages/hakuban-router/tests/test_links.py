@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
@@ -49,17 +49,44 @@ def files(tmp_path: Path) -> dict[str, str]:
     cert.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
     cert.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
     (tmp_path / "nonsense.pem").write_text("nonsense")
-    names = ("ca", "key", "cert", "both", "nonsense", "missing")
+    other, rsa = (
+        ca.issue_cert("127.0.0.1"),
+        ca.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA),
+    )
+    other.private_key_pem.write_to_path(tmp_path / "other.pem")
+    rsa.private_key_pem.write_to_path(tmp_path / "rsa.pem")
+    (tmp_path / "mixed.pem").write_bytes(
+        cert.cert_chain_pems[0].bytes() + other.private_key_pem.bytes()
+    )
+    (tmp_path / "damaged.pem").write_bytes(cert.cert_chain_pems[0].bytes()[:200])
+    (tmp_path / "folder.pem").mkdir()
+    names = (
+        "ca",
+        "key",
+        "cert",
+        "both",
+        "other",
+        "rsa",
+        "mixed",
+        "nonsense",
+        "damaged",
+        "folder",
+        "missing",
+    )
     return {name: str(tmp_path / f"{name}.pem") for name in names}
+
+
+WSS = ("wss://127.0.0.1:1",)
 
 
 def test_a_certificate_serves_binds_with_and_without_client_certificates(
     files: dict[str, str],
 ) -> None:
-    plain = listening_tls(Config(tls_cert=files["cert"], tls_key=files["key"]))
+    plain = listening_tls(Config(bind=WSS, tls_cert=files["cert"], tls_key=files["key"]))
     assert plain is not None
     assert plain.verify_mode == ssl.CERT_NONE
-    strict = listening_tls(Config(tls_cert=files["both"], tls_client_ca=files["ca"]))
+    both = ("ws://127.0.0.1:1", "WSS://127.0.0.1:2")
+    strict = listening_tls(Config(bind=both, tls_cert=files["both"], tls_client_ca=files["ca"]))
     assert strict is not None
     assert strict.verify_mode == ssl.CERT_REQUIRED
 
@@ -80,19 +107,43 @@ def test_an_authority_for_connecting_replaces_those_of_the_system(files: dict[st
     ("options", "named"),
     [
         ({"tls_cert": "missing"}, "--tls-cert '.*missing.pem': No such file"),
-        ({"tls_cert": "nonsense"}, "--tls-cert"),
-        ({"tls_cert": "cert"}, "--tls-cert"),
-        ({"tls_cert": "both", "tls_client_ca": "nonsense"}, "--tls-client-ca"),
-        ({"tls_key": "key"}, "needs --tls-cert"),
-        ({"tls_client_ca": "ca"}, "needs --tls-cert"),
+        ({"tls_cert": "missing", "tls_key": "key"}, "--tls-cert '.*missing.pem': No such file"),
+        ({"tls_cert": "cert", "tls_key": "missing"}, "--tls-key '.*missing.pem': No such file"),
+        ({"tls_cert": "folder", "tls_key": "key"}, "--tls-cert '.*folder.pem': Is a directory"),
+        ({"tls_cert": "cert", "tls_key": "folder"}, "--tls-key '.*folder.pem': Is a directory"),
+        ({"tls_cert": "nonsense"}, "--tls-cert '.*': no certificate"),
+        ({"tls_cert": "damaged", "tls_key": "key"}, "--tls-cert '.*': no certificate"),
+        ({"tls_cert": "key", "tls_key": "cert"}, "--tls-cert '.*key.pem': no certificate"),
+        ({"tls_cert": "cert"}, "--tls-key is missing: .* --tls-cert '.*cert.pem'; name its file"),
+        ({"tls_cert": "cert", "tls_key": "nonsense"}, "--tls-key '.*': no private key"),
+        ({"tls_cert": "cert", "tls_key": "cert"}, "--tls-key '.*': no private key"),
+        ({"tls_cert": "cert", "tls_key": "other"}, "--tls-key '.*other.pem' is not that of its"),
+        ({"tls_cert": "cert", "tls_key": "rsa"}, "--tls-key '.*rsa.pem' is not that of its"),
+        ({"tls_cert": "mixed"}, "--tls-cert '.*': the private key there is not that of its"),
+        ({"tls_cert": "both", "tls_client_ca": "nonsense"}, "--tls-client-ca '.*': no certificate"),
+        ({"tls_cert": "both", "tls_client_ca": "missing"}, "--tls-client-ca '.*': No such file"),
+        ({"tls_key": "key"}, "needs --tls-cert, and --tls-key is not enough: name"),
+        ({"tls_client_ca": "ca"}, "needs --tls-cert, and --tls-client-ca is not enough: name"),
     ],
 )
 def test_files_that_cannot_serve_are_named(
     files: dict[str, str], options: dict[str, str], named: str
 ) -> None:
-    config = Config(**{name: files[file] for name, file in options.items()})  # type: ignore[arg-type]  # all are texts
-    with pytest.raises(UsageError, match=named):
-        listening_tls(config)
+    chosen: dict[str, Any] = {name: files[file] for name, file in options.items()}
+    with pytest.raises(UsageError, match=named) as caught:
+        listening_tls(Config(bind=WSS, **chosen))
+    assert "_ssl.c" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["tls_client_ca", "tls_cert", "tls_key"])
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:1", "zmq+tcp://127.0.0.1:1"])
+def test_options_of_tls_without_a_bind_that_has_it_are_an_error(
+    files: dict[str, str], option: str, url: str
+) -> None:
+    chosen: dict[str, Any] = {option: files["ca"]}
+    flag = f"--{option.replace('_', '-')}"
+    with pytest.raises(UsageError, match=f"{flag} is for wss:// binds.*: write wss://"):
+        listening_tls(Config(bind=(url,), **chosen))
 
 
 def test_a_wss_bind_needs_a_certificate() -> None:

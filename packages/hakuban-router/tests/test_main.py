@@ -338,6 +338,11 @@ def test_the_service_manager_is_told_when_it_listens_and_when_it_leaves(
         (("-b", "ws://127.0.0.1:0#load-limit=a"), "load-limit"),
         (("--timeout", "soon"), "timeout"),
         (("-b", "wss://127.0.0.1:0"), "--tls-cert"),
+        (
+            (*LISTEN, "--tls-client-ca", "ca.pem"),
+            "--tls-client-ca is for wss:// binds.*write wss://",
+        ),
+        (("-b", "wss://127.0.0.1:0", "--tls-cert", "no.pem"), "--tls-cert 'no.pem': No such file"),
         (("-b", "ws://127.0.0.1:0", "-c", "nonsense"), "nonsense"),
         (("-b", "ws://127.0.0.1:0", "-c", "ftp://127.0.0.1:1"), "scheme 'ftp'"),
         (("-b", "ws://127.0.0.1:0", "-b", "ftp://127.0.0.1:1"), "scheme 'ftp'"),
