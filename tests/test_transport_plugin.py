@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import itertools
+import socket
 import sys
 import tomllib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from hakuban.transport import (
     register_plugin,
     unregister_plugin,
 )
+from support.addresses import resolve_in_turn, resolve_to
 from support.broken_tcp import EXAMPLE as MODULE
 from support.broken_tcp import Broken, Deaf, Trusting
 
@@ -201,6 +203,21 @@ async def test_strangers_are_let_in_only_where_the_user_said_so(address: str) ->
         for here in ("tcp://localhost:0", "tcp://[::1]:0"):
             async with node.listen(here):
                 pass
+
+
+@pytest.mark.usefixtures("registered")
+async def test_a_name_counts_by_what_was_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hakuban.LocalNode() as node:
+        resolve_to(monkeypatch, "0.0.0.0")
+        with pytest.raises(hakuban.InsecureListenerError, match=r"can reach 0\.0\.0\.0, and"):
+            await node.listen("tcp://localhost:0").__aenter__()
+        # who looks twice may be told something else
+        resolve_in_turn(monkeypatch, ["127.0.0.1"], ["0.0.0.0"])
+        with suppress(hakuban.InsecureListenerError):
+            async with node.listen("tcp://localhost:0") as listener:
+                port = int(listener.url.rpartition(":")[2])
+                with socket.socket() as stranger:
+                    assert stranger.connect_ex(("127.0.0.2", port))
 
 
 def test_the_entry_point_names_the_scheme_that_the_hook_serves(plugin: Any) -> None:

@@ -30,12 +30,12 @@ class TcpTransport:
 
     async def serve(self, url, options, handler, *, task_status):
         host, port = host_and_port(url)
-        bound = [found[4][0] for found in await anyio.getaddrinfo(host, port)]
-        check_exposure(url, bound, type(options)(insecure=options.insecure))  # nobody authorises
-        tcp = await anyio.create_tcp_listener(local_host=host, local_port=port)
-        async with anyio.create_task_group() as handlers, tcp:  # left in reverse: the socket first
-            task_status.started(f"tcp://{host}:{tcp.extra(anyio.abc.SocketAttribute.local_port)}")
-            await tcp.serve(lambda socket: handler(TcpStream(socket, options)), handlers)
+        async with await anyio.create_tcp_listener(local_host=host, local_port=port) as tcp:
+            bound = dict(x.extra(anyio.abc.SocketAttribute.local_address) for x in tcp.listeners)
+            check_exposure(url, bound, type(options)(insecure=options.insecure))  # it asks nobody
+            async with anyio.create_task_group() as handlers, tcp:  # in reverse: the socket first
+                task_status.started(f"tcp://{host}:{min(bound.values())}")
+                await tcp.serve(lambda socket: handler(TcpStream(socket, options)), handlers)
 
 
 hakuban_transport = hookimpl(lambda scheme: TcpTransport() if scheme == "tcp" else None)

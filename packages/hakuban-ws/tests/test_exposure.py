@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +33,23 @@ async def test_a_listener_that_strangers_can_reach_is_refused(url: str) -> None:
         await listens(url)
 
 
-async def test_a_name_counts_by_what_it_leads_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    resolve_to(monkeypatch, "0.0.0.0")
-    with pytest.raises(InsecureListenerError, match=r"0\.0\.0\.0"):
-        await listens("ws://everywhere:0")
+@pytest.mark.parametrize("name", ["localhost", "everywhere"])
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        ("0.0.0.0",),
+        pytest.param(("::",), marks=needs_ipv6),
+        pytest.param(("127.0.0.1", "::"), marks=needs_ipv6),
+    ],
+)
+async def test_a_name_counts_by_what_it_leads_to(
+    name: str, hosts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to(monkeypatch, *hosts)
+    with pytest.raises(InsecureListenerError, match=f"can reach {re.escape(hosts[-1])}, and"):
+        await listens(f"ws://{name}:{free_port()}")
     resolve_to(monkeypatch, "127.0.0.1")
-    await listens("ws://here:0")
+    await listens(f"ws://{name}:0")
 
 
 async def test_a_listener_that_is_refused_leaves_nothing_bound() -> None:

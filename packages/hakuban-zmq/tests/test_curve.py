@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import stat
 import time
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from hakuban.transport import (
     TransportOptions,
 )
 from hakuban_zmq import InsecureListenerError, KeyFileError, ZeroMQTransport, write_keys
+from support.addresses import resolve_in_turn, resolve_to
 from support.logs import fail, filtered, handled
 from support.zeromq import LOCAL, accepting, end_of, raw_client, serve_alone, serving
 
@@ -232,6 +234,23 @@ async def test_listening_beyond_this_machine_needs_keys_and_a_list(keys: Keys, u
         assert missing in error.reason
         assert consequence in error.reason
         assert "insecure=True" in error.reason
+
+
+@pytest.mark.parametrize("hosts", [("0.0.0.0",), ("::",), ("192.0.2.1",), ("127.0.0.1", "0.0.0.0")])
+async def test_a_name_counts_by_the_addresses_that_would_be_bound(
+    hosts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to(monkeypatch, *hosts)
+    with anyio.fail_after(5), pytest.raises(InsecureListenerError) as caught:
+        await serve_alone(ZeroMQTransport(), "zmq+tcp://localhost:0")
+    assert f"can reach {hosts[-1]}, and" in caught.value.reason
+
+
+async def test_what_a_name_leads_to_later_is_not_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_in_turn(monkeypatch, ["127.0.0.1"], ["0.0.0.0"])
+    async with accepting("zmq+tcp://localhost:0") as (url, _):
+        with socket.socket() as client:
+            assert client.connect_ex(("127.0.0.2", int(url.rpartition(":")[2])))
 
 
 ANYWHERE = "zmq+tcp://0.0.0.0:0"
