@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 import socket
+import stat
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -11,12 +15,20 @@ import anyio
 import anyio.abc
 import pytest
 
-from hakuban.transport import InvalidURLError, RefusedError, TransportOptions, redacted
+from hakuban.transport import (
+    ConnectionRequest,
+    Identity,
+    InvalidURLError,
+    RefusedError,
+    TransportOptions,
+    redacted,
+)
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._urls import parse_url
-from support.zeromq import accepting, linked, serve_alone
+from support.zeromq import accepting, linked, peer_process, serve_alone
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
 WRONG = {
@@ -106,8 +118,115 @@ async def test_a_path_that_somebody_left_behind_can_be_bound(tmp_path: Path) -> 
         assert list(await two.receive()) == [b"x"]
 
 
+async def test_a_path_that_a_killed_process_left_behind_can_be_bound(tmp_path: Path) -> None:
+    url = f"zmq+ipc://{tmp_path}/s"
+    async with peer_process("listen", url) as process:
+        process.kill()
+    assert (tmp_path / "s").is_socket()
+    async with linked(url) as (one, two):
+        await one.send([b"x"])
+        assert list(await two.receive()) == [b"x"]
+
+
 async def test_a_path_that_cannot_be_bound_is_an_error(tmp_path: Path) -> None:
     await cannot_be_bound(f"zmq+ipc://{tmp_path}/missing/s")
+
+
+# ---- who may connect to a path --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o177], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Generator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+async def test_a_path_is_for_its_user_alone_unless_more_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s"
+
+    async def mode(transport: ZeroMQTransport) -> int:
+        async with linked(f"zmq+ipc://{path}", transport) as (one, two):
+            await one.send([b"x"])
+            assert list(await two.receive()) == [b"x"]
+            return stat.S_IMODE(path.stat().st_mode)
+
+    assert await mode(ZeroMQTransport()) == 0o600
+    assert await mode(ZeroMQTransport(ipc_mode=0o666)) == 0o666
+    monkeypatch.setenv("HAKUBAN_ZMQ_IPC_MODE", "0660")
+    assert await mode(ZeroMQTransport()) == 0o660
+    assert await mode(ZeroMQTransport(ipc_mode=0o600)) == 0o600
+
+
+@pytest.mark.usefixtures("umask")
+async def test_nobody_gets_in_before_the_mode_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s"
+    early: list[int] = []
+    real = type(path).chmod
+
+    def fail(_descriptor: int, _mode: int) -> None:  # as it does where it is no Linux
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    def chmod(self: Path, mode: int) -> None:
+        with socket.socket(socket.AF_UNIX) as stranger:
+            early.append(stranger.connect_ex(str(self)))
+        real(self, mode)
+
+    monkeypatch.setattr(os, "fchmod", fail)
+    monkeypatch.setattr("pathlib.Path.chmod", chmod)
+    async with accepting(f"zmq+ipc://{path}"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert set(early) <= {errno.ECONNREFUSED}
+
+
+@pytest.mark.parametrize("text", ["rw", "0o1000", "1777", "-1", "0680"])
+def test_a_mode_that_is_none_is_an_error(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAKUBAN_ZMQ_IPC_MODE", text)
+    check = ZeroMQTransport().check
+    with pytest.raises(InvalidURLError, match="HAKUBAN_ZMQ_IPC_MODE"):
+        check("zmq+ipc:///s", TransportOptions(), listening=True)
+    check("zmq+tcp://127.0.0.1:0", TransportOptions(), listening=True)
+    check("zmq+ipc:///s", TransportOptions(), listening=False)
+    with pytest.raises(ValueError, match="ipc_mode"):
+        ZeroMQTransport(ipc_mode=0o1000)
+
+
+async def test_a_path_goes_with_its_listener_and_nobody_elses_does(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with linked(f"zmq+ipc://{path}"):
+        assert path.is_socket()
+    assert not path.exists()
+    async with accepting(f"zmq+ipc://{path}"):
+        path.unlink()
+        path.write_text("precious")
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
+async def test_an_abstract_name_is_said_to_be_open_to_every_user(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def known(_: ConnectionRequest) -> Identity:
+        return Identity("somebody")
+
+    url = "zmq+ipc://@hakuban-test"
+    async with accepting(url):
+        (record,) = caplog.records
+        assert record.levelno == logging.WARNING
+        assert f"every user of this machine can connect to {url}" in record.getMessage()
+    caplog.clear()
+    async with accepting(url, authorize=known):
+        pass
+    async with accepting(url, insecure=True):
+        pass
+    async with accepting(f"zmq+ipc://{tmp_path}/s"):
+        pass
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import secrets
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -36,11 +34,12 @@ from ._frames import (
 )
 from ._hub import STOP_SECONDS, Hub
 from ._metadata import address_of, descriptor_of, key_of
+from ._places import port_of
 from ._sources import as_os_error
 from ._stream import ZeroMQStream
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from anyio.abc import TaskGroup
 
@@ -48,14 +47,12 @@ if TYPE_CHECKING:
 
     from ._curve import ListenerKeys
     from ._frames import Hello, Window
-    from ._urls import Endpoint
+    from ._places import Place
 
 logger = get_logger("hakuban.zmq")
 
 _EVENTS: Final = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 _UNBIND_SECONDS: Final = 1.0
-_BACKLOG: Final = 1024
-_NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV)
 
 
 class _Peer:
@@ -120,48 +117,31 @@ class Listener(Hub):
 
     # ---- binding ----------------------------------------------------------------------------------------------------
 
-    def open(
-        self, endpoints: Sequence[Endpoint], options: dict[str, object], keys: ListenerKeys | None
-    ) -> None:
+    def open(self, place: Place, options: dict[str, object], keys: ListenerKeys | None) -> None:
         """Bind the socket.
 
         :raises OSError: an address cannot be bound.
         """
         try:
-            options |= {"router_mandatory": 1, "backlog": _BACKLOG}
-            options["ipv6"] = int(any(":" in endpoint.host for endpoint in endpoints))
+            options["router_mandatory"] = 1
+            options["ipv6"] = int(any(":" in endpoint.host for endpoint in place.endpoints))
             if keys is not None:
                 self._encrypted = True
                 options |= keys.options()
                 with as_os_error(self.url):
                     self.add(keys.open(self._context))
             socket = self.open_socket(zmq.ROUTER, self._take, options)
-            if endpoints[0].kind != "inproc":
+            if place.endpoints[0].kind != "inproc":
                 self.monitor(_EVENTS, self._note)
-            for endpoint in endpoints:
-                self._bind(socket, endpoint)
+            self._bound = place.bind(socket)
         except BaseException:
             self.close()
             raise
 
-    def _bind(self, socket: zmq.Socket[bytes], endpoint: Endpoint) -> None:
-        """Bind an address; a host has the same port on all of its addresses."""
-        if self._bound and endpoint.kind == "tcp":
-            endpoint = replace(endpoint, port=self.port)
-        try:
-            with as_os_error(str(endpoint)):
-                socket.bind(endpoint.address)
-        except OSError as error:
-            # "localhost" has addresses of both families also where there is but one
-            if self._bound and error.errno in _NO_SUCH_ADDRESS:
-                return
-            raise
-        self._bound.append(str(socket.get_string(zmq.LAST_ENDPOINT)).rstrip("\0"))
-
     @property
     def port(self) -> int:
         """The port that was bound."""
-        return int(self._bound[0].rpartition(":")[2])
+        return port_of(self._bound[0])
 
     async def _unbind(self) -> None:
         """Stop listening, and wait until the address is free."""

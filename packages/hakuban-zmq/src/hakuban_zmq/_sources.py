@@ -157,10 +157,10 @@ def _nothing(*_: object) -> None:
 
 @contextmanager
 def as_os_error(where: str) -> Iterator[None]:
-    """Make OSError of the errors of ZeroMQ, which are none, and say where that was and what to do."""
+    """Make OSError of the errors of ZeroMQ, which are none, and say of both where that was and what to do."""
     try:
         yield
-    except zmq.ZMQError as error:
+    except (zmq.ZMQError, OSError) as error:
         code = error.errno or errno.EIO
         step = _STEPS.get(code, "try another address")
         raise OSError(code, f"{where}: {zmq.strerror(code)}; {step}") from error

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from hakuban.transport import Liveness, check_exposure
+from hakuban.transport import (
+    InvalidURLError,
+    Liveness,
+    check_exposure,
+    get_logger,
+    redacted,
+)
 
 from ._connector import Connector
 from ._contexts import new_context, shared, terminate
@@ -26,7 +32,7 @@ from ._curve import (
 from ._frames import Window
 from ._hub import STOP_SECONDS, socket_options
 from ._listener import Listener
-from ._names import check_reachable, take_name
+from ._places import check_reachable, take_place
 from ._urls import parse_url
 
 if TYPE_CHECKING:
@@ -45,6 +51,9 @@ if TYPE_CHECKING:
 WINDOW: Final = 256 * 1024
 HIGH_WATER_MARK: Final = 512
 
+IPC_MODE: Final = "HAKUBAN_ZMQ_IPC_MODE"
+OWNER_ONLY: Final = 0o600
+
 _MOST: Final = 1_000_000_000  # twice that is a number for libzmq still
 _NOT_ENCRYPTED: Final = (
     f"set {SECRET_KEY_FILE} and {CLIENT_KEYS}, since nothing is encrypted without"
@@ -54,6 +63,12 @@ _NO_LIST: Final = (
     f"set {CLIENT_KEYS} to a directory of the certificates let in, since everybody gets in who knows"
     " the public certificate of this listener"
 )
+_ABSTRACT: Final = (
+    "every user of this machine can connect to %s, since an abstract name has no permissions:"
+    " listen on a path, or let in by CURVE or an authorising plugin, or say insecure=True"
+)
+
+logger = get_logger("hakuban.zmq")
 
 
 class ZeroMQTransport:
@@ -67,10 +82,12 @@ class ZeroMQTransport:
     :param client_keys: a directory with the public certificates of those let in (`HAKUBAN_ZMQ_CLIENT_KEYS`).
     :param insecure: listen beyond this machine without CURVE, or without an allow-list (`HAKUBAN_ZMQ_INSECURE=1`), as
         `listen(..., insecure=True)` does.
+    :param ipc_mode: who may connect to the path of a `zmq+ipc` listener, as `chmod` has it (`HAKUBAN_ZMQ_IPC_MODE`, octal):
+        the user of this process alone (0o600) unless it says more.
     :param window: bytes that may be on their way on a link, or wait for its reader.
     :param high_water_mark: chunks of up to 64 KiB that may.
     :raises TypeError: an argument is of another type.
-    :raises ValueError: `window` or `high_water_mark` is not from 1 to 1,000,000,000.
+    :raises ValueError: `window` or `high_water_mark` is not from 1 to 1,000,000,000, or `ipc_mode` not from 0 to 0o777.
     """
 
     def __init__(
@@ -80,6 +97,7 @@ class ZeroMQTransport:
         server_key_file: str | PathLike[str] | None = None,
         client_keys: str | PathLike[str] | None = None,
         insecure: bool = False,
+        ipc_mode: int | None = None,
         window: int = WINDOW,
         high_water_mark: int = HIGH_WATER_MARK,
     ) -> None:
@@ -89,17 +107,20 @@ class ZeroMQTransport:
         self._server_key_file = _path(server_key_file)
         self._client_keys = _path(client_keys)
         self._insecure = insecure
+        self._ipc_mode = None if ipc_mode is None else _mode(operator.index(ipc_mode))
         self._window = Window(_count("window", window), _count("high_water_mark", high_water_mark))
 
     def check(self, url: str, _options: TransportOptions, /, *, listening: bool) -> None:
         """Refuse what can never work. Does no I/O.
 
-        :raises InvalidURLError: the URL cannot be used.
+        :raises InvalidURLError: the URL cannot be used, or what the environment names as a mode is none.
         :raises KeyFileError: one certificate is named, and the one that it needs is not.
         """
         endpoint = parse_url(url, listening=listening)
         files = self._listener_files if listening else self._connector_files
         files(url, endpoint)
+        if listening:
+            self._mode_of_path(url, endpoint)
 
     @asynccontextmanager
     async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[ZeroMQStream]:
@@ -191,23 +212,24 @@ class ZeroMQTransport:
         endpoint = parse_url(url, listening=True)
         files = self._listener_files(url, endpoint)
         keys = None if files is None else read_listener_keys(url, *files)
+        mode = self._mode_of_path(url, endpoint)
         addresses = await endpoint.resolve()
         self._check_exposure(url, addresses, options, keys)  # libzmq lets in as soon as it binds
         # Within a context there is one who answers for all keys; so a listener with keys has its own.
         context = shared.acquire() if keys is None else new_context()
         release_context = shared.release if keys is None else terminate
         try:
-            give_back_name = take_name(endpoint)
+            place = take_place(addresses, mode)
         except OSError:
             release_context(context)
             raise
 
         def release(context: zmq.Context[zmq.Socket[bytes]]) -> None:
-            give_back_name()
+            place.give_back()
             release_context(context)
 
         listener = Listener(context, release, str(endpoint), options, self._window, handler)
-        listener.open(addresses, socket_options(self._window, options), keys)
+        listener.open(place, socket_options(self._window, options), keys)
         if endpoint.kind == "tcp":
             endpoint = replace(endpoint, port=listener.port)
         listener.url = str(endpoint)
@@ -221,13 +243,34 @@ class ZeroMQTransport:
         keys: ListenerKeys | None,
     ) -> None:
         wanted = options.insecure or self._insecure or os.environ.get(INSECURE) == "1"
+        protected = keys is not None and keys.clients is not None
         check_exposure(
             url,
             [address.host for address in addresses if address.kind == "tcp"],
             replace(options, insecure=wanted),
-            protected=keys is not None and keys.clients is not None,
+            protected=protected,
             remedy=_NOT_ENCRYPTED if keys is None else _NO_LIST,
         )
+        guarded = wanted or protected or options.authorize is not None
+        if addresses[0].is_abstract and not guarded:
+            logger.warning(_ABSTRACT, redacted(url))
+
+    def _mode_of_path(self, url: str, endpoint: Endpoint) -> int:
+        """Give who may connect to a path.
+
+        :raises InvalidURLError: the environment names no mode.
+        """
+        if self._ipc_mode is not None:
+            return self._ipc_mode
+        text = os.environ.get(IPC_MODE) if endpoint.kind == "ipc" else None
+        if not text:
+            return OWNER_ONLY
+        try:
+            return _mode(int(text, 8))
+        except ValueError:
+            raise InvalidURLError(
+                url, f"{IPC_MODE} is not octal, as 0660 is, or too large"
+            ) from None
 
     def _connector_files(self, url: str, endpoint: Endpoint) -> tuple[str, str] | None:
         """Give where the own certificate is and that of the listener; None without CURVE.
@@ -280,6 +323,12 @@ def _given(argument: str | None, variable: str) -> str | None:
 
 def _path(argument: str | PathLike[str] | None) -> str | None:
     return None if argument is None else os.fsdecode(argument)
+
+
+def _mode(number: int) -> int:
+    if not 0 <= number <= 0o777:
+        raise ValueError(f"ipc_mode is from 0 to 0o777, not {number:#o}")
+    return number
 
 
 def _count(name: str, value: int) -> int:

@@ -54,6 +54,11 @@ class Endpoint:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"tcp://{host}:{self.port}"
 
+    @property
+    def is_abstract(self) -> bool:
+        """Whether it is a name of Linux's instead of a path: without a file, and so without permissions."""
+        return self.kind == "ipc" and self.host.startswith("@")
+
     async def resolve(self) -> Sequence[Endpoint]:
         """Give the same with addresses for the name of the host.
 
