@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+import zmq.auth
 
 import hakuban
 import hakuban_zmq
@@ -23,12 +24,30 @@ from hakuban.transport import (
     TransportOptions,
 )
 from hakuban_zmq import InsecureListenerError, KeyFileError, ZeroMQTransport, write_keys
+from hakuban_zmq._curve import AllowList
+from hakuban_zmq._frames import (
+    BYE,
+    REFUSED,
+    SESSION,
+    VERSION,
+    Hello,
+    Refusal,
+    Window,
+    read_answer,
+    read_bye,
+)
+from hakuban_zmq._revocation import Revocation
 from support.addresses import resolve_in_turn, resolve_to
 from support.logs import fail, filtered, handled
 from support.zeromq import LOCAL, accepting, end_of, raw_client, serve_alone, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from hakuban.transport import MessageStream
+
+
+NO_LONGER = "the key of this link is no longer on the list of those let in"
 
 
 @dataclass
@@ -125,6 +144,82 @@ async def test_the_list_is_looked_at_for_each_connection(keys: Keys) -> None:
             await attempt(stranger, url)
         (keys.allowed / "known.key").write_bytes(keys.stranger_public.read_bytes())
         await attempt(stranger, url)
+
+
+async def test_who_is_taken_off_the_list_loses_its_link_and_nobody_else_does(keys: Keys) -> None:
+    (keys.allowed / "other.key").write_bytes(keys.stranger_public.read_bytes())
+    known, other = keys.connecting(keys.known_secret), keys.connecting(keys.stranger_secret)
+    async with (
+        accepting(transport=keys.listening()) as (url, accepted),
+        other.connect(url, TransportOptions()) as staying,
+    ):
+        left = await accepted.receive()
+        async with known.connect(url, TransportOptions()) as going:
+            gone = await accepted.receive()
+            keys.known_public.unlink()
+            with anyio.fail_after(10), pytest.raises(anyio.EndOfStream):
+                await going.receive()
+            assert (going.close_code, going.close_reason) == (1008, NO_LONGER)
+            assert NO_LONGER in str(await end_of(gone))
+        with pytest.raises(RefusedError, match="does not let this key in"):
+            await attempt(known, url)
+        await staying.send([b"still here"])
+        assert list(await left.receive()) == [b"still here"]
+
+
+async def test_a_connection_of_a_key_that_was_taken_off_gets_no_other_link(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait_for_the_end(stream: MessageStream) -> None:
+        await end_of(stream)
+        await stream.aclose()
+
+    monkeypatch.setattr("hakuban_zmq._revocation._PERIOD", 0.1)
+    public, secret = zmq.auth.load_certificate(keys.known_secret)
+    server, _ = zmq.auth.load_certificate(keys.listener_public)
+    curve = {"curve_publickey": public, "curve_secretkey": secret, "curve_serverkey": server}
+    async with serving(wait_for_the_end, transport=keys.listening()) as url:
+        with raw_client(url, **curve) as client:
+            await client.enter()
+            keys.known_public.unlink()
+            assert read_bye(await client.frame(BYE)) == (1008, NO_LONGER)
+            again = b"d" * SESSION
+            client.say(Hello(again, VERSION, Window(0, 0)).encode())
+            assert read_answer(await client.frame(REFUSED), again) == Refusal(
+                NO_LONGER, retry=False, code=1008
+            )
+
+
+class Link:
+    """One that is up until it is told otherwise."""
+
+    remote_address = "somebody"
+    up = True
+
+    def expel(self, _: str, /) -> None:
+        self.up = False
+
+
+def test_a_list_that_cannot_be_read_or_a_file_that_is_replaced_ends_no_link(keys: Keys) -> None:
+    revocation, link = Revocation(AllowList(keys.allowed)), Link()
+    text = keys.known_public.read_text()
+    revocation.watch(link, zmq.auth.load_certificate(keys.known_public)[0].decode())
+    for broken in ("", "half of a fi"):
+        revocation.check(0.0)
+        keys.known_public.write_text(broken)
+        revocation.check(3.0)
+        keys.known_public.write_text(text)
+        revocation.check(6.0)
+    keys.allowed.rename(keys.folder / "elsewhere")
+    revocation.check(9.0)
+    revocation.check(12.0)
+    (keys.folder / "elsewhere").rename(keys.allowed)
+    revocation.check(15.0)
+    assert link.up
+    keys.known_public.write_bytes(keys.stranger_public.read_bytes())
+    revocation.check(18.0)
+    revocation.check(21.0)
+    assert not link.up
 
 
 async def test_a_broken_file_on_the_list_lets_nobody_in_and_keeps_nobody_out(

@@ -112,13 +112,14 @@ class _Seen(NamedTuple):
 class AllowList:
     """The public keys in a directory, whose files are read again when one of them has changed.
 
+    :ivar known: the keys as they were read last.
     :raises _Unusable: there is no such directory.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._read: list[_Seen] | None = None
-        self._keys: frozenset[bytes] = frozenset()
+        self.known: frozenset[bytes] = frozenset()
         try:
             there = directory.is_dir()
         except OSError:  # nobody may look
@@ -128,16 +129,27 @@ class AllowList:
 
     def __contains__(self, key: bytes) -> bool:
         try:
-            found = self._look()
-            if found != self._read:
-                self._keys = frozenset(_read_public(self._directory / seen.name) for seen in found)
-                # Clocks of file systems are coarse: what is new may change again unnoticed.
-                newest = max((seen.changed_at for seen in found), default=0)
-                self._read = found if newest < time.time_ns() - _SETTLED else None
+            self._refresh()
         except OSError as error:
             logger.error("nobody is let in: %s", error)  # noqa: TRY400 # one line says it
             return False
-        return key in self._keys
+        return key in self.known
+
+    def without(self, keys: frozenset[bytes]) -> frozenset[bytes]:
+        """Give those of some keys that are not on it; none where it cannot be read."""
+        try:
+            self._refresh()
+        except OSError:
+            return frozenset()
+        return keys - self.known
+
+    def _refresh(self) -> None:
+        found = self._look()
+        if found != self._read:
+            self.known = frozenset(_read_public(self._directory / seen.name) for seen in found)
+            # Clocks of file systems are coarse: what is new may change again unnoticed.
+            newest = max((seen.changed_at for seen in found), default=0)
+            self._read = found if newest < time.time_ns() - _SETTLED else None
 
     def _look(self) -> list[_Seen]:
         found = []

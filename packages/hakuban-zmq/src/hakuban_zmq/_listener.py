@@ -35,6 +35,7 @@ from ._frames import (
 from ._hub import STOP_SECONDS, Hub
 from ._metadata import address_of, descriptor_of, key_of
 from ._places import port_of
+from ._revocation import Revocation
 from ._sources import as_os_error
 from ._stream import ZeroMQStream
 
@@ -103,6 +104,7 @@ class Listener(Hub):
         most = options.max_connections
         self._limit = default_max_connections() if most is None else most
         self._encrypted = False
+        self._revocation = Revocation(None)
         self._bound: list[str] = []
         self._to_unbind = 0
         self._unbound = anyio.Event()
@@ -127,6 +129,8 @@ class Listener(Hub):
             options["ipv6"] = int(any(":" in endpoint.host for endpoint in place.endpoints))
             if keys is not None:
                 self._encrypted = True
+                self._revocation = Revocation(keys.clients)
+                self._revocation.begin(self._liveness)
                 options |= keys.options()
                 with as_os_error(self.url):
                     self.add(keys.open(self._context))
@@ -290,6 +294,7 @@ class Listener(Hub):
         stream.local_address = self.url
         stream.remote_address = address
         stream.identity = identity
+        self._revocation.watch(stream, key_of(first))
         welcome = Welcome(VERSION, session, self._options.clock(), self._window)
         if not self.send(name, welcome.encode(hello.session)):
             return
@@ -312,6 +317,7 @@ class Listener(Hub):
             raise RefusedError(reason, retry=False)
         if self._closed:
             raise RefusedError("the listener is closed", retry=True, code=1001)
+        self._revocation.admit(key_of(first))
         if self._connections >= self._limit:
             reason = f"too many connections (max_connections={self._limit})"
             raise RefusedError(reason, retry=True, code=1013)

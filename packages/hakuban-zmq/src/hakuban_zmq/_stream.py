@@ -46,6 +46,7 @@ _FLUSH_SECONDS: Final = 1.0
 # Sends that may go by without giving the loop a turn: a turn costs as much as a small send.
 _SENDS_PER_TURN: Final = 16
 _CODE_ABNORMAL: Final = 1006
+_CODE_EXPELLED: Final = 1008
 
 _CLOSED: Final = "this side has closed the link"
 _FULL: Final = "ZeroMQ takes nothing for it any more"
@@ -350,6 +351,11 @@ class ZeroMQStream:
         """The link is gone."""
         self._finish(anyio.BrokenResourceError(reason))
         self._let_go.set()
+
+    def expel(self, reason: str) -> None:
+        """End the link, and tell the other side why."""
+        self._send(encode_bye(self.remote_session, _CODE_EXPELLED, reason))
+        self.lose(reason)
 
     def check(self, now: float) -> float | None:
         """Send a ping or end the link when that is due; called by `Liveness`."""
