@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from hakuban.transport import (
 from hakuban_ws import WebSocketTransport
 from support.logs import fail as raise_always
 from support.logs import filtered, handled
+from support.processes import Program
 from support.websocket import (
     BINARY,
     CLOSE,
@@ -317,6 +319,82 @@ async def test_one_too_many_is_told_to_come_back_and_can_when_another_has_left()
         await peers[1].reset()
 
 
+async def comes_in(url: str, **options: Any) -> None:
+    """Connect until there is a place."""
+    with anyio.fail_after(10):
+        while True:
+            try:
+                await connect_once(url, **options)
+                return
+            except (RefusedError, OSError):
+                await anyio.sleep(0.02)
+
+
+async def until_it_ends(stream: MessageStream) -> None:
+    with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+        await stream.receive()
+
+
+async def test_the_silent_give_up_their_places_to_those_who_come() -> None:
+    async with serving(until_it_ends, max_connections=2, handshake_timeout=60.0) as url:
+        silent = [await raw_connection(url) for _ in range(2)]
+        started = time.monotonic()
+        await comes_in(url)
+        assert time.monotonic() - started > 1  # who is slow has its time
+        for peer in silent:
+            await peer.reset()
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", UPGRADE], ids=["none", "TLS", "HTTP"])
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_so_do_those_who_stop_in_the_middle_of_their_handshake(
+    scheme: str, said: bytes, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hakuban_ws._strangers._SILENCE", 0.2)
+    secure = scheme == "wss"
+    context = certificates.listening() if secure else None
+    bind, options = f"{scheme}://127.0.0.1:0", {"ssl": context, "handshake_timeout": 60.0}
+    async with serving(until_it_ends, bind, max_connections=2, **options) as url:
+        silent = [await raw_connection(url) for _ in range(2)]
+        for peer in silent:
+            await peer.send(said)
+        await comes_in(url, ssl=certificates.connecting() if secure else None)
+        for peer in silent:
+            await peer.reset()
+
+
+async def test_the_silent_keep_their_places_while_there_are_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hakuban_ws._strangers._SILENCE", 0.0)
+    async with serving(until_it_ends, max_connections=3) as url:
+        async with await raw_connection(url) as silent:
+            for _ in range(3):
+                await comes_in(url)
+            await silent.send(UPGRADE + b"\r\n")
+            assert b" 101 " in await silent.head()
+
+
+async def test_links_and_those_who_go_on_talking_keep_their_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hakuban_ws._strangers._SILENCE", 0.5)
+    async with (
+        accepting(max_connections=2) as (url, accepted),
+        WebSocketTransport().connect(url, TransportOptions()) as link,
+        await raw_connection(url) as talker,
+    ):
+        other_end = await accepted.receive()
+        for byte in UPGRADE[:50]:
+            await talker.send(bytes([byte]))
+            assert b" 503 " in await answer(url, b"")
+            await anyio.sleep(0.02)
+        await talker.send(UPGRADE[50:] + b"\r\n")
+        assert b" 101 " in await talker.head()
+        await link.send([b"still here"])
+        assert list(await other_end.receive()) == [b"still here"]
+
+
 async def test_a_handler_that_fails_ends_its_own_link_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -487,6 +565,33 @@ def test_running_out_of_descriptors_pauses_the_listener_and_is_said_once(backend
     assert "[b'back']" in lines
     assert len([line for line in lines if line.startswith("LOG")]) == 1
     assert "accepts nobody for now: Too many open files" in done.stdout
+
+
+FEW_DESCRIPTORS = """
+import anyio, resource, sys
+from functools import partial
+from hakuban.transport import TransportOptions
+from hakuban_ws import WebSocketTransport
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+
+async def main():
+    options = TransportOptions(max_connections=1000, handshake_timeout=60.0)
+    async with anyio.create_task_group() as group:
+        print(await group.start(partial(WebSocketTransport().serve, sys.argv[1], options, lambda stream: stream.aclose())), flush=True)
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+async def test_the_silent_give_up_their_descriptors_too() -> None:
+    with Program([sys.executable, "-c", FEW_DESCRIPTORS, LOCAL]) as listener:
+        url = listener.out.next() or ""
+        silent = [socket.create_connection(("127.0.0.1", port_of(url))) for _ in range(80)]
+        await comes_in(url)
+        for peer in silent:
+            peer.close()
 
 
 async def test_a_close_right_after_the_upgrade_is_met() -> None:

@@ -25,6 +25,7 @@ from hakuban.transport import (
 from ._channel import Channel, TLSChannel
 from ._handshake import REQUEST, Head, HTTPAnswer, ServerHandshake
 from ._sockets import address_text, set_options
+from ._strangers import Strangers
 from ._stream import WebSocketStream
 from ._tls import tls_words
 
@@ -73,7 +74,7 @@ class Listener:
         most = options.max_connections
         self._limit = default_max_connections() if most is None else most
         self._closed = False
-        self._connections = 0
+        self._strangers = Strangers()
         self._scopes: set[anyio.CancelScope] = set()
         self._log_again = 0.0
 
@@ -104,19 +105,28 @@ class Listener:
             except OSError as error:
                 if error.errno in _FATAL:
                     raise
+                self._make_room(_ACCEPTS_PER_TURN)  # perhaps they hold what is missing
                 self._log_pause(error)
                 await anyio.sleep(_PAUSE_SECONDS)
 
     def _admit(self, sock: socket.socket, address: Address, connections: TaskGroup) -> None:
-        if self._connections < self._limit:
-            self._connections += 1
-            connections.start_soon(self._serve_one, sock, address)
+        if len(self._scopes) >= self._limit:
+            self._make_room(1)
+        if len(self._scopes) < self._limit:
+            # Shielded, so that connections outlive the listening sockets: whoever is sent away must not come
+            # right back in.
+            scope = anyio.CancelScope(shield=True)
+            self._scopes.add(scope)
+            connections.start_soon(self._serve_one, sock, address, scope)
             return
         with sock, contextlib.suppress(OSError):  # it may have gone already
             if not self._endpoint.secure:
                 sock.setblocking(False)
                 sock.send(HTTPAnswer.try_later("too many connections").encode())
                 sock.shutdown(socket.SHUT_WR)
+
+    def _make_room(self, most: int) -> None:
+        self._scopes.difference_update(self._strangers.send_away(most))
 
     def _log_pause(self, error: OSError) -> None:
         now = time.monotonic()
@@ -125,25 +135,27 @@ class Listener:
             url = redacted(str(self._endpoint))
             logger.warning("%s accepts nobody for now: %s", url, error.strerror)
 
-    async def _serve_one(self, sock: socket.socket, address: Address) -> None:
+    async def _serve_one(
+        self, sock: socket.socket, address: Address, scope: anyio.CancelScope
+    ) -> None:
         peer = address_text(address)
         try:
-            # Shielded, so that connections outlive the listening sockets: whoever is sent away must not come
-            # right back in.
-            with sock, anyio.CancelScope(shield=True) as scope:
+            with sock, scope:
                 if self._closed:
                     return
                 channel = self._channel(sock)
-                self._scopes.add(scope)
+                self._strangers.add(channel, scope)
                 try:
                     stream = await self._establish(sock, channel, peer)
                     if stream is not None:
                         await self._handle(stream, peer)
                 finally:
-                    self._scopes.discard(scope)
+                    self._strangers.forget(channel)
                     channel.close()
+            if scope.cancelled_caught and not self._closed:
+                logger.debug("%s: silent, and others wait for its place", peer)
         finally:
-            self._connections -= 1
+            self._scopes.discard(scope)
 
     async def _handle(self, stream: WebSocketStream, peer: str) -> None:
         code, reason = 1001, "the listener is closed"
@@ -203,6 +215,7 @@ class Listener:
             request = head.feed(data)
             if request is not None:
                 break
+        self._strangers.forget(channel)
         handshake = ServerHandshake(request)
         identity = self._authorize(handshake, channel, peer)
         agreement, response = handshake.accept(
