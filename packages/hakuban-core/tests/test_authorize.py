@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,7 +13,7 @@ import pytest
 
 import hakuban
 from hakuban import LocalNode
-from hakuban.transport import ConnectionRequest, Identity
+from hakuban.transport import ConnectionRequest, Identity, TransportOptions, identify
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -68,9 +71,75 @@ def test_what_cannot_answer_at_once_is_refused_by_the_call(wrong: Any) -> None:
         LocalNode().listen("memory://", authorize=wrong)
 
 
+REQUEST = ConnectionRequest(url="memory://x")
+WORKER = "hakuban authorises"
+
+
+async def test_where_nobody_authorises_there_is_no_thread_and_no_turn_of_the_loop() -> None:
+    with pytest.raises(StopIteration) as caught:
+        identify(TransportOptions(), REQUEST).send(None)
+    assert caught.value.value is None
+
+
+async def test_a_function_that_a_transport_is_given_is_judged_as_plugins_are() -> None:
+    with pytest.raises(hakuban.RefusedError, match="not authorised"):
+        await identify(TransportOptions(authorize=lambda _: None), REQUEST)
+
+
+async def test_it_is_asked_in_a_thread_of_its_own() -> None:
+    def who(_request: ConnectionRequest) -> Identity:
+        return Identity(threading.current_thread().name)
+
+    identity = await identify(TransportOptions(authorize=who), REQUEST)
+    assert identity == Identity(WORKER)
+
+
+async def test_a_refusal_is_freed_without_the_collector() -> None:
+    class Told(hakuban.RefusedError):
+        pass
+
+    told: list[weakref.ref[Told]] = []
+
+    def refuse_once(_request: ConnectionRequest) -> Identity:
+        refusal = Told("not today", retry=False)
+        told.append(weakref.ref(refusal))
+        try:
+            raise refusal
+        finally:
+            del refusal
+
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            await identify(TransportOptions(authorize=refuse_once), REQUEST)
+        except Told:
+            pass
+        with anyio.fail_after(10):
+            await until(lambda: told[0]() is None)  # the thread has ended, too
+    finally:
+        gc.enable()
+
+
+async def test_a_thread_that_cannot_be_had_refuses_that_peer_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    options = TransportOptions(authorize=lambda _: Identity("ann"), handshake_timeout=0.1)
+    await until(lambda: WORKER not in {thread.name for thread in threading.enumerate()})
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(hakuban.RefusedError, match="too many peers wait") as caught:
+            await identify(options, REQUEST)
+    assert caught.value.retry
+    assert await identify(TransportOptions(authorize=options.authorize), REQUEST) == Identity("ann")
+
+
 def test_what_is_told_to_an_authoriser_shows_no_secret() -> None:
     request = ConnectionRequest(
         url="ws://127.0.0.1:1", path="/?token=sesame", headers={"authorization": "sesame"}
     )
-    options = hakuban.transport.TransportOptions(headers={"Authorization": "sesame"})
+    options = TransportOptions(headers={"Authorization": "sesame"})
     assert "sesame" not in f"{request} {options}"

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ._authorizing import Authorizer
 from ._blocks import LinkBlock
 from ._checks import checked_name
 from ._links import Link
 from ._log import link_down
 from ._message_sizes import SizeCaps
-from ._plugins import Authorizer, authorizer, find_target
+from ._plugins import authorizer, find_target
 from ._remotes import Listener, Traffic
 from ._text import redacted
 from ._timer import LEAVING_TIME, ticking

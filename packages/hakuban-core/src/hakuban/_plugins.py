@@ -16,26 +16,24 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import pluggy
 
+from ._authorizing import Authorizer
 from ._exceptions import (
     AmbiguousSchemeError,
     HakubanError,
     PluginError,
-    RefusedError,
     UnknownSchemeError,
 )
-from ._logger import logger
 from ._options import split_url
-from .transport import Hooks, Identity, InstalledTransport, Transport
+from .transport import Hooks, InstalledTransport, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from importlib.metadata import EntryPoint, EntryPoints
 
     from ._options import LinkOptions
-    from .transport import ConnectionRequest, TransportOptions
+    from .transport import ConnectionRequest, Identity, TransportOptions
 
 __all__ = [
-    "Authorizer",
     "LinkTarget",
     "authorizer",
     "find_target",
@@ -214,35 +212,6 @@ class _Plugins:
                 one for one in hook.get_hookimpls() if not (one.wrapper or one.hookwrapper)
             ]
         return Authorizer(lambda request: hook(request=request)) if implementations else None
-
-
-class Authorizer:
-    """Asks the plugins, or a function of the program's, about a peer; without a clear yes the answer is no."""
-
-    __slots__ = ("_ask", "_warned")
-
-    def __init__(self, ask: Callable[[ConnectionRequest], object]) -> None:
-        self._ask = ask
-        self._warned = False
-
-    def __call__(self, request: ConnectionRequest) -> Identity | None:
-        try:
-            identity = self._ask(request)
-            if not isinstance(identity, Identity | None):
-                raise TypeError(f"{identity!r:.100} is neither an Identity nor None")
-        except RefusedError:
-            raise
-        except Exception as error:
-            # A broken plugin lets nobody in and stops nobody else; peers that try for ever do not fill the log.
-            if not self._warned:
-                self._warned = True
-                logger.exception("authorising a peer failed; peers are refused while it does")
-            raise RefusedError(
-                "the listener cannot authorise anybody at the moment", retry=True
-            ) from error
-        if identity is None:
-            raise RefusedError("not authorised", retry=False)
-        return identity
 
 
 plugins = _Plugins()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pluggy
 
+from ._authorizing import identify
 from ._exceptions import (
     InsecureListenerError,
     InvalidURLError,
@@ -70,6 +71,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "host_and_port",
+    "identify",
     "installed_transports",
     "printable",
     "printable_lines",
@@ -192,9 +194,9 @@ class TransportOptions:
     :ivar insecure: whether a listener may be reached from other machines although anybody may connect to it; see
         `check_exposure`.
     :ivar clock: gives what a listener states as its time, Unix nanoseconds: the clock of the tree's root.
-    :ivar authorize: asked by a listener, with what it knows of a peer, before the link is up. Returns the identity
-        of the peer, or raises RefusedError to turn it away; what else it returns (None, False) lets nobody in. A plain
-        function, not a coroutine function.
+    :ivar authorize: asked by a listener, with what it knows of a peer, before the link is up: by `identify`, which calls
+        it in a thread. Returns the identity of the peer, or raises RefusedError to turn it away; what else it returns
+        (None, False) lets nobody in. A plain function, not a coroutine function.
     """
 
     keep_alive: float = 2.0
@@ -271,7 +273,10 @@ class Hooks:
 
     @hookspec(firstresult=True)
     def hakuban_authorize(self, request: ConnectionRequest) -> Identity | None:
-        """Decide about a peer before its link is up: return its identity, raise RefusedError, or None for no opinion."""
+        """Decide about a peer before its link is up: return its identity, raise RefusedError, or None for no opinion.
+
+        Called in worker threads, several at a time, see `identify`.
+        """
 
 
 def host_and_port(url: str, *, listening: bool = True) -> tuple[str, int]:

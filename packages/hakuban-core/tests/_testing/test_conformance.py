@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import pytest
 import trio.testing
@@ -116,7 +117,17 @@ class Wrapping:
 
 def on_virtual_time(run: Callable[[], Awaitable[None]]) -> None:
     clock = trio.testing.MockClock(autojump_threshold=0)
-    anyio.run(run, backend="trio", backend_options={"clock": clock})
+    jump = clock.jump
+
+    def jump_unless_asking(seconds: float) -> None:
+        if any(thread.name == "hakuban authorises" for thread in threading.enumerate()):
+            time.sleep(0.001)  # threads live in real time
+        else:
+            jump(seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "jump", jump_unless_asking)
+        anyio.run(run, backend="trio", backend_options={"clock": clock})
 
 
 def check(transport: Transport, url: str = "memory://", **arguments: Any) -> None:
@@ -444,7 +455,9 @@ class LeavesOpen(Wrapping):
         listener = memory._listeners.get(memory._name(url))
         if listener is None:
             raise ConnectionRefusedError
-        yield Wrapped(listener.accept(options), options)
+        stream = await listener.accept(options)
+        assert stream is not None
+        yield Wrapped(stream, options)
 
 
 # ---- serving --------------------------------------------------------------------------------------------------------
@@ -999,6 +1012,19 @@ class AsksFor(Wrapping):
         return replace(options, authorize=ask)
 
 
+class AsksOnItsLoop(Wrapping):
+    @override
+    def options(self, options: TransportOptions) -> TransportOptions:
+        if options.authorize is None:
+            return options
+        authorize, token = options.authorize, anyio.lowlevel.current_token()
+
+        def ask(request: ConnectionRequest) -> Identity | None:
+            return anyio.from_thread.run_sync(authorize, request, token=token)
+
+        return replace(options, authorize=ask)
+
+
 class AsksNobody(Wrapping):
     @override
     def options(self, options: TransportOptions) -> TransportOptions:
@@ -1048,7 +1074,8 @@ CASES: list[tuple[Callable[[], Any], str, str]] = [
     (partial(Wrapping, HearsNonsense), "last_heard, if", "'now'"),
     (partial(Wrapping, ForgetsWhatItHeard), "last_heard, if", "too early after aclose"),
     (partial(Wrapping, HearsNoSigns), "signs of life move", "while both sides receive"),
-    (partial(AsksFor, None), "asks options.authorize", "had refused"),
+    (AsksOnItsLoop, "asks options.authorize", "on the event loop"),
+    (partial(AsksFor, Identity("y")), "asks options.authorize", "had refused"),
     (partial(AsksFor, Identity("x"), refuses=True), "asks options.authorize", "identity is"),
     (partial(Wrapping, EndIsBroken), "then raises EndOfStream", "BrokenResourceError"),
     (partial(Wrapping, LosesLastWords), "then raises EndOfStream", "EndOfStream"),

@@ -19,6 +19,7 @@ from hakuban.transport import (
     RefusedError,
     default_max_connections,
     get_logger,
+    identify,
     redacted,
 )
 
@@ -217,7 +218,7 @@ class Listener:
                 break
         self._strangers.forget(channel)
         handshake = ServerHandshake(request)
-        identity = self._authorize(handshake, channel, peer)
+        identity = await self._identify(handshake, channel, peer)
         agreement, response = handshake.accept(
             self._options.clock(), compression=self._options.compression
         )
@@ -229,7 +230,7 @@ class Listener:
         stream.identity = identity
         return stream
 
-    def _authorize(
+    async def _identify(
         self, handshake: ServerHandshake, channel: Channel, peer: str
     ) -> Identity | None:
         """Turn away pages of other origins, and whom the authorising plugin does not like."""
@@ -238,20 +239,16 @@ class Listener:
             raise HTTPAnswer(403, "this origin is not allowed here")
         if self._options.authorize is None:
             return None
+        request = ConnectionRequest(
+            url=str(self._endpoint),
+            path=handshake.path,
+            headers=handshake.headers,
+            remote_address=peer,
+            tls_subject=channel.tls_subject,
+        )
         try:
-            return self._options.authorize(
-                ConnectionRequest(
-                    url=str(self._endpoint),
-                    path=handshake.path,
-                    headers=handshake.headers,
-                    remote_address=peer,
-                    tls_subject=channel.tls_subject,
-                )
-            )
+            return await identify(self._options, request)
         except RefusedError as refusal:
             if refusal.retry:
                 raise HTTPAnswer.try_later(refusal.reason) from None
             raise HTTPAnswer(403, refusal.reason) from None
-        except Exception:  # a plugin that fails lets nobody in, and stops nobody else
-            logger.exception("hakuban_authorize failed for %s", peer)
-            raise HTTPAnswer(500, "internal error") from None

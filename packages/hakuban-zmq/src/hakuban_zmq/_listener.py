@@ -16,6 +16,7 @@ from hakuban.transport import (
     RefusedError,
     default_max_connections,
     get_logger,
+    identify,
 )
 
 from ._departures import Departures
@@ -26,7 +27,6 @@ from ._frames import (
     RESET,
     SESSION,
     VERSION,
-    Refusal,
     Welcome,
     frame,
     read_hello,
@@ -34,6 +34,7 @@ from ._frames import (
 )
 from ._hub import STOP_SECONDS, Hub
 from ._metadata import address_of, descriptor_of, key_of
+from ._peer import Peer
 from ._places import port_of
 from ._revocation import Revocation
 from ._sources import as_os_error
@@ -54,30 +55,6 @@ logger = get_logger("hakuban.zmq")
 
 _EVENTS: Final = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 _UNBIND_SECONDS: Final = 1.0
-
-
-class _Peer:
-    """Somebody who said hello, by the name that the ROUTER has for its connection."""
-
-    __slots__ = ("_listener", "descriptor", "name", "session", "stream")
-
-    def __init__(
-        self, listener: Listener, name: bytes, descriptor: int | None, session: bytes
-    ) -> None:
-        self._listener = listener
-        self.name = name
-        self.descriptor = descriptor
-        self.session = session
-        self.stream: ZeroMQStream
-
-    def send(self, data: bytes, /) -> bool:
-        return self._listener.send(self.name, data, told=True)
-
-    def look(self) -> bool:
-        return self._listener.look()
-
-    def forget(self) -> None:
-        self._listener.forget(self)
 
 
 class Listener(Hub):
@@ -109,10 +86,10 @@ class Listener(Hub):
         self._to_unbind = 0
         self._unbound = anyio.Event()
         self._closed = False
-        self._peers: dict[bytes, _Peer] = {}
+        self._peers: dict[bytes, Peer] = {}
         self._connected: set[int] = set()  # descriptors
-        self._by_descriptor: dict[int, _Peer] = {}
-        self._gone: Departures[_Peer] = Departures()
+        self._by_descriptor: dict[int, Peer] = {}
+        self._gone: Departures[Peer] = Departures()
         self._connections = 0
         self._scopes: set[anyio.CancelScope] = set()
         self._handlers: TaskGroup
@@ -186,7 +163,7 @@ class Listener(Hub):
                     await self._unbind()
                     await self.stop()
 
-    async def _serve_one(self, peer: _Peer) -> None:
+    async def _serve_one(self, stream: ZeroMQStream) -> None:
         code, reason = 1001, "the listener is closed"
         try:
             # Shielded, so that links outlive listening: whoever is sent away must not come right back in.
@@ -195,16 +172,16 @@ class Listener(Hub):
                 if self._closed:
                     scope.cancel()
                 try:
-                    await self._handler(peer.stream)
+                    await self._handler(stream)
                     code, reason = 1000, ""
                 except Exception:
-                    logger.exception("the handler of %s failed", peer.stream.remote_address)
+                    logger.exception("the handler of %s failed", stream.remote_address)
                     code, reason = 1011, "internal error"
                 finally:
                     self._scopes.discard(scope)
                     # a second time, if the handler did as it should
                     with anyio.CancelScope(shield=True):
-                        await peer.stream.aclose(code, reason)
+                        await stream.aclose(code, reason)
         finally:
             self._connections -= 1
 
@@ -224,7 +201,7 @@ class Listener(Hub):
             self._main.look()
         return True
 
-    def forget(self, peer: _Peer) -> None:
+    def forget(self, peer: Peer) -> None:
         """The stream of a peer is closed."""
         if self._peers.get(peer.name) is peer:
             del self._peers[peer.name]
@@ -243,7 +220,7 @@ class Listener(Hub):
             self.skip_parts()
             data = b""  # a frame has one part
         peer = self._peers.get(name)
-        if peer is None or not peer.stream.hear(data):
+        if peer is None or not peer.hear(data):
             self._hear_stranger(name, data, first)
         for gone in self._gone.heard(name):
             self._end(gone)
@@ -261,28 +238,78 @@ class Listener(Hub):
         if old is not None:
             if old.session == hello.session:
                 return  # it said so already
-            old.stream.lose("the peer has begun a new link")
+            old.lose("the peer has begun a new link")
             self.forget(old)
         self._welcome(name, hello, first)
 
     def _welcome(self, name: bytes, hello: Hello, first: zmq.Frame) -> None:
-        # The connection may have ended, and its descriptor be that of another one. The monitor knows first; and the
-        # ROUTER takes no answer for a connection that had ended when it was last asked.
+        self._hear_departures()
+        address = address_of(first, self.url)
+        # without CURVE, a peer sets it as it likes
+        key = key_of(first) if self._encrypted else ""
+        peer = Peer(self, name, descriptor_of(first), hello.session, address, key)
+        if peer.descriptor is not None and peer.descriptor not in self._connected:
+            return
+        try:
+            self._admit(hello, key)
+        except RefusedError as refusal:
+            peer.refuse(refusal)
+            return
+        self._connections += 1
+        self._peers[name] = peer
+        if peer.descriptor is not None:
+            self._by_descriptor[peer.descriptor] = peer
+        if self._options.authorize is not None:
+            peer.question = anyio.CancelScope()
+            headers = {"curve-key": key} if key else {}
+            request = ConnectionRequest(url=self.url, headers=headers, remote_address=address)
+            self._handlers.start_soon(self._ask, peer, peer.question, hello, request)
+        elif (stream := self._establish(peer, hello, None)) is not None:
+            self._handlers.start_soon(self._serve_one, stream)
+        else:
+            self._let_go(peer)
+
+    def _hear_departures(self) -> None:
+        """Have the monitor tell who has left: a connection's descriptor may be that of another one by now."""
+        # The monitor knows first; and the ROUTER takes no answer for a connection that had ended when it was last asked.
         while self._monitor is not None and self._monitor.look():
             pass
         self._main.socket.getsockopt(zmq.EVENTS)
-        peer = _Peer(self, name, descriptor_of(first), hello.session)
-        if peer.descriptor is not None and peer.descriptor not in self._connected:
-            return
-        address = address_of(first, self.url)
+
+    async def _ask(
+        self, peer: Peer, question: anyio.CancelScope, hello: Hello, request: ConnectionRequest
+    ) -> None:
+        """Ask the authorising plugin, and serve the link; the peer may leave, or say something else, meanwhile."""
+        stream: ZeroMQStream | None = None
         try:
-            identity = self._admit(hello, address, first)
+            with question:
+                identity = await identify(self._options, request)
+                self._hear_departures()
+                if self._knows(peer):
+                    stream = self._establish(peer, hello, identity)
+                self._main.look()
         except RefusedError as refusal:
-            logger.info("%s: refused: %s", address, refusal.reason)
-            answer = Refusal(refusal.reason, refusal.retry, refusal.code)
-            self.send(name, answer.encode(hello.session))
-            return
+            peer.refuse(refusal)
+        finally:
+            if stream is None:
+                self._let_go(peer)
+        if stream is not None:
+            await self._serve_one(stream)
+
+    def _knows(self, peer: Peer) -> bool:
+        on, name = peer.descriptor, peer.name
+        return self._peers.get(name) is peer and (on is None or self._by_descriptor.get(on) is peer)
+
+    def _let_go(self, peer: Peer) -> None:
+        self._connections -= 1
+        self.forget(peer)
+
+    def _establish(
+        self, peer: Peer, hello: Hello, identity: Identity | None
+    ) -> ZeroMQStream | None:
+        """Let a peer in; None when there is no telling it."""
         session = secrets.token_bytes(SESSION)
+        # before it is told, since its answer may come within the same call
         peer.stream = stream = ZeroMQStream(
             peer,
             (session, hello.session),
@@ -292,21 +319,17 @@ class Listener(Hub):
             listening=True,
         )
         stream.local_address = self.url
-        stream.remote_address = address
+        stream.remote_address = peer.address
         stream.identity = identity
-        self._revocation.watch(stream, key_of(first))
+        self._revocation.watch(stream, peer.key)
         welcome = Welcome(VERSION, session, self._options.clock(), self._window)
-        if not self.send(name, welcome.encode(hello.session)):
-            return
-        self._peers[name] = peer
-        if peer.descriptor is not None:
-            self._by_descriptor[peer.descriptor] = peer
-        self._connections += 1
+        if not self.send(peer.name, welcome.encode(hello.session)):
+            return None
         stream.watch(self._liveness)
-        self._handlers.start_soon(self._serve_one, peer)
+        return stream
 
-    def _admit(self, hello: Hello, address: str, first: zmq.Frame) -> Identity | None:
-        """Turn away other versions, too many, and whom the authorising plugin does not like.
+    def _admit(self, hello: Hello, key: str) -> None:
+        """Turn away other versions, keys that were taken off the list, and too many.
 
         :raises RefusedError: with what to tell the peer.
         """
@@ -317,26 +340,10 @@ class Listener(Hub):
             raise RefusedError(reason, retry=False)
         if self._closed:
             raise RefusedError("the listener is closed", retry=True, code=1001)
-        self._revocation.admit(key_of(first))
+        self._revocation.admit(key)
         if self._connections >= self._limit:
             reason = f"too many connections (max_connections={self._limit})"
             raise RefusedError(reason, retry=True, code=1013)
-        if self._options.authorize is None:
-            return None
-        # without CURVE, a peer sets it as it likes
-        key = key_of(first) if self._encrypted else ""
-        request = ConnectionRequest(
-            url=self.url,
-            headers={"curve-key": key} if key else {},
-            remote_address=address,
-        )
-        try:
-            return self._options.authorize(request)
-        except RefusedError:
-            raise
-        except Exception:  # a plugin that fails lets nobody in, and stops nobody else
-            logger.exception("hakuban_authorize failed for %s", address)
-            raise RefusedError("internal error", retry=True, code=1011) from None
 
     def _note(self, event: int, value: int) -> None:
         if event == zmq.EVENT_CLOSED:
@@ -372,6 +379,6 @@ class Listener(Hub):
         for peer in self._gone.take():
             self._end(peer)
 
-    def _end(self, peer: _Peer) -> None:
+    def _end(self, peer: Peer) -> None:
         self.forget(peer)
-        peer.stream.lose("the connection has ended")
+        peer.lose("the connection has ended")

@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint, current_token
 
 from .._exceptions import InvalidURLError, PeerViolationError, RefusedError
 from .._plain import plain_text
-from ..transport import MIB, ConnectionRequest, redacted
+from ..transport import MIB, ConnectionRequest, identify, redacted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -192,14 +192,15 @@ class _Listener:
         self, options: TransportOptions, handler: Callable[[MessageStream], Awaitable[None]]
     ) -> None:
         self.url = ""
+        self.closed = False
         self.streams: WeakSet[MemoryStream] = WeakSet()
         self.handlers: TaskGroup  # comes before anybody can connect: nothing is awaited until then
         self._options = options
         self._handler = handler
         self._token = current_token()
 
-    def accept(self, options: TransportOptions) -> MemoryStream:
-        """Make a link, start the handler on its listening end, and give the connecting end."""
+    async def accept(self, options: TransportOptions) -> MemoryStream | None:
+        """Make a link, start the handler on its listening end, and give the connecting end; None if nobody listens now."""
         if self._token != current_token():
             reason = (
                 f"{self.url} listens in another event loop; between loops or threads use a transport with sockets,"
@@ -207,7 +208,13 @@ class _Listener:
             )
             raise RefusedError(reason, retry=False)
         address = f"memory client {next(_clients)}"
-        identity = self._authorize(address, options)
+        headers = {key.lower(): value for key, value in options.headers.items()}
+        identity = await identify(
+            self._options,
+            ConnectionRequest(url=self.url, headers=headers, remote_address=address),
+        )
+        if self.closed:
+            return None
         there, back = _Pipe(), _Pipe()
         accepted = MemoryStream(
             self.url,
@@ -228,14 +235,6 @@ class _Listener:
 
     async def _handle(self, stream: MemoryStream) -> None:
         await self._handler(stream)
-
-    def _authorize(self, address: str, options: TransportOptions) -> Identity | None:
-        if self._options.authorize is None:
-            return None
-        headers = {key.lower(): value for key, value in options.headers.items()}
-        return self._options.authorize(
-            ConnectionRequest(url=self.url, headers=headers, remote_address=address)
-        )
 
 
 _listeners: dict[str, _Listener] = {}
@@ -267,10 +266,10 @@ class MemoryTransport:
         name = _name(url, listening=False)
         await checkpoint()
         listener = _listeners.get(name)
-        if listener is None:
+        stream = None if listener is None else await listener.accept(options)
+        if stream is None:
             reason = f"nobody listens on {redacted(url)}; listen first, in this event loop"
             raise ConnectionRefusedError(errno.ECONNREFUSED, reason)
-        stream = listener.accept(options)
         try:
             yield stream
         finally:
@@ -298,6 +297,7 @@ class MemoryTransport:
                 task_status.started(listener.url)
                 await anyio.sleep_forever()
             finally:
+                listener.closed = True
                 del _listeners[name]
 
 

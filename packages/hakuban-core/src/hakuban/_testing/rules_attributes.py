@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from .._waking import in_event_loop
 from ..transport import ConnectionRequest, Identity, RefusedError
 from .environment import PATIENCE, Finding, Rule, end_of, error_of, exchange, until, within
 from .rules_serving import echo
@@ -84,11 +85,14 @@ def _heard_since(stream: MessageStream, least: float, what: str) -> float:
 
 async def _check_authorize(env: Environment) -> None:
     asked: list[object] = []
+    blocked = False
     handled: list[MessageStream] = []
     somebody = Identity("somebody")
 
     def refuse(request: ConnectionRequest) -> Identity:
+        nonlocal blocked
         asked.append(request)
+        blocked = in_event_loop()
         raise RefusedError("nobody is let in", retry=False)
 
     async def handler(stream: MessageStream) -> None:
@@ -105,6 +109,8 @@ async def _check_authorize(env: Environment) -> None:
         return  # it guards nobody, and has not told `check_exposure` of that option
     if not isinstance(asked[0], ConnectionRequest):
         raise Finding(f"options.authorize was asked about {asked[0]!r}")
+    if blocked:
+        raise Finding("options.authorize was called on the event loop, which a plugin may block")
     if handled:
         raise Finding("the handler got a peer that options.authorize had refused")
     if not isinstance(refusal, (OSError, RefusedError)):
@@ -129,7 +135,7 @@ ATTRIBUTE_RULES: Final = (
     ),
     Rule(
         "a listener that asks options.authorize lets in whom it gives an identity, and nobody else",
-        "ask before the link is up, let RefusedError turn the peer away, and make what it returns the `identity` of the"
+        "ask with `await identify(options, request)` before the link is up, let RefusedError turn the peer away, and make what it returns the `identity` of the"
         " stream; or do not ask, and hand check_exposure options without it",
         _check_authorize,
     ),
