@@ -131,3 +131,45 @@ def test_whoever_has_a_link_notices_no_plugin(
                 record_property("figure", f"{gap}, 1,000 peers at 5 ms, one for ever")
                 assert gap.of_router < 1
         assert router.stop() == 0
+
+
+ENDING = """
+import anyio
+from hakuban.transport import hookimpl
+
+class Transport:
+    def connect(self, url, options):
+        raise OSError
+
+    async def serve(self, url, options, handler, *, task_status):
+        task_status.started("ending://here")
+        await anyio.sleep(0.1)
+        END
+
+@hookimpl
+def hakuban_transport(scheme):
+    return Transport() if scheme == "ending" else None
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("return", "its serve has returned"),
+        ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("raise OSError('the network card is gone')", "OSError: the network card is gone"),
+        ("raise ExceptionGroup('tasks', [KeyError('a bug')])", "KeyError: 'a bug'"),
+    ],
+    ids=["return", "CancelledError", "SystemExit", "OSError", "group"],
+)
+def test_a_listener_that_ends_ends_the_router_with_a_line(
+    install_plugin: InstallPlugin, loop: str, end: str, reason: str
+) -> None:
+    install_plugin("[hakuban.transports]\nending = plugin_for_tests\n", ENDING.replace("END", end))
+    with RouterProcess("-b", "ending://here", "--loop", loop) as router:
+        assert router.wait() == 1
+    line = router.err.seen[-1]
+    assert line.startswith("hakuban-router: error: ending://here listens no more: ")
+    assert reason in line

@@ -5,13 +5,15 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from ._authorizing import Authorizer
 from ._blocks import LinkBlock
 from ._checks import checked_name
+from ._endings import words
+from ._exceptions import PluginError
 from ._links import Link
 from ._log import link_down
 from ._message_sizes import SizeCaps
@@ -20,9 +22,12 @@ from ._remotes import Listener, Traffic
 from ._text import redacted
 from ._timer import LEAVING_TIME, ticking
 from ._tracebacks import forget_frames
+from ._waking import was_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from anyio.abc import TaskStatus
 
     from ._engine import Engine
     from ._message_sizes import SizeCap
@@ -124,11 +129,11 @@ async def _listening(
 ) -> AsyncIterator[Listener]:
     engine.expect_open()
     # An exception of the body, or that nobody can listen there, would leave the task groups as an ExceptionGroup: so
-    # it goes around them. One of `serve` once it listens is a fault of the transport, and cancels the body.
+    # it goes around them. An end of `serve` once it listens is a fault of the transport, and cancels the body.
     failure: BaseException | None = None
     async with ticking(engine) as timer, anyio.create_task_group() as group:
         try:
-            bound = await group.start(target.transport.serve, target.url, options, acceptor.accept)
+            bound = await group.start(_serve, target, options, acceptor)
             yield Listener(bound, acceptor.links)
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
             failure = error
@@ -136,3 +141,42 @@ async def _listening(
         group.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+class _Started:
+    """Says whether a transport has said that it listens."""
+
+    def __init__(self, task_status: TaskStatus[str]) -> None:
+        self._task_status = task_status
+        self.called = False
+
+    def started(self, value: Any = None) -> None:
+        self.called = True
+        self._task_status.started(value)
+
+
+async def _serve(
+    target: LinkTarget,
+    options: TransportOptions,
+    acceptor: _Acceptor,
+    *,
+    task_status: TaskStatus[str],
+) -> None:
+    """Run a transport's `serve`, and raise if it ends although nobody has cancelled it, in whatever way.
+
+    Else the body would go on and nobody listen: a task group takes a return, and a CancelledError out of nowhere, for
+    an orderly end; and SystemExit would end the program.
+    """
+    status, cause = _Started(task_status), None
+    try:
+        await target.transport.serve(target.url, options, acceptor.accept, task_status=status)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        interrupted = isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt)
+        if interrupted or not status.called or was_cancelled():
+            raise
+        cause = error
+    if status.called and not was_cancelled():
+        reason = "its serve has returned" if cause is None else f"its serve raised {words(cause)}"
+        raise PluginError(f"the transport of {redacted(target.url)}", reason) from cause

@@ -13,8 +13,10 @@ from _thread import allocate_lock, get_ident
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
+from anyio import current_effective_deadline
 from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
@@ -33,6 +35,7 @@ __all__ = [
     "Waiter",
     "in_event_loop",
     "new_task_waiter",
+    "was_cancelled",
 ]
 
 
@@ -104,6 +107,10 @@ class _Home(ABC):
         """Say whether a task of this loop is running: in a signal handler that interrupts the loop's sleep it is not."""
 
     @abstractmethod
+    def cancelled(self) -> bool:
+        """Say whether the current task was cancelled by the backend's own means, beside those of anyio."""
+
+    @abstractmethod
     def _call_soon(self, function: Callable[[], None]) -> None: ...
 
     @abstractmethod
@@ -146,6 +153,11 @@ class _AsyncioHome(_Home):
         return self._current_task(self.loop) is not None
 
     @override
+    def cancelled(self) -> bool:
+        task = self._current_task(self.loop)
+        return task is not None and task.cancelling() > 0
+
+    @override
     def _call_soon(self, function: Callable[[], None]) -> None:
         self.loop.call_soon_threadsafe(function)
 
@@ -184,6 +196,10 @@ class _TrioHome(_Home):
     @override
     def in_task(self) -> bool:
         return self._lowlevel.in_trio_task() and self._lowlevel.current_trio_token() is self._token
+
+    @override
+    def cancelled(self) -> bool:
+        return False
 
     @override
     def _call_soon(self, function: Callable[[], None]) -> None:
@@ -279,6 +295,11 @@ def new_task_waiter() -> TaskWaiter:
     :raises RuntimeError: no event loop runs in this thread.
     """
     return _current_home().waiter()
+
+
+def was_cancelled() -> bool:
+    """Say whether somebody has cancelled the current task: else a cancellation in it came out of nowhere."""
+    return current_effective_deadline() == -inf or _current_home().cancelled()
 
 
 def _current_home() -> _Home:

@@ -55,6 +55,7 @@ def _run(config: Config, recorded: Sequence[int]) -> int:
     import anyio
 
     from . import _app, _links
+    from ._failures import unforeseen
     from ._log import logger, start_logging
 
     loop = choose_loop(config.loop)
@@ -63,15 +64,19 @@ def _run(config: Config, recorded: Sequence[int]) -> int:
     logger.info("hakuban-router %s on %s", __version__, loop)
     if config.threads is not None:
         logger.info("--threads is ignored: the router has one thread")
-    failure = anyio.run(
-        _app.run,
-        config,
-        listening_tls,
-        connecting_tls,
-        recorded,
-        backend="trio" if loop == "trio" else "asyncio",
-        backend_options={} if loop == "trio" else {"use_uvloop": loop == "uvloop"},
-    )
+    try:
+        failure = anyio.run(
+            _app.run,
+            config,
+            listening_tls,
+            connecting_tls,
+            recorded,
+            backend="trio" if loop == "trio" else "asyncio",
+            backend_options={} if loop == "trio" else {"use_uvloop": loop == "uvloop"},
+        )
+    except SystemExit as error:  # of a task; but only a signal ends a router with 0
+        logger.exception("the router has failed")
+        failure = unforeseen("the router has failed", error)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the event loop has left it to tracebacks
     return 0 if failure is None else _complain(failure.reason, failure.code)
 

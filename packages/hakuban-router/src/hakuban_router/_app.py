@@ -11,7 +11,7 @@ import anyio
 import hakuban
 from hakuban.transport import redacted
 
-from ._failures import Failure, failure
+from ._failures import FORESEEN, Failure, failure, unforeseen
 from ._links import with_defaults
 from ._log import logger
 from ._monitor import Monitor
@@ -80,6 +80,7 @@ class _Router:
         self._listening_tls = listening_tls
         self._connecting_tls = connecting_tls
         self._end = anyio.Event()
+        self._problem: Failure | None = None  # of a link that was up
 
     def end(self, _signum: int) -> int:
         """Leave; give the exit code in case that takes too long."""
@@ -101,8 +102,8 @@ class _Router:
         """Listen and connect until the end."""
         # A task for each link: they are left all at the same time, since each may take a while.
         async with anyio.create_task_group() as links:
-            problem = await self._start(links)
-            if problem is None:
+            self._problem = await self._start(links) or self._problem
+            if self._problem is None:
                 gc.freeze()
                 # Neither what lives nor a link that has ended is a cycle, and a full collection looks at all of
                 # it: 0.6 s with 100,000 contracts. So there are few, and still some: for what others leave behind.
@@ -112,7 +113,7 @@ class _Router:
                 await self._end.wait()
                 notify("STOPPING=1")
             self._end.set()
-        return problem
+        return self._problem
 
     async def _start(self, links: TaskGroup) -> Failure | None:
         problem: Failure | None = None
@@ -137,11 +138,20 @@ class _Router:
                 listening = True
                 task_status.started(None)
                 await self._end.wait()
-        except (hakuban.HakubanError, OSError, ValueError) as error:
+        except Exception as error:
             if listening:
+                self._fail(f"{redacted(url)} listens no more", error)
+            elif isinstance(error, FORESEEN):
+                # Handed over, since raised it would come out of the group of all links.
+                task_status.started(failure(f"cannot listen on {redacted(url)}", error))
+            else:
                 raise
-            # Handed over, since raised it would come out of the group of all links.
-            task_status.started(failure(f"cannot listen on {redacted(url)}", error))
+
+    def _fail(self, what: str, error: Exception) -> None:
+        """End the router, since one of its links has ended for good: whoever started it can start it again."""
+        logger.error("%s", what, exc_info=error)
+        self._problem = self._problem or unforeseen(what, error)
+        self._end.set()
 
     async def _connect(self, url: str, *, task_status: TaskStatus[Failure | None]) -> None:
         connecting = False
@@ -152,7 +162,10 @@ class _Router:
                 connecting = True
                 task_status.started(None)
                 await self._end.wait()
-        except (hakuban.HakubanError, OSError, ValueError) as error:
+        except Exception as error:
             if connecting:
+                self._fail(f"{redacted(url)} is tried no more", error)
+            elif isinstance(error, FORESEEN):
+                task_status.started(failure(f"cannot connect to {redacted(url)}", error))
+            else:
                 raise
-            task_status.started(failure(f"cannot connect to {redacted(url)}", error))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Final
 
 import hakuban
 from hakuban.transport import InsecureListenerError
 
-__all__ = ["Failure", "failure"]
+__all__ = ["FORESEEN", "Failure", "failure", "unforeseen"]
+
+FORESEEN: Final = (hakuban.HakubanError, OSError, ValueError)
+"""What `listen` and `connect` raise where something is wrong with their surroundings."""
 
 _USAGE = (ValueError, hakuban.UnknownSchemeError, hakuban.AmbiguousSchemeError)
 
@@ -39,3 +43,11 @@ def failure(what: str, error: hakuban.HakubanError | OSError | ValueError) -> Fa
     if error.errno is not None and error.errno > 0:  # below 0: the resolver's numbers
         return Failure(1, f"{what}: {os.strerror(error.errno)}")
     return Failure(1, f"{what}: {error.strerror or error}")
+
+
+def unforeseen(what: str, error: BaseException) -> Failure:
+    """Make a failure of what nobody has foreseen; its traceback is for the log."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    kind = "" if isinstance(error, hakuban.HakubanError) else f"{type(error).__name__}: "
+    return Failure(1, f"{what}: {kind}{error}")
