@@ -45,7 +45,7 @@ class Authorizer:
                 raise TypeError(f"{identity!r:.100} is neither an Identity nor None")
         except RefusedError:
             raise
-        except BaseException as error:
+        except BaseException as error:  # of a plugin, in a thread of its own
             if isinstance(error, KeyboardInterrupt) and _in_main_thread():
                 raise  # of the user's: a transport of somebody else's asks on its event loop
             # A broken plugin lets nobody in and stops nobody else. Where it raises what ends programs, or what ends tasks
@@ -53,7 +53,7 @@ class Authorizer:
             if not self._warned:
                 self._warned = True
                 logger.exception("authorising a peer failed; peers are refused while it does")
-            raise RefusedError(NOBODY, retry=True) from error
+            raise RefusedError(NOBODY, retry=True) from error  # noqa: ASYNC104 # it is told, and refuses this peer
         if identity is None:
             raise RefusedError("not authorised", retry=False)
         return identity

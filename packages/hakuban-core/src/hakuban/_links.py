@@ -149,16 +149,15 @@ class Link:
 
     async def _talk(self) -> None:
         self._enter()
-        parts = [self._write_or_hear_why]
+        parts = {anyio.CancelScope(): self._write_or_hear_why}
         if not getattr(self._stream, "detects_silence", False):
-            parts.append(partial(watch, self, self._options))
-        scopes = [anyio.CancelScope() for _ in parts]
+            parts[anyio.CancelScope()] = partial(watch, self, self._options)
         async with anyio.create_task_group() as group:
-            for scope, part in zip(scopes, parts, strict=True):
+            for scope, part in parts.items():
                 group.start_soon(contained, scope, partial(self._guard, part))
             with self._scope:
                 await self._guard(self._read)
-            for scope in scopes:
+            for scope in parts:
                 scope.cancel()
 
     async def _guard(self, part: Callable[[], Awaitable[None]]) -> None:
@@ -308,10 +307,9 @@ class Link:
     async def _write_or_hear_why(self) -> None:
         try:
             await self._write()
+            return
         except BROKEN as error:
             failure = error
-        else:
-            return
         # the other side may have said why before it went: the reader, if it hears that, ends the link first
         try:
             await anyio.sleep(LAST_WORDS)

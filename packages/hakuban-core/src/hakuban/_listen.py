@@ -155,7 +155,7 @@ class _Started:
         self._task_status.started(value)
 
 
-async def _serve(
+async def _serve(  # noqa: ASYNC128  # the transport calls it
     target: LinkTarget,
     options: TransportOptions,
     acceptor: _Acceptor,
@@ -172,7 +172,7 @@ async def _serve(
         await target.transport.serve(target.url, options, acceptor.accept, task_status=status)
     except (Exception, KeyboardInterrupt):
         raise
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103  # raised again if somebody asked for it
         interrupted = isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt)
         if interrupted or not status.called or was_cancelled():
             raise

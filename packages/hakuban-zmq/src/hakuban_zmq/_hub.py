@@ -42,6 +42,22 @@ class Pipe(Protocol):
         ...
 
 
+class _ClosedPipe:
+    """Leads nowhere: what a stream has that was closed."""
+
+    def send(self, _: bytes, /) -> bool:
+        return False
+
+    def look(self) -> bool:
+        return False
+
+    def forget(self) -> None:
+        pass
+
+
+CLOSED_PIPE: Final = _ClosedPipe()
+
+
 class Hub:
     """Owns a socket from `open` to the end of `run`. Belongs to one event loop.
 

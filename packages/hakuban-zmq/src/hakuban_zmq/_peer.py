@@ -29,7 +29,16 @@ class Peer:
     :ivar stream: None until it was let in.
     """
 
-    __slots__ = ("_listener", "address", "descriptor", "key", "name", "question", "session", "stream")
+    __slots__ = (
+        "_listener",
+        "address",
+        "descriptor",
+        "key",
+        "name",
+        "question",
+        "session",
+        "stream",
+    )
 
     def __init__(
         self,

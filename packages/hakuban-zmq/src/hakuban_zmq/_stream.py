@@ -31,6 +31,7 @@ from ._frames import (
     read_grant,
     session_of,
 )
+from ._hub import CLOSED_PIPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,22 +53,6 @@ _CLOSED: Final = "this side has closed the link"
 _FULL: Final = "ZeroMQ takes nothing for it any more"
 _TOO_LARGE: Final = "raise max_message on the side that receives, or send less"
 _OTHER_VERSION: Final = "both sides need a hakuban-zmq, best of one version"
-
-
-class _ClosedPipe:
-    """Leads nowhere."""
-
-    def send(self, _: bytes, /) -> bool:
-        return False
-
-    def look(self) -> bool:
-        return False
-
-    def forget(self) -> None:
-        pass
-
-
-_CLOSED_PIPE: Final = _ClosedPipe()
 
 
 class ZeroMQStream:
@@ -259,7 +244,7 @@ class ZeroMQStream:
             self._unread.clear()
             self._whole.clear()
             self._reassembly.clear()
-            pipe, self._pipe = self._pipe, _CLOSED_PIPE  # each holds the other
+            pipe, self._pipe = self._pipe, CLOSED_PIPE  # each holds the other
             pipe.forget()
 
     def _take(self) -> list[bytes]:
