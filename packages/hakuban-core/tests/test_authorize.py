@@ -14,6 +14,7 @@ import pytest
 import hakuban
 from hakuban import LocalNode
 from hakuban.transport import ConnectionRequest, Identity, TransportOptions, identify
+from support.tracing import collector_off
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -109,16 +110,13 @@ async def test_a_refusal_is_freed_without_the_collector() -> None:
             del refusal
 
     gc.collect()
-    gc.disable()
-    try:
+    with collector_off():
         try:
             await identify(TransportOptions(authorize=refuse_once), REQUEST)
         except Told:
             pass
         with anyio.fail_after(10):
             await until(lambda: told[0]() is None)  # the thread has ended, too
-    finally:
-        gc.enable()
 
 
 async def test_a_thread_that_cannot_be_had_refuses_that_peer_alone(

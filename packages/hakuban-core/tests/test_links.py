@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import random
@@ -30,6 +29,7 @@ from hakuban._states import Content
 from hakuban._wire import Session
 from hakuban.testing import MemoryStream, MemoryTransport, cut_links
 from hakuban.transport import TransportOptions
+from support.tracing import collector_off
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -109,14 +109,13 @@ class Turns:
 @asynccontextmanager
 async def turns() -> AsyncIterator[Turns]:
     watch = Turns()
-    gc.disable()  # a full collection of a large heap takes longer than all that is measured here
-    try:
+    with (
+        collector_off()
+    ):  # a full collection of a large heap takes longer than all that is measured here
         async with anyio.create_task_group() as group:
             group.start_soon(watch.run)
             yield watch
             group.cancel_scope.cancel()
-    finally:
-        gc.enable()
 
 
 # ---- violators ------------------------------------------------------------------------------------------------------

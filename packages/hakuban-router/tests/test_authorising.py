@@ -13,6 +13,7 @@ import pytest
 import hakuban
 import hakuban.sync
 from support.processes import RouterProcess
+from support.serving import check_that_it_serves
 from support.websocket import UPGRADE
 from support.witness import Witness
 
@@ -23,21 +24,6 @@ if TYPE_CHECKING:
 
 LOOPS = ("asyncio", "uvloop", "trio")
 AUTHORISES = "[hakuban.plugins]\ntests = plugin_for_tests\n"
-
-
-def check_that_it_serves(url: str) -> None:
-    """Two nodes get in, and a value goes from one to the other."""
-    exposer, observer = hakuban.LocalNode(), hakuban.LocalNode()
-    with (
-        exposer,
-        observer,
-        hakuban.sync.connect(exposer, url),
-        hakuban.sync.connect(observer, url),
-        exposer.object("door").expose() as exposing,
-        observer.object("door").observe() as observing,
-    ):
-        exposing.set_object_data("open")
-        assert observing.wait_state_sync(timeout=20).data == "open"
 
 
 RAISING = """
@@ -60,7 +46,7 @@ def test_a_plugin_that_raises_what_ends_programs_ends_no_router(
 ) -> None:
     install_plugin(AUTHORISES, RAISING)
     with RouterProcess(bind=bind) as router:
-        check_that_it_serves(router.url)
+        check_that_it_serves(router.url, seconds=20)
         assert router.stop() == 0
     assert any("authorising a peer failed" in line for line in router.err.seen)
 
@@ -89,7 +75,7 @@ def test_a_plugin_that_never_returns_keeps_the_router_neither_from_serving_nor_f
     with hakuban.LocalNode() as node:
         with hakuban.sync.connect(node, f"{router.url}/stuck", wait=False) as connection:
             router.out.wait(re.compile("stuck"))
-            check_that_it_serves(router.url)
+            check_that_it_serves(router.url, seconds=20)
             assert not connection.up
     assert router.stop() == 0
 

@@ -22,6 +22,7 @@ from hakuban_router._cli import UsageError
 from support.ports import free_port
 from support.processes import Program, RouterProcess
 from support.raw_node import RawNode, observe
+from support.serving import check_that_it_serves
 from support.watching import until
 
 if TYPE_CHECKING:
@@ -38,21 +39,6 @@ def port_of(url: str) -> int:
     port = urlsplit(url).port
     assert port
     return port
-
-
-def check_that_it_serves(url: str) -> None:
-    """A value goes from one node to another through the router."""
-    exposer, observer = hakuban.LocalNode(), hakuban.LocalNode()
-    with (
-        exposer,
-        observer,
-        hakuban.sync.connect(exposer, url),
-        hakuban.sync.connect(observer, url),
-        exposer.object(["tag"], "object").expose() as exposing,
-        observer.object(["tag"], "object").observe() as observing,
-    ):
-        exposing.set_object_data({"a": 1})
-        assert observing.wait_state_sync(timeout=10).data == {"a": 1}
 
 
 def check_refusal(start: Start, options: tuple[str, ...], code: int, reason: str) -> None:
