@@ -103,7 +103,8 @@ def watch_locks() -> None:
 
 
 def name(function: object) -> str:
-    return str(getattr(function, "__qualname__", function)).replace(".<locals>", "")
+    """Say what a function is called, or what it was called with: not at any length."""
+    return str(getattr(function, "__qualname__", function)).replace(".<locals>", "")[:60]
 
 
 # ---- nodes -----------------------------------------------------------------------------------------------------------

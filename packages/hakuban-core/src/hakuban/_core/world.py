@@ -40,8 +40,9 @@ class World:
 
     __slots__ = (
         "above", "backlog", "balancer", "clock", "contracts", "dying", "effects", "issued", "issued_time", "left",
-        "links", "name", "node", "objects", "queues", "rebalancing", "republishing", "showing", "shown_since", "sinks",
-        "software", "speaking", "streams", "tags", "to_tell", "touched", "uplink", "walks",
+        "links", "name", "node", "objects", "objects_made", "queues", "rebalancing", "republishing", "showing",
+        "shown_since", "sinks", "software", "speaking", "streams", "tags", "tags_made", "to_tell", "touched", "uplink",
+        "walks",
     )  # fmt: skip
 
     def __init__(self, balancer: Balancer, clock: Clock) -> None:
@@ -76,6 +77,10 @@ class World:
         self.dying: dict[Downlink | Uplink, None] = {}  # dead, and their facts are not all gone yet
         self.queues: tuple[Sized, ...] = self._all_queues()
         self.issued: int = 0
+        # Their ids are their own: between two objects there may be a thousand tags and streams, and a table of objects by
+        # ids that are so far apart has a page for each of them.
+        self.objects_made: int = 0
+        self.tags_made: int = 0
         self.issued_time: int = 0  # Unix nanoseconds of the last default version
 
     def _all_queues(self) -> tuple[Sized, ...]:
@@ -120,7 +125,8 @@ class World:
         record = self.objects.get(descriptor)
         if record is None:
             tags = [self.tag(tag) for tag in descriptor.tags]
-            record = ObjectRecord(self.new_id(), descriptor, tags)
+            self.objects_made += 1
+            record = ObjectRecord(self.objects_made, descriptor, tags)
             self.left -= 2 * len(tags)
             self.objects[descriptor] = record
             for tag in tags:
@@ -131,7 +137,8 @@ class World:
         """Find or make the record of a tag."""
         record = self.tags.get(descriptor)
         if record is None:
-            record = self.tags[descriptor] = TagRecord(self.new_id(), descriptor)
+            self.tags_made += 1
+            record = self.tags[descriptor] = TagRecord(self.tags_made, descriptor)
         return record
 
     def exposer(self, contract: int) -> ExposeContract | None:
