@@ -14,8 +14,8 @@ import pytest
 from hakuban import LocalNode
 from hakuban._links import Link
 from hakuban._wire import Session
+from hakuban.sockets import SocketStream
 from hakuban.testing import MemoryStream
-from hakuban_ws._channel import Channel
 from hakuban_ws._frames import FrameReader
 from hakuban_ws._stream import WebSocketStream
 from hakuban_zmq._frames import Reassembly
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-KINDS: Final = (Link, Session, MemoryStream, WebSocketStream, Channel, FrameReader, ZeroMQStream, Reassembly)  # fmt: skip
+KINDS: Final = (Link, Session, MemoryStream, WebSocketStream, SocketStream, FrameReader, ZeroMQStream, Reassembly)  # fmt: skip
 URLS: Final = {
     "memory": "memory://",
     "ws": "ws://127.0.0.1:0",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hakuban import LocalNode
+from hakuban.sockets import bind_sockets
 from hakuban.transport import ConnectionRequest, Identity, InsecureListenerError
-from hakuban_ws._sockets import bind_sockets
 from support.addresses import needs_ipv6, resolve_to
 from support.ports import free_port
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from hakuban.sockets import SocketStream, address_text, find_host, prepare_socket
 from hakuban.transport import RefusedError
 
 from ._answers import no_websocket
-from ._channel import Channel, TLSChannel
 from ._handshake import RESPONSE, ClientHandshake, Head, HTTPAnswer
-from ._sockets import address_text, find_host, set_options
 from ._stream import WebSocketStream
 from ._tls import tls_words
+from ._tls_stream import TLSSocketStream
 
 if TYPE_CHECKING:
     import socket
@@ -83,7 +83,7 @@ async def _establish(
     question = "is it a wss:// listener, or another protocol?"
     with ExitStack() as failing:
         failing.callback(sock.close)
-        set_options(sock, nodelay=options.nodelay)
+        prepare_socket(sock, nodelay=options.nodelay)
         channel = _channel(sock, endpoint, options)
         failing.callback(channel.close)
         with _explained(f"{where} ended the connection in the TLS handshake; {question}"):
@@ -97,10 +97,10 @@ async def _establish(
     return stream
 
 
-def _channel(sock: socket.socket, endpoint: Endpoint, options: TransportOptions) -> Channel:
+def _channel(sock: socket.socket, endpoint: Endpoint, options: TransportOptions) -> SocketStream:
     if not endpoint.secure:
-        return Channel(sock)
-    return TLSChannel(sock, options.ssl or _default_context(), server_hostname=endpoint.host)
+        return SocketStream(sock)
+    return TLSSocketStream(sock, options.ssl or _default_context(), server_hostname=endpoint.host)
 
 
 @functools.cache
@@ -123,7 +123,7 @@ def _explained(end: str) -> Iterator[None]:
         raise RefusedError(f"TLS: {tls_words(error, listening=False)}", retry=False) from error
 
 
-async def _upgrade(channel: Channel, handshake: ClientHandshake) -> tuple[Agreement, bytes]:
+async def _upgrade(channel: SocketStream, handshake: ClientHandshake) -> tuple[Agreement, bytes]:
     channel.write(handshake.request)
     await channel.flush()
     head = Head(RESPONSE)

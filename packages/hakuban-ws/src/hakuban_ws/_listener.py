@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from hakuban.sockets import SocketStream, address_text, prepare_socket
 from hakuban.transport import (
     ConnectionRequest,
     Liveness,
@@ -23,21 +24,20 @@ from hakuban.transport import (
     redacted,
 )
 
-from ._channel import Channel, TLSChannel
 from ._handshake import REQUEST, Head, HTTPAnswer, ServerHandshake
-from ._sockets import address_text, set_options
 from ._strangers import Strangers
 from ._stream import WebSocketStream
 from ._tls import tls_words
+from ._tls_stream import TLSSocketStream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from anyio.abc import TaskGroup
 
+    from hakuban.sockets import Address
     from hakuban.transport import Identity, MessageStream, TransportOptions
 
-    from ._sockets import Address
     from ._urls import Endpoint
 
 logger = get_logger("hakuban.ws")
@@ -171,12 +171,12 @@ class Listener:
                 await stream.aclose(code, reason)
 
     async def _establish(
-        self, sock: socket.socket, channel: Channel, peer: str
+        self, sock: socket.socket, channel: SocketStream, peer: str
     ) -> WebSocketStream | None:
         """Do the handshakes; None when they came to nothing."""
         try:
             with anyio.fail_after(self._options.handshake_timeout):
-                set_options(sock, nodelay=self._options.nodelay)
+                prepare_socket(sock, nodelay=self._options.nodelay)
                 try:
                     await channel.handshake()
                     return await self._upgrade(channel, peer)
@@ -200,13 +200,13 @@ class Listener:
             logger.info("%s: gone before it was connected: %s", peer, error)
         return None
 
-    def _channel(self, sock: socket.socket) -> Channel:
+    def _channel(self, sock: socket.socket) -> SocketStream:
         if not self._endpoint.secure:
-            return Channel(sock)
+            return SocketStream(sock)
         assert self._options.ssl is not None
-        return TLSChannel(sock, self._options.ssl, server_hostname=None)
+        return TLSSocketStream(sock, self._options.ssl, server_hostname=None)
 
-    async def _upgrade(self, channel: Channel, peer: str) -> WebSocketStream:
+    async def _upgrade(self, channel: SocketStream, peer: str) -> WebSocketStream:
         head, said = Head(REQUEST), False
         while True:
             data = await channel.read()
@@ -231,7 +231,7 @@ class Listener:
         return stream
 
     async def _identify(
-        self, handshake: ServerHandshake, channel: Channel, peer: str
+        self, handshake: ServerHandshake, channel: SocketStream, peer: str
     ) -> Identity | None:
         """Turn away pages of other origins, and whom the authorising plugin does not like."""
         origin = handshake.headers.get("origin")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import anyio
 
-    from ._channel import Channel
+    from hakuban.sockets import SocketStream
 
 _SILENCE: Final = 2.0
 """Seconds of silence after which a place goes to whoever comes next."""
@@ -22,16 +22,16 @@ class Strangers:
 
     def __init__(self) -> None:
         # By when they were last heard, as far as is known: that is looked at only when a place is wanted.
-        self._heard: OrderedDict[Channel, tuple[float, anyio.CancelScope]] = OrderedDict()
+        self._heard: OrderedDict[SocketStream, tuple[float, anyio.CancelScope]] = OrderedDict()
 
-    def add(self, channel: Channel, scope: anyio.CancelScope) -> None:
+    def add(self, channel: SocketStream, scope: anyio.CancelScope) -> None:
         """Somebody has connected.
 
         :param scope: is cancelled to send it away.
         """
         self._heard[channel] = channel.last_received, scope
 
-    def forget(self, channel: Channel) -> None:
+    def forget(self, channel: SocketStream) -> None:
         """It has asked for a link, or is gone."""
         self._heard.pop(channel, None)
 
@@ -56,6 +56,6 @@ class Strangers:
                 gone.append(scope)
         return gone
 
-    def _hear(self, channel: Channel, when: float, scope: anyio.CancelScope) -> None:
+    def _hear(self, channel: SocketStream, when: float, scope: anyio.CancelScope) -> None:
         self._heard[channel] = when, scope
         self._heard.move_to_end(channel)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
+from hakuban.sockets import SocketStream
 from hakuban.transport import (
     KeepAlive,
     LinkTimeoutError,
@@ -18,7 +19,6 @@ from hakuban.transport import (
     Verdict,
 )
 
-from ._arrivals import READ_MOST
 from ._frames import CLOSE, PING, PONG, close_payload
 from ._tls import tls_words
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from hakuban.transport import Identity, Liveness, TransportOptions
 
-    from ._channel import Channel
     from ._handshake import Agreement
 
 _FLUSH_SECONDS = 1.0
@@ -37,6 +36,7 @@ _RETRY_SECONDS = 0.1
 # Sends that may go by without giving the loop a turn: a turn costs as much as a small send.
 _SENDS_PER_TURN = 16
 _CODE_ABNORMAL = 1006
+_READ_MOST = SocketStream.READ_MOST
 
 
 class WebSocketStream:
@@ -93,7 +93,7 @@ class WebSocketStream:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: SocketStream,
         agreement: Agreement,
         liveness: Liveness,
         options: TransportOptions,
@@ -106,7 +106,7 @@ class WebSocketStream:
         self._reader, self._writer = agreement.codec(
             listening=listening, max_message=options.max_message
         )
-        self._read_ahead = ReadAhead(READ_MOST)
+        self._read_ahead = ReadAhead(_READ_MOST)
         # when messages were handed out that are not handled yet, as far as is known
         self._gave_at = 0.0
         if received:
@@ -262,10 +262,10 @@ class WebSocketStream:
 
     async def _read(self) -> None:
         size = self._read_ahead.learn()
-        if size < READ_MOST or self._channel.receive_buffer.small:
+        if size < _READ_MOST or self._channel.receive_buffer.small:
             self._channel.receive_buffer.fit(size)
             # the rest of a message that has begun is no reading ahead
-            size = max(size, min(self._reader.missing, READ_MOST))
+            size = max(size, min(self._reader.missing, _READ_MOST))
         try:
             data = await self._channel.read(size)
         except anyio.ClosedResourceError:

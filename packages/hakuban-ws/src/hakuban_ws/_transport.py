@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from hakuban.sockets import bind_sockets
 from hakuban.transport import InvalidURLError, Liveness, check_exposure
 
 from ._connector import open_stream
 from ._handshake import ClientHandshake
 from ._listener import Listener
-from ._sockets import bind_sockets
 from ._urls import parse_url
 
 if TYPE_CHECKING:

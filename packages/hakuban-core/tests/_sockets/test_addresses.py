@@ -7,7 +7,7 @@ import sys
 import anyio
 import pytest
 
-from hakuban_ws._sockets import address_text, bind_sockets, find_host, set_options
+from hakuban.sockets import address_text, bind_sockets, find_host, prepare_socket
 from support.addresses import needs_ipv6, resolve_to
 from support.ports import free_port
 
@@ -175,9 +175,9 @@ async def test_connecting_can_be_cancelled() -> None:
 async def test_small_messages_are_not_delayed_and_little_waits_in_the_kernel() -> None:
     listening = await bind_sockets("127.0.0.1", 0)
     with await open_socket(*listening[0].getsockname()) as sock:
-        set_options(sock, nodelay=False)
+        prepare_socket(sock, nodelay=False)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
-        set_options(sock, nodelay=True)
+        prepare_socket(sock, nodelay=True)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
         assert sock.getsockopt(socket.IPPROTO_TCP, 25) == 16 * 1024
     close(listening)

@@ -20,7 +20,7 @@ _SMALL = 64 * 1024
 READ_MOST = 1024 * 1024
 
 
-class Arrivals:
+class SocketReceiver:
     """The receiving half of a connected, non-blocking socket. One task waits at a time.
 
     :ivar most: bytes that a piece may have, at most 1 MiB.
@@ -72,7 +72,7 @@ class Arrivals:
         """Let go of the socket, which is about to be closed."""
 
 
-class LoopArrivals(Arrivals):
+class LoopSocketReceiver(SocketReceiver):
     """The same on asyncio, where anyio asks the kernel to watch the socket, and to stop that, for each piece.
 
     This stays registered, and receives in the callback, since what is left in the socket would fire again. When a
@@ -158,18 +158,18 @@ class LoopArrivals(Arrivals):
             self._loop.remove_reader(self._fd)
 
 
-def arrivals_of(sock: socket.socket) -> Arrivals:
+def receiver_for(sock: socket.socket) -> SocketReceiver:
     """Make the receiving half of a socket for the current task."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None:
         try:
             task = asyncio.current_task()
         except RuntimeError:  # none of its loops runs here
-            return Arrivals(sock)
+            return SocketReceiver(sock)
         # there is no task where trio is the guest of such a loop
         if task is not None and not _is_proactor(task.get_loop()):
-            return LoopArrivals(sock, task.get_loop())
-    return Arrivals(sock)
+            return LoopSocketReceiver(sock, task.get_loop())
+    return SocketReceiver(sock)
 
 
 def _is_proactor(loop: asyncio.AbstractEventLoop) -> bool:
