@@ -1,0 +1,132 @@
+"""An accept loop that survives, and one task for each connection."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from .._liveness import default_max_connections
+from .._text import redacted
+from .addresses import address_text
+from .places import Places
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from anyio.abc import TaskGroup
+
+    from .._logger import Logger
+    from .addresses import Address
+    from .places import Place
+
+# What accept says when the listening socket is none any more. All else passes: EMFILE, a network that is down.
+_FATAL = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
+_PAUSE_SECONDS = 0.1
+_LOG_SECONDS = 10.0
+# Connections taken from the kernel before the loop gets its turn.
+_ACCEPTS_PER_TURN = 64
+
+
+class Acceptor:
+    """Accepts connections on listening sockets and runs a task for each, for at most so many at a time.
+
+    Whoever has not asked for a link, and is silent, gives its place up when there is none left: see `Place`.
+
+    :param url: what the sockets are bound to, for the log.
+    :param logger: the transport's, told when nobody can be accepted for now, at most each 10 s.
+    :param max_connections: how many; None means `hakuban.transport.default_max_connections()`.
+    :param serve: run in a task for each connection, with its socket, the address of the other side as text, and its
+        place. The socket is closed when it ends. What it raises ends the acceptor.
+    :param turn_away: says something to a socket, which does not block, of somebody for whom there is no place, before it
+        is closed; an OSError is ignored.
+    :ivar closed: whether `run` is ending.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        logger: Logger,
+        max_connections: int | None,
+        serve: Callable[[socket.socket, str, Place], Awaitable[None]],
+        turn_away: Callable[[socket.socket], None] | None = None,
+    ) -> None:
+        self._url = redacted(url)
+        self._logger = logger
+        self._limit = default_max_connections() if max_connections is None else max_connections
+        self._serve = serve
+        self._turn_away = turn_away
+        self._places = Places()
+        self._log_again = 0.0
+        self.closed: bool = False
+
+    async def run(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve until cancelled; then close the listening sockets first, and end the connections after that.
+
+        To be called once.
+
+        :param sockets: as `bind_sockets` gives them; the acceptor owns them.
+        :raises OSError: a listening socket is none any more; in an ExceptionGroup, as what `serve` raises.
+        """
+        async with anyio.create_task_group() as connections:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    for sock in sockets:
+                        tasks.start_soon(self._accept, sock, connections)
+            finally:
+                self.closed = True
+                for sock in sockets:
+                    sock.close()
+                self._places.end()
+
+    async def _accept(self, listening: socket.socket, connections: TaskGroup) -> None:
+        while True:
+            await anyio.wait_readable(listening)
+            try:
+                for _ in range(_ACCEPTS_PER_TURN):
+                    sock, address = listening.accept()
+                    self._admit(sock, address, connections)
+            except (BlockingIOError, ConnectionAbortedError):
+                continue
+            except OSError as error:
+                if error.errno in _FATAL:
+                    raise
+                self._places.send_away(_ACCEPTS_PER_TURN)  # perhaps they hold what is missing
+                self._log_pause(error)
+                await anyio.sleep(_PAUSE_SECONDS)
+
+    def _admit(self, sock: socket.socket, address: Address, connections: TaskGroup) -> None:
+        if len(self._places) >= self._limit:
+            self._places.send_away(1)
+        if len(self._places) < self._limit:
+            place, scope = self._places.take()
+            connections.start_soon(self._serve_one, sock, address, place, scope)
+            return
+        with sock, contextlib.suppress(OSError):  # it may have gone already
+            sock.setblocking(False)
+            if self._turn_away is not None:
+                self._turn_away(sock)
+
+    def _log_pause(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now >= self._log_again:
+            self._log_again = now + _LOG_SECONDS
+            self._logger.warning("%s accepts nobody for now: %s", self._url, error.strerror)
+
+    async def _serve_one(
+        self, sock: socket.socket, address: Address, place: Place, scope: anyio.CancelScope
+    ) -> None:
+        peer = address_text(address)
+        try:
+            with sock, scope:
+                if not self.closed:
+                    await self._serve(sock, peer, place)
+            if place.given_up:
+                self._logger.debug("%s: silent, and others wait for its place", peer)
+        finally:
+            self._places.leave(place)

@@ -1,0 +1,110 @@
+"""The places of an acceptor, and which of them are given up when there is none left."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+if TYPE_CHECKING:
+    from .stream import SocketStream
+
+_SILENCE: Final = 2.0
+"""Seconds of silence after which a place goes to whoever comes next."""
+_LOOKS: Final = 1_000
+"""Connections looked at in one go: about 1 ms."""
+
+
+class Place:
+    """What an accepted connection has of an `Acceptor`, which makes it.
+
+    :ivar given_up: whether the connection was sent away: it was silent, and others wanted its place.
+    """
+
+    __slots__ = ("_places", "given_up")
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self.given_up: bool = False
+
+    def watch(self, stream: SocketStream) -> None:
+        """Say that the connection has not asked for a link yet: silent for 2 s, it goes when places are short.
+
+        It is cancelled then, wherever it waits.
+        """
+        self._places.watch(self, stream)
+
+    def keep(self) -> None:
+        """Say that it has asked for a link: from now on it keeps its place."""
+        self._places.keep(self)
+
+
+class Places:
+    """The places that are taken. The silent who have not asked for a link keep theirs while there are others."""
+
+    def __init__(self) -> None:
+        self._taken: dict[Place, anyio.CancelScope] = {}
+        # By when they were last heard, as far as is known: that is looked at only when a place is wanted.
+        self._strangers: OrderedDict[Place, tuple[float, SocketStream]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._taken)
+
+    def take(self) -> tuple[Place, anyio.CancelScope]:
+        """Give a place, and the scope that is cancelled to end its connection.
+
+        It is shielded, so that connections outlive the listening sockets: whoever is sent away must not come right back
+        in.
+        """
+        place, scope = Place(self), anyio.CancelScope(shield=True)
+        self._taken[place] = scope
+        return place, scope
+
+    def leave(self, place: Place) -> None:
+        """The connection is gone."""
+        self.keep(place)
+        self._taken.pop(place, None)
+
+    def watch(self, place: Place, stream: SocketStream) -> None:
+        """See `Place.watch`."""
+        self._strangers[place] = stream.last_received, stream
+
+    def keep(self, place: Place) -> None:
+        """See `Place.keep`."""
+        self._strangers.pop(place, None)
+
+    def send_away(self, most: int) -> int:
+        """Send the silent away, the longest silent first; give how many go.
+
+        :param most: how many.
+        """
+        gone = 0
+        now = time.monotonic()
+        for _ in range(min(_LOOKS, len(self._strangers))):
+            place, (heard, stream) = next(iter(self._strangers.items()))
+            if stream.last_received > heard:
+                self._hear(place, stream.last_received, stream)
+            elif gone == most or now - heard < _SILENCE:
+                break
+            elif stream.has_unread():  # it is we who stood still
+                self._hear(place, now, stream)
+            else:
+                self._give_up(place)
+                gone += 1
+        return gone
+
+    def _hear(self, place: Place, when: float, stream: SocketStream) -> None:
+        self._strangers[place] = when, stream
+        self._strangers.move_to_end(place)
+
+    def _give_up(self, place: Place) -> None:
+        self.keep(place)
+        place.given_up = True
+        self._taken.pop(place).cancel()
+
+    def end(self) -> None:
+        """End all connections."""
+        for scope in self._taken.values():
+            scope.cancel()
