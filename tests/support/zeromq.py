@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from contextlib import asynccontextmanager, contextmanager
@@ -14,7 +15,7 @@ import anyio.to_thread
 import psutil
 import zmq
 
-from hakuban.transport import TransportOptions
+from hakuban.transport import RefusedError, TransportOptions
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._frames import (
     DATA,
@@ -73,7 +74,7 @@ async def accepting(
     url: str = LOCAL, transport: ZeroMQTransport | None = None, **options: Any
 ) -> AsyncIterator[tuple[str, MemoryObjectReceiveStream[ZeroMQStream]]]:
     """Serve with a handler that hands its stream to the test; give the bound URL and where streams come out."""
-    send, accepted = anyio.create_memory_object_stream[ZeroMQStream](100)
+    send, accepted = anyio.create_memory_object_stream[ZeroMQStream](math.inf)
 
     async def handler(stream: MessageStream) -> None:
         assert isinstance(stream, ZeroMQStream)
@@ -98,6 +99,28 @@ async def linked(
         with anyio.fail_after(5):
             accepted_end = await accepted.receive()
         yield connected, accepted_end
+
+
+async def get_in(transport: ZeroMQTransport, url: str) -> None:
+    """Try until a listener lets in whose certificate has just been put on its list."""
+    with anyio.fail_after(10):
+        while await _is_refused(transport, url):
+            pass
+
+
+async def be_turned_away(transport: ZeroMQTransport, url: str) -> None:
+    """Try until a listener refuses whose certificate has just been taken off its list."""
+    with anyio.fail_after(10):
+        while not await _is_refused(transport, url):
+            pass
+
+
+async def _is_refused(transport: ZeroMQTransport, url: str) -> bool:
+    try:
+        async with transport.connect(url, TransportOptions()):
+            return False
+    except RefusedError:
+        return True
 
 
 async def end_of(stream: MessageStream) -> Exception:

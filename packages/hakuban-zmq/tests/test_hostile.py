@@ -40,7 +40,7 @@ from hakuban_zmq._stream import ZeroMQStream
 from hakuban_zmq._transport import WINDOW
 from hakuban_zmq._urls import Endpoint
 from support.raw_wires import reset
-from support.zeromq import LOCAL, WIDE, accepting, end_of, raw_client, serve_alone, serving
+from support.zeromq import LOCAL, WIDE, accepting, end_of, get_in, raw_client, serve_alone, serving
 from support.zmtp import MORE, framed, greet
 
 if TYPE_CHECKING:
@@ -365,7 +365,7 @@ async def test_the_list_is_the_files_as_they_are_now_and_not_as_their_time_says(
     async with accepting(transport=listening) as (url, _):
         for key, welcome, other in ((old_key, old, new), (new_key, new, old)):
             _allow(allowed / "who.key", key)
-            await attempt(welcome, url)
+            await get_in(welcome, url)
             with pytest.raises(RefusedError):
                 await attempt(other, url)
 

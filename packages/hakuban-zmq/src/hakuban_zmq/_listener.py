@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from hakuban.transport import Identity, MessageStream, TransportOptions
 
+    from ._allow_list import AllowList
     from ._curve import ListenerKeys
     from ._frames import Hello, Window
     from ._places import Place
@@ -81,6 +82,7 @@ class Listener(Hub):
         most = options.max_connections
         self._limit = default_max_connections() if most is None else most
         self._encrypted = False
+        self._allowed: AllowList | None = None
         self._revocation = Revocation(None)
         self._bound: list[str] = []
         self._to_unbind = 0
@@ -106,6 +108,7 @@ class Listener(Hub):
             options["ipv6"] = int(any(":" in endpoint.host for endpoint in place.endpoints))
             if keys is not None:
                 self._encrypted = True
+                self._allowed = keys.clients
                 self._revocation = Revocation(keys.clients)
                 self._revocation.begin(self._liveness)
                 options |= keys.options()
@@ -150,6 +153,8 @@ class Listener(Hub):
                     try:
                         tasks.start_soon(self.run)
                         tasks.start_soon(self._liveness.run)
+                        if self._allowed is not None:
+                            tasks.start_soon(self._allowed.watch)
                         await self.running.wait()
                         started()
                         await anyio.sleep_forever()

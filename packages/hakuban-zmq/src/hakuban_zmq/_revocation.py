@@ -10,12 +10,14 @@ from hakuban.transport import RefusedError, get_logger
 if TYPE_CHECKING:
     from hakuban.transport import Liveness
 
-    from ._curve import AllowList
+    from ._allow_list import AllowList
 
 logger = get_logger("hakuban.zmq")
 
-_PERIOD: Final = 3.0
-"""Seconds from one look at the list to the next."""
+_PERIOD: Final = 2.0
+"""Seconds, at the least, from one look at the list that counts to the next: while strangers ask there are more."""
+_AGAIN: Final = 0.25
+"""Seconds after which it is asked again whether there was another look."""
 _REVOKED: Final = "the key of this link is no longer on the list of those let in"
 
 
@@ -29,9 +31,10 @@ class Link(Protocol):
 
 
 class Revocation:
-    """Ends the links of keys that were found missing twice in turn, since a file may just be replaced: within 6 s.
+    """Ends the links of keys that two looks in turn did not find, since a file may just be replaced: within 10 s.
 
-    A list that cannot be read ends nobody's link, as it lets nobody in.
+    Directories are looked at by `AllowList.watch`, never here. One that cannot be read ends nobody's link, as it lets
+    nobody in.
 
     :param allowed: None where there is no list.
     """
@@ -40,6 +43,7 @@ class Revocation:
         self._allowed = allowed
         self._links: WeakKeyDictionary[Link, bytes] = WeakKeyDictionary()
         self._missing: frozenset[bytes] = frozenset()
+        self._looks = 0
 
     def begin(self, liveness: Liveness) -> None:
         """Have `check` called."""
@@ -60,15 +64,21 @@ class Revocation:
             self._links[link] = key.encode()
 
     def check(self, now: float) -> float:
-        """Look at the list; called by `Liveness`."""
-        keys = frozenset(self._links.values())
-        missing = self._allowed.without(keys) if keys and self._allowed is not None else keys
-        for link, key in [*self._links.items()]:
-            if key in missing and key in self._missing:
+        """Compare the links with the list, if there was another look at it; called by `Liveness`."""
+        if self._allowed is None or self._allowed.looks == self._looks:
+            return now + _AGAIN
+        self._looks = self._allowed.looks
+        self._compare(self._allowed.known)
+        return now + _PERIOD
+
+    def _compare(self, known: frozenset[bytes]) -> None:
+        missing = frozenset(self._links.values()) - known
+        gone = missing & self._missing
+        for link, key in [*self._links.items()] if gone else ():
+            if key in gone:
                 logger.info(
                     "%s: its key is not allowed any more: %s", link.remote_address, key.decode()
                 )
                 link.expel(_REVOKED)
                 del self._links[link]
         self._missing = missing
-        return now + _PERIOD

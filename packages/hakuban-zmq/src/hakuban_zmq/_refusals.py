@@ -1,0 +1,49 @@
+"""Who was not let in, told so that a flood of strangers does not fill the log."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Final
+
+from hakuban.transport import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = get_logger("hakuban.zmq")
+
+_MOST: Final = 10
+"""Lines a second."""
+
+
+class Refusals:
+    """Tells of ten a second one by one, and of the others how many they were. Belongs to one event loop.
+
+    :param clock: gives seconds.
+    """
+
+    __slots__ = ("_began", "_clock", "_lines", "_untold")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = -math.inf
+        self._lines = self._untold = 0
+
+    def tell(self, address: str, key: str) -> None:
+        """Somebody was refused."""
+        self.tell_the_rest()
+        if self._lines < _MOST:
+            self._lines += 1
+            logger.info("%s: its key is not allowed: %s", address, key)
+        else:
+            self._untold += 1
+
+    def tell_the_rest(self) -> None:
+        """Tell of those that were not told one by one, when their second is over; to be called now and then."""
+        now = self._clock()
+        if now - self._began < 1:
+            return
+        if self._untold:
+            logger.info("%d more keys were not allowed", self._untold)
+        self._began, self._lines, self._untold = now, 0, 0
