@@ -20,13 +20,12 @@ def greet(
     kind: bytes = b"DEALER",
     properties: Mapping[str, bytes] | None = None,
 ) -> Iterator[bytes]:
-    """Do what comes before messages; give the parts that the other side then sends.
+    """Say what comes before messages, without waiting; give the parts that the other side sends.
 
     :param say: sends bytes.
     :param take: gives the next so many bytes.
     """
     say(_GREETING)
-    take(len(_GREETING))
     ready = b"\x05READY"
     for name, value in {"Socket-Type": kind, **(properties or {})}.items():
         ready += bytes([len(name)]) + name.encode() + struct.pack(">I", len(value)) + value
@@ -40,6 +39,7 @@ def framed(data: bytes) -> bytes:
 
 
 def _parts(take: Callable[[int], bytes]) -> Iterator[bytes]:
+    take(len(_GREETING))
     while True:
         (flags,) = take(1)
         data = take(int.from_bytes(take(8 if flags & LONG else 1), "big"))

@@ -43,7 +43,7 @@ async def test_links_leave_no_descriptor_and_no_thread(kind: str, tmp_path: Path
 
 async def test_the_last_user_takes_the_context_along() -> None:
     async with linked():
-        assert shared._users == 2
+        assert shared._users == 1
         inside = resources()
     assert shared._users == 0
     await until(lambda: resources()[0] < inside[0] and resources()[1] < inside[1])

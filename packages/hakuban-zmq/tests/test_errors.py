@@ -192,7 +192,7 @@ async def test_who_breaks_the_rules_is_named_with_what_to_do() -> None:
                 error = await end_of(stream)
                 assert isinstance(error, PeerViolationError)
                 assert error.code == code
-                expect_help(error, "127.0.0.1: ", step)
+                expect_help(error, "127.0.0.1:", step)
 
 
 async def test_a_stream_that_has_ended_says_why() -> None:

@@ -8,7 +8,7 @@ from functools import partial
 import anyio
 import pytest
 
-from hakuban.transport import MIB, TransportOptions
+from hakuban.transport import MIB, ReassemblyLimit, TransportOptions
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._frames import (
     CHUNK,
@@ -161,7 +161,15 @@ async def test_a_grant_may_be_used_while_it_is_being_sent() -> None:
             pass
 
     window = Window(4 * len(data), 4)
-    stream = ZeroMQStream(Eager(), (own, other), window, window, TransportOptions(), listening=True)
+    stream = ZeroMQStream(
+        Eager(),
+        (own, other),
+        window,
+        window,
+        TransportOptions(),
+        ReassemblyLimit(1),
+        listening=True,
+    )
     for _ in range(4):
         stream.hear(data)
     for _ in range(20):

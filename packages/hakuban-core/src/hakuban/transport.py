@@ -28,16 +28,18 @@ from ._exceptions import (
     PeerViolationError,
     RefusedError,
 )
+from ._exposure import check_exposure
 from ._keep_alive import KeepAlive, Verdict
 from ._liveness import Liveness, Watched, default_max_connections
 from ._logger import Logger, get_logger
 from ._plain import plain_text
 from ._read_ahead import ReadAhead
+from ._reassembly import Reassembling, ReassemblyLimit
 from ._text import printable, printable_lines, redacted
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from anyio.abc import TaskStatus
@@ -59,6 +61,8 @@ __all__ = [
     "MessageStream",
     "PeerViolationError",
     "ReadAhead",
+    "Reassembling",
+    "ReassemblyLimit",
     "RefusedError",
     "Transport",
     "TransportOptions",
@@ -303,50 +307,6 @@ def host_and_port(url: str, *, listening: bool = True) -> tuple[str, int]:
     if port == 0 and not listening:
         raise InvalidURLError(url, "port 0 is for listening only; name the port to connect to")
     return host, port
-
-
-def check_exposure(
-    url: str,
-    addresses: Iterable[str],
-    options: TransportOptions,
-    *,
-    protected: bool = False,
-    remedy: str = "",
-) -> None:
-    """Refuse to listen where other machines get in and nothing keeps strangers out.
-
-    To be called by `Transport.serve` with what it has bound, or is about to bind where binding lets somebody in, before
-    `task_status.started`. Fine is: this machine alone, an authorising plugin (`options.authorize`), a transport that
-    knows its peers, or `options.insecure`.
-
-    :param addresses: the IP addresses that are bound, without port, for example "0.0.0.0" or "::1"; a text that is none
-        counts as reachable from everywhere.
-    :param protected: whether the transport itself lets in only whom it knows, as TLS with client certificates does.
-    :param remedy: how it would, for the error: "use wss:// with client certificates".
-    :raises InsecureListenerError: says which address, and what to do.
-    """
-    if protected or options.insecure or options.authorize is not None:
-        return
-    for address in addresses:
-        if not _on_this_machine(address):
-            steps = [remedy, "install an authorising plugin", "listen on 127.0.0.1"]
-            raise InsecureListenerError(
-                url,
-                f"other machines can reach {printable(address)}, and anybody may connect:"
-                f" {', '.join(filter(None, steps))}, or say insecure=True (#insecure=true)",
-            )
-
-
-def _on_this_machine(address: str) -> bool:
-    from ipaddress import IPv6Address, ip_address
-
-    try:
-        ip = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped.is_loopback
-    return ip.is_loopback
 
 
 def installed_transports() -> tuple[InstalledTransport, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from hakuban.sockets import SocketStream, address_text, find_host, prepare_socket
-from hakuban.transport import RefusedError
+from hakuban.transport import ReassemblyLimit, RefusedError
 
 from ._answers import no_websocket
 from ._handshake import RESPONSE, ClientHandshake, Head, HTTPAnswer
@@ -91,7 +91,13 @@ async def _establish(
         with _explained(f"{where} ended the connection before an HTTP response; {question}"):
             agreement, rest = await _upgrade(channel, ClientHandshake(endpoint, options))
         stream = WebSocketStream(
-            channel, agreement, liveness, options, listening=False, received=rest
+            channel,
+            agreement,
+            liveness,
+            options,
+            listening=False,
+            received=rest,
+            reassembly=ReassemblyLimit(options.max_message),
         )
         failing.pop_all()
     return stream

@@ -184,6 +184,11 @@ class FrameReader:
         """How many bytes the frame that has begun still needs, as far as that is known."""
         return self._need - len(self._data) + self._at
 
+    @property
+    def unfinished(self) -> int:
+        """How many bytes are held of what is not complete."""
+        return len(self._data) - self._at + len(self._fragments or b"")
+
     def clear(self) -> None:
         """Forget what has come in: nothing more will be taken."""
         self._data, self._at, self._need = b"", 0, 2

@@ -14,6 +14,7 @@ from hakuban.sockets import Acceptor, SocketStream, prepare_socket
 from hakuban.transport import (
     ConnectionRequest,
     Liveness,
+    ReassemblyLimit,
     RefusedError,
     get_logger,
     identify,
@@ -58,6 +59,7 @@ class Listener:
         self._options = options
         self._handler = handler
         self._liveness = Liveness()
+        self._reassembly = ReassemblyLimit(options.max_message)
 
     async def run(self, sockets: Sequence[socket.socket]) -> None:
         """Serve until cancelled; then close the sockets first, and the connections after that."""
@@ -154,7 +156,13 @@ class Listener:
         channel.write(response)
         await channel.flush()
         stream = WebSocketStream(
-            channel, agreement, self._liveness, self._options, listening=True, received=head.rest
+            channel,
+            agreement,
+            self._liveness,
+            self._options,
+            listening=True,
+            received=head.rest,
+            reassembly=self._reassembly,
         )
         stream.identity = identity
         return stream

@@ -25,7 +25,7 @@ from ._tls import tls_words
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hakuban.transport import Identity, Liveness, TransportOptions
+    from hakuban.transport import Identity, Liveness, ReassemblyLimit, TransportOptions
 
     from ._handshake import Agreement
 
@@ -50,6 +50,7 @@ class WebSocketStream:
     :param agreement: what the handshake came to.
     :param listening: whether the other side connected to us.
     :param received: what came in behind the handshake.
+    :param reassembly: of all links of a listener, or of the one that was connected.
     :ivar local_address: text for people.
     :ivar remote_address: text for people.
     :ivar close_code: how the other side closed, once `receive` has raised; 1006 when it just went.
@@ -79,6 +80,7 @@ class WebSocketStream:
         "_pong",
         "_read_ahead",
         "_reader",
+        "_reassembly",
         "_sending",
         "_sends",
         "_writer",
@@ -100,12 +102,14 @@ class WebSocketStream:
         *,
         listening: bool,
         received: bytes,
+        reassembly: ReassemblyLimit,
     ) -> None:
         self._channel = channel
         self._listening = listening
         self._reader, self._writer = agreement.codec(
             listening=listening, max_message=options.max_message
         )
+        self._reassembly = reassembly
         self._read_ahead = ReadAhead(_READ_MOST)
         # when messages were handed out that are not handled yet, as far as is known
         self._gave_at = 0.0
@@ -199,6 +203,7 @@ class WebSocketStream:
             return
         self._closed = True
         self._reader.clear()
+        self._reassembly.hold(self, 0)
         try:
             with anyio.CancelScope(shield=True):
                 self._channel.interrupt()
@@ -231,6 +236,12 @@ class WebSocketStream:
             self._check_at = now + _RETRY_SECONDS
         return self._check_at
 
+    def give_up(self, violation: PeerViolationError, /) -> None:
+        """End the link for what it holds of an unfinished message; called by `ReassemblyLimit`."""
+        self._finish(violation)
+        self._reader.clear()
+        self._channel.interrupt()
+
     def _parse(self) -> list[bytes]:
         reader = self._reader
         try:
@@ -261,6 +272,9 @@ class WebSocketStream:
                 await channel.flush()
 
     async def _read(self) -> None:
+        self._reassembly.hold(self, self._reader.unfinished)
+        if self._end is not None:
+            return
         size = self._read_ahead.learn()
         if size < _READ_MOST or self._channel.receive_buffer.small:
             self._channel.receive_buffer.fit(size)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import zmq
 
-from hakuban.transport import PeerViolationError, RefusedError
+from hakuban.transport import PeerViolationError, ReassemblyLimit, RefusedError
 
 from ._contexts import shared
 from ._frames import RESET, SESSION, VERSION, Hello, Refusal, Welcome, read_answer
 from ._hub import Hub, socket_options
+from ._places import connect_address
 from ._sources import TURN, as_os_error
 from ._stream import ZeroMQStream
 
@@ -56,9 +57,10 @@ class Connector(Hub):
     def open(self, keys: ConnectorKeys | None) -> None:
         """Start to connect.
 
-        :raises OSError: there are too many sockets, or the address is none.
+        :raises OSError: there are too many sockets, the address is none, or nobody listens under this name.
         """
         try:
+            address = connect_address(self._endpoint)
             options = socket_options(self._window, self._options)
             options["reconnect_ivl"] = _NEVER_AGAIN
             options["handshake_ivl"] = 0  # who waits for the answer ends it, and says so
@@ -67,10 +69,9 @@ class Connector(Hub):
                 options |= keys.options()
                 self._encrypted = True
             socket = self.open_socket(zmq.DEALER, self._take, options)
-            if self._endpoint.kind != "inproc":
-                self.monitor(_EVENTS, self._note)
+            self.monitor(_EVENTS, self._note)
             with as_os_error(self.url):
-                socket.connect(self._endpoint.address)
+                socket.connect(address)
             self.send(Hello(self._session, VERSION, self._window).encode())
         except BaseException:
             self.close()
@@ -141,6 +142,7 @@ class Connector(Hub):
             self._window,
             welcome.window,
             self._options,
+            ReassemblyLimit(self._options.max_message),
             listening=False,
         )
         stream.peer_clock = welcome.clock

@@ -11,23 +11,10 @@ import zmq
 MAX_SOCKETS: Final = 16_384
 
 
-def new_context() -> zmq.Context[zmq.Socket[bytes]]:
-    """Make a context whose sockets never keep it waiting."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    context.linger = 0
-    context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
-    return context
-
-
-def terminate(context: zmq.Context[zmq.Socket[bytes]]) -> None:
-    """End a context; all of its sockets are closed."""
-    context.term()
-
-
 class SharedContext:
     """The one context of this process, made for its first user and terminated after its last. Thread-safe.
 
-    `zmq+inproc` needs one context for all event loops of a process, and one for each link would cost two threads each.
+    One for each link would cost two threads each.
     """
 
     def __init__(self) -> None:
@@ -45,7 +32,7 @@ class SharedContext:
         """Give the context; `release` goes with it."""
         with self._lock:
             if self._context is None:
-                self._context = new_context()
+                self._context = _new_context()
             self._users += 1
             return self._context
 
@@ -59,6 +46,14 @@ class SharedContext:
                 return
             self._context = None
         context.term()
+
+
+def _new_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """Make a context whose sockets never keep it waiting."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.linger = 0
+    context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+    return context
 
 
 shared: Final = SharedContext()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import zmq
 import zmq.auth
 from zmq.utils import z85
 
@@ -17,8 +16,7 @@ from hakuban.transport import InvalidURLError
 
 from ._allow_list import AllowList
 from ._certificates import Unusable, is_key
-from ._refusals import Refusals
-from ._sources import Source
+from ._curve_server import CurveServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +26,6 @@ SECRET_KEY_FILE: Final = "HAKUBAN_ZMQ_SECRET_KEY_FILE"  # noqa: S105 # no passwo
 SERVER_KEY_FILE: Final = "HAKUBAN_ZMQ_SERVER_KEY_FILE"
 CLIENT_KEYS: Final = "HAKUBAN_ZMQ_CLIENT_KEYS"
 INSECURE: Final = "HAKUBAN_ZMQ_INSECURE"
-
-# Any other domain than "" makes libzmq ask our handler, and turn all away when that is not there.
-_DOMAIN: Final = b"hakuban"
-_ZAP: Final = "inproc://zeromq.zap.01"
 
 
 class KeyFileError(InvalidURLError):
@@ -71,47 +65,8 @@ class ListenerKeys:
     :ivar clients: None lets in everybody who knows the listener's own public certificate.
     """
 
-    secret: bytes
+    server: CurveServer
     clients: AllowList | None
-
-    def options(self) -> dict[str, object]:
-        """Give the options of the socket."""
-        return {"curve_server": 1, "curve_secretkey": self.secret, "zap_domain": _DOMAIN}
-
-    def open(self, context: zmq.Context[zmq.Socket[bytes]]) -> Source:
-        """Answer libzmq's question whether a key is let in, within a context of the listener's own."""
-        socket = context.socket(zmq.REP)
-        try:
-            socket.bind(_ZAP)
-        except BaseException:
-            socket.close(0)
-            raise
-        return _Gate(socket, self.clients)
-
-
-class _Gate(Source):
-    """Speaks ZAP (RFC 27) with libzmq."""
-
-    __slots__ = ("_allowed", "_refusals")
-
-    def __init__(self, socket: zmq.Socket[bytes], allowed: AllowList | None) -> None:
-        super().__init__(socket, self._answer)
-        self._allowed = allowed
-        self._refusals = Refusals() if allowed is None else allowed.refusals
-
-    def _answer(self) -> None:
-        version, request, _, address, _, mechanism, *credentials = self.socket.recv_multipart(
-            zmq.NOBLOCK
-        )
-        key = z85.encode(credentials[0]) if mechanism == b"CURVE" and credentials else b""
-        if key and (self._allowed is None or key in self._allowed):
-            status, text = b"200", b"OK"
-        else:
-            if self._allowed is not None:
-                self._allowed.hurry()  # its next attempt may be in time
-            self._refusals.tell(address.decode(), key.decode())
-            status, text, key = b"400", b"not allowed", b""
-        self.socket.send_multipart([version, request, status, text, key, b""], zmq.NOBLOCK)
 
 
 def read_connector_keys(url: str, secret_key_file: str, server_key_file: str) -> ConnectorKeys:
@@ -132,12 +87,12 @@ def read_listener_keys(url: str, secret_key_file: str, client_keys: str | None) 
     """
     with _wanted_for(url):
         _, secret = _read(secret_key_file)
-        secret = _need_secret(secret_key_file, secret)
+        server = CurveServer(z85.decode(_need_secret(secret_key_file, secret)))
         if client_keys is None:
-            return ListenerKeys(secret, None)
+            return ListenerKeys(server, None)
         clients = AllowList(Path(client_keys))
         clients.read()
-        return ListenerKeys(secret, clients)
+        return ListenerKeys(server, clients)
 
 
 @contextmanager

@@ -228,9 +228,9 @@ class Reassembly:
         self._part = bytearray()  # of a message that goes on; one buffer, since pieces may be tiny
 
     @property
-    def unfinished(self) -> bool:
-        """Whether a message has begun, and goes on."""
-        return bool(self._part)
+    def unfinished(self) -> int:
+        """Bytes of a message that has begun, and goes on."""
+        return len(self._part)
 
     def clear(self) -> None:
         """Forget it: there will be no more frames."""

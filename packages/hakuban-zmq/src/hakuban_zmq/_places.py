@@ -1,4 +1,4 @@
-"""What libzmq does not see to: whether an address within this machine is in use, and who may connect to a path."""
+"""Where a listener listens: sockets of its own, whether an address within this machine is in use, who may connect to a path."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import errno
 import os
 import socket
 import stat
+import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import zmq
 from typing_extensions import override
+
+from hakuban.sockets import bind_socket
 
 from ._sources import as_os_error
 
@@ -25,141 +27,156 @@ if TYPE_CHECKING:
 _BACKLOG: Final = 1024
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV)
 
-# inproc names that this process listens on: libzmq lets a connecting side wait for one for ever.
-_bound: dict[str, int] = {}
+# inproc names that this process listens on, and the paths behind them
+_bound: dict[str, tuple[int, str]] = {}
 _lock = threading.Lock()
 
 
-def check_reachable(endpoint: Endpoint) -> None:
-    """Fail at once where nobody listens, as far as libzmq would not.
+def connect_address(endpoint: Endpoint) -> str:
+    """Give what libzmq connects to.
 
     :raises ConnectionRefusedError: nobody listens under this name of this process.
     """
-    if endpoint.kind == "inproc" and _bound.get(endpoint.host) != os.getpid():
+    if endpoint.kind != "inproc":
+        return endpoint.address
+    process, path = _bound.get(endpoint.host, (0, ""))
+    if process != os.getpid():
         raise ConnectionRefusedError(
             errno.ECONNREFUSED, f"nobody listens on {endpoint}; listen first, in this process"
         )
+    return f"ipc://{path}"
 
 
 class Place:
-    """The addresses that a listener binds, and that nobody else has.
+    """The addresses that a listener has bound, and that nobody else has.
 
-    :ivar endpoints: one, or those of a host.
+    :ivar endpoint: with the port that was bound.
+    :ivar sockets: they listen.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        self.endpoints = endpoints
-
-    def bind(self, socket: zmq.Socket[bytes]) -> list[str]:
-        """Bind a socket to all addresses, with the same port, and give them as they were bound.
-
-        :raises OSError: one cannot be bound.
-        """
-        bound: list[str] = []
-        for wanted in self.endpoints:
-            endpoint = replace(wanted, port=port_of(bound[0])) if bound else wanted
-            try:
-                with as_os_error(str(endpoint)):
-                    self._bind(socket, endpoint.address)
-            except OSError as error:
-                # "localhost" has addresses of both families also where there is but one
-                if bound and error.errno in _NO_SUCH_ADDRESS:
-                    continue
-                raise
-            bound.append(str(socket.get_string(zmq.LAST_ENDPOINT)).rstrip("\0"))
-        return bound
-
-    def _bind(self, socket: zmq.Socket[bytes], address: str) -> None:
-        socket.set(zmq.BACKLOG, _BACKLOG)
-        socket.bind(address)
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.sockets: list[socket.socket] = []
 
     def give_back(self) -> None:
         """Let others have it."""
+        for sock in self.sockets:
+            sock.close()
 
 
-def port_of(address: str) -> int:
-    """Give the port of an address that was bound."""
-    return int(address.rpartition(":")[2])
+def take_place(endpoint: Endpoint, addresses: Sequence[Endpoint], mode: int) -> Place:
+    """Listen.
 
-
-def take_place(endpoints: Sequence[Endpoint], mode: int) -> Place:
-    """Take addresses to listen on.
-
-    :param endpoints: one, or those of a host.
+    :param endpoint: as the user wrote it.
+    :param addresses: the same, or those of its host.
     :param mode: who may connect to a path.
-    :raises OSError: somebody listens there.
+    :raises OSError: an address cannot be bound, or somebody listens there.
     """
-    endpoint = endpoints[0]
     if endpoint.kind == "inproc":
         return _Name(endpoint)
-    if endpoint.kind == "ipc":
-        _check_free(endpoint)  # whoever listens there would lose the path
-        if not endpoint.is_abstract:
-            return _Path(endpoint, mode)
-    return Place(endpoints)
+    if endpoint.kind == "tcp":
+        return _Ports(endpoint, addresses)
+    _check_free(endpoint)  # whoever listens there would lose the path
+    return _Abstract(endpoint) if endpoint.is_abstract else _Path(endpoint, mode)
 
 
-class _Name(Place):
-    """A name within this process."""
+class _Ports(Place):
+    """The addresses of a host, with the same port."""
+
+    def __init__(self, endpoint: Endpoint, addresses: Sequence[Endpoint]) -> None:
+        super().__init__(endpoint)
+        try:
+            for wanted in addresses:
+                self._bind(replace(wanted, port=self.endpoint.port))
+        except BaseException:
+            self.give_back()
+            raise
+
+    def _bind(self, address: Endpoint) -> None:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        try:
+            with as_os_error(str(address)):
+                sock = bind_socket(family, (address.host, address.port))
+        except OSError as error:
+            # "localhost" has addresses of both families also where there is but one
+            if self.sockets and error.errno in _NO_SUCH_ADDRESS:
+                return
+            raise
+        self.sockets.append(sock)
+        self.endpoint = replace(self.endpoint, port=sock.getsockname()[1])
+
+
+class _Abstract(Place):
+    """A name of Linux's."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__([endpoint])
-        with _lock:
-            if _bound.get(endpoint.host) == os.getpid():
-                raise OSError(
-                    errno.EADDRINUSE, f"{endpoint} is in use in this process; take another name"
-                )
-            _bound[endpoint.host] = os.getpid()
-
-    @override
-    def give_back(self) -> None:
-        with _lock:
-            del _bound[self.endpoints[0].host]
+        super().__init__(endpoint)
+        with as_os_error(str(endpoint)):
+            self.sockets.append(bind_socket(socket.AF_UNIX, "\0" + endpoint.host[1:]))
 
 
 class _Path(Place):
-    """A socket of the file system. libzmq would make it as wide as the umask says, and let in from then on.
-
-    It is open here too until it is given back: so nobody takes it for a stale one, nor its inode for another file.
-    """
+    """A socket of the file system, which has its mode before anybody can connect."""
 
     def __init__(self, endpoint: Endpoint, mode: int) -> None:
-        super().__init__([endpoint])
+        super().__init__(endpoint)
         self._path = Path(endpoint.host)
-        self._mode = mode
-        self._socket: socket.socket | None = None
         self._file: os.stat_result | None = None
-
-    @override
-    def _bind(self, socket: zmq.Socket[bytes], address: str) -> None:
-        handed = os.dup(self._listen())
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sockets.append(sock)
         try:
-            socket.set(zmq.USE_FD, handed)
-            socket.bind(address)
+            with as_os_error(str(endpoint)):
+                self._listen(sock, mode)
         except BaseException:
-            os.close(handed)  # else libzmq does that
+            self.give_back()
             raise
 
-    def _listen(self) -> int:
+    def _listen(self, sock: socket.socket, mode: int) -> None:
         self._path.unlink(missing_ok=True)  # one that a killed process has left
-        self._socket = sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
         with suppress(OSError):
-            os.fchmod(sock.fileno(), self._mode)  # with which Linux makes the file
+            os.fchmod(sock.fileno(), mode)  # with which Linux makes the file
         sock.bind(str(self._path))
         self._file = self._path.lstat()
-        if stat.S_IMODE(self._file.st_mode) != self._mode:
-            self._path.chmod(self._mode)
+        if stat.S_IMODE(self._file.st_mode) != mode:
+            self._path.chmod(mode)
         sock.listen(_BACKLOG)  # before this nobody gets in, whatever the mode is
-        return sock.fileno()
 
     @override
     def give_back(self) -> None:
+        # while the socket is open, so that its inode is nobody else's
         with suppress(OSError):
             if self._file is not None and os.path.samestat(self._file, self._path.lstat()):
                 self._path.unlink()
-        if self._socket is not None:
-            self._socket.close()
+        super().give_back()
+
+
+class _Name(Place):
+    """A name within this process: a path in a folder that nobody else may look into."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
+        with _lock:
+            if _bound.get(endpoint.host, (0, ""))[0] == os.getpid():
+                raise OSError(
+                    errno.EADDRINUSE, f"{endpoint} is in use in this process; take another name"
+                )
+            self._folder = tempfile.TemporaryDirectory(prefix="hakuban-")
+            path = f"{self._folder.name}/socket"
+            try:
+                with as_os_error(str(endpoint)):
+                    self.sockets.append(bind_socket(socket.AF_UNIX, path))
+            except BaseException:
+                self._folder.cleanup()
+                raise
+            _bound[endpoint.host] = os.getpid(), path
+
+    @override
+    def give_back(self) -> None:
+        with _lock:
+            del _bound[self.endpoint.host]
+        super().give_back()
+        self._folder.cleanup()
 
 
 def _check_free(endpoint: Endpoint) -> None:

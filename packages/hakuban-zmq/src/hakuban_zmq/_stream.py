@@ -36,7 +36,7 @@ from ._hub import CLOSED_PIPE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hakuban.transport import Identity, Liveness, TransportOptions
+    from hakuban.transport import Identity, Liveness, ReassemblyLimit, TransportOptions
 
     from ._frames import Window
     from ._hub import Pipe
@@ -65,6 +65,7 @@ class ZeroMQStream:
     :param session: of this side and of the other one.
     :param window: what this side grants.
     :param granted: what the other side grants.
+    :param limit: of all links of a listener, or of the one that was connected.
     :param listening: whether the other side connected to us.
     :ivar local_address: text for people.
     :ivar remote_address: text for people.
@@ -92,6 +93,7 @@ class ZeroMQStream:
         "_last_sent",
         "_last_words",
         "_let_go",
+        "_limit",
         "_pinged",
         "_pipe",
         "_reassembly",
@@ -119,6 +121,7 @@ class ZeroMQStream:
         window: Window,
         granted: Window,
         options: TransportOptions,
+        limit: ReassemblyLimit,
         *,
         listening: bool,
     ) -> None:
@@ -126,15 +129,15 @@ class ZeroMQStream:
         self._session, self.remote_session = session
         self._window = window
         self._allowance = Allowance(window)
-        self._gave_at = (
-            0.0  # when messages were handed out that are not handled yet, as far as is known
-        )
+        # when messages were handed out that are not handled yet, as far as is known
+        self._gave_at = 0.0
         # what we may send still; never more than our own window, whatever a peer that does not read grants
         self._credit = min(granted.size, window.size)
         self._credit_chunks = min(granted.chunks, window.chunks)
         self._unread: deque[bytes] = deque()
         self._whole: deque[bytes] = deque()
         self._reassembly = Reassembly(options.max_message)
+        self._limit = limit
         self._closed = False  # by us
         self._end: Exception | None = None  # what receive raises once all was taken
         self._last_words: tuple[int, str] = (_CODE_ABNORMAL, "")
@@ -220,6 +223,12 @@ class ZeroMQStream:
                 await self._receiving.wait()
                 waited = True
 
+    def give_up(self, violation: PeerViolationError, /) -> None:
+        """End the link for what it holds of an unfinished message; called by `ReassemblyLimit`."""
+        self._unread.clear()
+        self._reassembly.clear()
+        self._finish(violation)
+
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye, wait for at most 1 s until the other side has heard it, and close.
 
@@ -244,6 +253,7 @@ class ZeroMQStream:
             self._unread.clear()
             self._whole.clear()
             self._reassembly.clear()
+            self._limit.hold(self, 0)
             pipe, self._pipe = self._pipe, CLOSED_PIPE  # each holds the other
             pipe.forget()
 
@@ -259,6 +269,7 @@ class ZeroMQStream:
                     return batch
                 batch.append(whole.popleft())
             if not self._unread:
+                self._limit.hold(self, self._reassembly.unfinished)
                 return batch
             data = self._unread.popleft()
             try:
@@ -273,7 +284,7 @@ class ZeroMQStream:
     def _grant(self, size: int) -> None:
         """Let the other side send more, now that a frame was taken, when that is worth a frame."""
         # it counts before it is sent: what the other side does with it may come in within the same call
-        grant = self._allowance.take(size, unfinished=self._reassembly.unfinished)
+        grant = self._allowance.take(size, unfinished=self._reassembly.unfinished > 0)
         if (
             grant is not None
             and not self._ended
@@ -336,6 +347,10 @@ class ZeroMQStream:
         """The link is gone."""
         self._finish(anyio.BrokenResourceError(reason))
         self._let_go.set()
+
+    def accuse(self, violation: PeerViolationError) -> None:
+        """The other side broke the rules of what carries the link."""
+        self._finish(self._fault(violation))
 
     def expel(self, reason: str) -> None:
         """End the link, and tell the other side why."""

@@ -19,7 +19,6 @@ from hakuban.transport import (
 )
 
 from ._connector import Connector
-from ._contexts import new_context, shared, terminate
 from ._curve import (
     CLIENT_KEYS,
     INSECURE,
@@ -30,16 +29,15 @@ from ._curve import (
     read_listener_keys,
 )
 from ._frames import Window
-from ._hub import STOP_SECONDS, socket_options
+from ._hub import STOP_SECONDS
 from ._listener import Listener
-from ._places import check_reachable, take_place
+from ._places import take_place
 from ._urls import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from os import PathLike
 
-    import zmq
     from anyio.abc import TaskGroup, TaskStatus
 
     from hakuban.transport import MessageStream, TransportOptions
@@ -164,7 +162,6 @@ class ZeroMQTransport:
         tasks: TaskGroup,
     ) -> tuple[Connector, ZeroMQStream]:
         """Try the addresses of a host in turn."""
-        check_reachable(endpoint)
         liveness = Liveness()
         failure: OSError | None = None
         addresses = await endpoint.resolve()
@@ -214,26 +211,14 @@ class ZeroMQTransport:
         keys = None if files is None else read_listener_keys(url, *files)
         mode = self._mode_of_path(url, endpoint)
         addresses = await endpoint.resolve()
-        self._check_exposure(url, addresses, options, keys)  # libzmq lets in as soon as it binds
-        # Within a context there is one who answers for all keys; so a listener with keys has its own.
-        context = shared.acquire() if keys is None else new_context()
-        release_context = shared.release if keys is None else terminate
+        self._check_exposure(url, addresses, options, keys)
+        place = take_place(endpoint, addresses, mode)
         try:
-            place = take_place(addresses, mode)
-        except OSError:
-            release_context(context)
-            raise
-
-        def release(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+            url = str(place.endpoint)
+            listener = Listener(url, options, self._window, keys, handler)
+            await listener.serve(place.sockets, lambda: task_status.started(url))
+        finally:
             place.give_back()
-            release_context(context)
-
-        listener = Listener(context, release, str(endpoint), options, self._window, handler)
-        listener.open(place, socket_options(self._window, options), keys)
-        if endpoint.kind == "tcp":
-            endpoint = replace(endpoint, port=listener.port)
-        listener.url = str(endpoint)
-        await listener.serve(lambda: task_status.started(listener.url))
 
     def _check_exposure(
         self,

@@ -81,6 +81,11 @@ class SocketStream:
         """Queue bytes behind those already waiting."""
         self._out = b"".join((self._out, data)) if self._out else data
 
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait to be taken by the operating system."""
+        return len(self._out)
+
     def flush_nowait(self) -> bool:
         """Send what the socket takes now; returns whether the queue is empty.
 

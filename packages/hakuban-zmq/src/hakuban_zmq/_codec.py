@@ -1,0 +1,84 @@
+"""Frames of one connection to bytes and back, in the clear or in CURVE's boxes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hakuban.transport import PeerViolationError
+
+from ._curve_server import OVERHEAD
+from ._frames import MAX_FRAME
+from ._zmtp import COMMAND, MAX_COMMAND, MORE, FrameReader, encode, pong, read_command
+
+if TYPE_CHECKING:
+    from ._curve_server import CurveBox
+    from ._zmtp import Frame
+
+
+class Codec:
+    """What a connection says and hears.
+
+    Until `begin` is called that is the handshake: frames are as they came, and short. From then on they are the messages of
+    links, of one frame each; the commands among them are seen to here.
+
+    :ivar pong: the newest answer to a PING that waits to be sent; None without one.
+    """
+
+    __slots__ = ("_box", "_frames", "_handshake", "pong")
+
+    def __init__(self) -> None:
+        self._frames = FrameReader(MAX_COMMAND)
+        self._handshake = True
+        self._box: CurveBox | None = None
+        self.pong: bytes | None = None
+
+    def begin(self, box: CurveBox | None) -> None:
+        """The handshake is over.
+
+        :param box: what carries the frames from now on; None in the clear.
+        """
+        self._handshake = False
+        self._box = box
+        self._frames.most = MAX_FRAME + (0 if box is None else OVERHEAD)
+
+    def encode(self, body: bytes) -> bytes:
+        """Give the bytes of a message."""
+        return encode(body if self._box is None else self._box.seal(body))
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come."""
+        self._frames.feed(data)
+
+    def take_frame(self) -> Frame | None:
+        """Give the next frame of the handshake; None when it has not come as a whole.
+
+        :raises PeerViolationError: it is none.
+        """
+        assert self._handshake
+        return self._frames.take()
+
+    def take(self) -> bytes | None:
+        """Give the next message; empty where a command came, None when nothing has come as a whole.
+
+        :raises PeerViolationError: it is none, or has several frames.
+        """
+        frame = self._frames.take()
+        if frame is None:
+            return None
+        if self._box is not None:
+            frame = self._box.open(frame)
+        if frame.flags & MORE:
+            raise PeerViolationError("a message of several parts, where ours have one")
+        if not frame.flags & COMMAND:
+            if not frame.body:
+                raise PeerViolationError("an empty message")
+            return frame.body
+        name, data = read_command(frame.body)
+        if name == b"PING":
+            self.pong = self._command(pong(data))
+        return b""
+
+    def _command(self, body: bytes) -> bytes:
+        if self._box is not None:
+            return encode(self._box.seal(body, COMMAND))
+        return encode(body, COMMAND)

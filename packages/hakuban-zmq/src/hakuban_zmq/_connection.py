@@ -1,0 +1,192 @@
+"""One accepted connection: the link it carries, and its bytes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from hakuban.transport import PeerViolationError
+
+from ._codec import Codec
+from ._frames import BYE, BYE_HEARD, HEADER, HELLO, RESET, frame, read_hello, session_of
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from hakuban.sockets import SocketStream
+
+    from ._frames import Hello, Window
+    from ._stream import ZeroMQStream
+
+_PIECE: Final = 64 * 1024
+_TURN: Final = 100
+"""Frames taken before the loop has its turn: about 1 ms."""
+_FAREWELL_SECONDS: Final = 1.0
+_CONTROL: Final = 64 * 1024
+"""Bytes of grants, signs of life and goodbyes that may wait beside the messages, for a peer that does not read."""
+
+
+class Connection:
+    """The pipe of one link, and what reads it.
+
+    What the socket does not take at once waits here, and a task is started that sends it. No more than a window and some
+    control frames wait: a peer that reads nothing is granted nothing more, and one that goes on asking is lost.
+
+    :param tasks: where to send from what could not be sent at once.
+    :param window: what may wait.
+    """
+
+    __slots__ = (
+        "_flushed",
+        "_lost",
+        "_most_unsent",
+        "_reading",
+        "_relayed",
+        "_relaying",
+        "_socket",
+        "_tasks",
+        "codec",
+    )
+
+    def __init__(self, socket: SocketStream, tasks: TaskGroup, window: Window) -> None:
+        self._socket = socket
+        self._tasks = tasks
+        self._most_unsent = window.size + _CONTROL
+        self._flushed: anyio.Event | None = None  # while something waits
+        self._lost = False
+        self._relaying = False
+        self._reading = anyio.CancelScope()
+        self._relayed = anyio.Event()
+        self.codec = Codec()
+
+    # ---- the stream's side ------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes, /) -> bool:
+        """Send a frame, as soon as the socket takes it; False when too much waits already."""
+        return self._write(self.codec.encode(data))
+
+    def look(self) -> bool:
+        """Say whether something waits in the operating system to be read."""
+        return self._socket.has_unread()
+
+    def forget(self) -> None:
+        """The link is closed, and so will the connection be."""
+        self._reading.cancel()
+
+    def _write(self, data: bytes) -> bool:
+        socket = self._socket
+        socket.write(data)
+        if self._flushed is not None:
+            return socket.unsent <= self._most_unsent
+        try:
+            if not socket.flush_nowait():
+                self._flushed = anyio.Event()
+                self._tasks.start_soon(self._flush, self._flushed)
+        except OSError:
+            pass  # who reads meets the same error, after what came before it
+        return True
+
+    async def _flush(self, flushed: anyio.Event) -> None:
+        try:
+            await self._socket.flush()
+        except (OSError, anyio.ClosedResourceError):
+            self._lost = True
+        finally:
+            self._flushed = None
+            flushed.set()
+
+    async def aclose(self) -> None:
+        """Send what waits and let the other side end, for at most 1 s; close the socket."""
+        with anyio.CancelScope(shield=True):
+            self._reading.cancel()
+            if self._relaying:
+                await self._relayed.wait()
+            with anyio.move_on_after(_FAREWELL_SECONDS), suppress(OSError):
+                if self._flushed is not None:
+                    await self._flushed.wait()
+                if not self._lost:
+                    await self._socket.end()
+            self._socket.interrupt()
+            await checkpoint()
+            self._socket.close()
+
+    # ---- the socket's side ------------------------------------------------------------------------------------------
+
+    async def hello(self) -> Hello:
+        """Wait for what begins a link.
+
+        :raises PeerViolationError: something else comes.
+        :raises EOFError: the other side has left.
+        :raises OSError: the connection is gone.
+        """
+        while not (data := self.codec.take()):
+            if data is None:
+                self.codec.feed(await self._read())
+            else:
+                await checkpoint()  # there may be very many that say nothing
+            self._send_pong()
+        try:
+            return read_hello(data)
+        except PeerViolationError:
+            self._reset(data)
+            raise
+
+    def begin(self, stream: ZeroMQStream) -> None:
+        """There is a link: hand on to it what comes, until it is closed."""
+        self._relaying = True
+        self._tasks.start_soon(self._relay, stream)
+
+    async def _relay(self, stream: ZeroMQStream) -> None:
+        try:
+            with self._reading:
+                try:
+                    while True:
+                        await self._hear(stream)
+                        self.codec.feed(await self._read())
+                except PeerViolationError as violation:
+                    stream.accuse(violation)
+                while True:
+                    await self._read()  # it is told why, and may not see it if this lies unread
+        except (EOFError, OSError):
+            self._lost = True
+            stream.lose("the connection has ended")
+        finally:
+            self._relayed.set()
+
+    async def _hear(self, stream: ZeroMQStream) -> None:
+        """Hand on what has come."""
+        taken = 0
+        while (data := self.codec.take()) is not None:
+            if data and not stream.hear(data):
+                self._hear_other(stream, data)
+            taken += 1
+            if taken % _TURN == 0:
+                self._send_pong()
+                await checkpoint()
+        self._send_pong()
+
+    def _hear_other(self, stream: ZeroMQStream, data: bytes) -> None:
+        """Take a frame of another session: a connection has one link."""
+        if data[0] != HELLO:
+            self._reset(data)
+        elif session_of(data) != stream.remote_session:
+            raise PeerViolationError("it said hello twice on one connection")
+
+    def _reset(self, data: bytes) -> None:
+        """Tell whoever talks to an earlier life of this listener; goodbyes need no answer."""
+        if len(data) >= HEADER and data[0] not in (BYE, BYE_HEARD, RESET):
+            self.send(frame(RESET, session_of(data)))
+
+    def _send_pong(self) -> None:
+        pong, self.codec.pong = self.codec.pong, None
+        if pong is not None:
+            self._write(pong)
+
+    async def _read(self) -> bytes:
+        data = await self._socket.read(_PIECE)
+        if not data:
+            raise EOFError
+        return data
