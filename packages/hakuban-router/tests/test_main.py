@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 import trustme
 
@@ -304,6 +305,14 @@ def test_the_service_manager_is_told_when_it_listens_and_when_it_leaves(
         manager.setblocking(False)
         with pytest.raises(BlockingIOError):
             manager.recv(100)  # a router that does not listen is not ready
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="cannot be seen here")
+def test_it_may_open_as_many_files_as_the_administrator_allows(programs: list[Program]) -> None:
+    lowered = ("sh", "-c", 'ulimit -Sn 500 && ulimit -Hn 1000 && exec "$@"', "sh")
+    router = RouterProcess(within=lowered)
+    programs.append(router)
+    assert psutil.Process(router.pid).rlimit(psutil.RLIMIT_NOFILE) == (1000, 1000)
 
 
 # ---- what is refused -----------------------------------------------------------------------------

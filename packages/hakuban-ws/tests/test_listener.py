@@ -566,7 +566,7 @@ def test_running_out_of_descriptors_pauses_the_listener_and_is_said_once(backend
     assert "full True" in lines
     assert "[b'back']" in lines
     assert len([line for line in lines if line.startswith("LOG")]) == 1
-    assert "accepts nobody for now: Too many open files" in done.stdout
+    assert "accepts nobody for now: too few descriptors are left" in done.stdout
 
 
 FEW_DESCRIPTORS = """

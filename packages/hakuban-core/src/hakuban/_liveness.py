@@ -12,6 +12,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from ._logger import logger
+from ._open_files import open_files_limit
 
 __all__ = ["Liveness", "Watched", "default_max_connections"]
 
@@ -118,11 +119,7 @@ class Liveness:
 
 def default_max_connections() -> int:
     """Give the most connections of a listener that was told no limit: 10,000, or what the one on open files leaves."""
-    try:
-        import resource
-    except ImportError:  # no such limit on Windows
+    limit = open_files_limit()
+    if limit is None:
         return _MAX_CONNECTIONS
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _MAX_CONNECTIONS
-    return max(1, min(_MAX_CONNECTIONS, soft - _SPARE_DESCRIPTORS))
+    return max(1, min(_MAX_CONNECTIONS, limit - _SPARE_DESCRIPTORS))

@@ -57,7 +57,9 @@ def _run(config: Config, recorded: Sequence[int]) -> int:
     from . import _app, _links
     from ._failures import unforeseen
     from ._log import logger, start_logging
+    from ._open_files import raise_open_files_limit
 
+    raise_open_files_limit()
     loop = choose_loop(config.loop)
     listening_tls, connecting_tls = _links.listening_tls(config), _links.connecting_tls(config)
     start_logging(config.log_level, LOG_FORMAT)

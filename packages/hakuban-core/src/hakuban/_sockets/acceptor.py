@@ -12,7 +12,8 @@ import anyio
 from .._liveness import default_max_connections
 from .._text import redacted
 from .addresses import address_text
-from .places import Places
+from .places import Places, send_any_away
+from .reserve import missing_in_reserve
 
 if TYPE_CHECKING:
     import socket
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _FATAL = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
 _PAUSE_SECONDS = 0.1
 _LOG_SECONDS = 10.0
+_FEW_DESCRIPTORS = "too few descriptors are left; raise the limit of open files (ulimit -n)"
 # Connections taken from the kernel before the loop gets its turn.
 _ACCEPTS_PER_TURN = 64
 
@@ -35,7 +37,9 @@ _ACCEPTS_PER_TURN = 64
 class Acceptor:
     """Accepts connections on listening sockets and runs a task for each, for at most so many at a time.
 
-    Whoever has not asked for a link, and is silent, gives its place up when there is none left: see `Place`.
+    Whoever has not asked for a link, and is silent, gives its place up when there is none left: see `Place`. Descriptors
+    count as places: 64 (a quarter of the limit where that is less) are left to what else the process does, and only the
+    silent of any acceptor of the same event loop make room while these are in use.
 
     :param url: what the sockets are bound to, for the log.
     :param logger: the transport's, told when nobody can be accepted for now, at most each 10 s.
@@ -75,9 +79,10 @@ class Acceptor:
         """
         async with anyio.create_task_group() as connections:
             try:
-                async with anyio.create_task_group() as tasks:
-                    for sock in sockets:
-                        tasks.start_soon(self._accept, sock, connections)
+                with self._places.known():
+                    async with anyio.create_task_group() as tasks:
+                        for sock in sockets:
+                            tasks.start_soon(self._accept, sock, connections)
             finally:
                 self.closed = True
                 for sock in sockets:
@@ -88,35 +93,55 @@ class Acceptor:
         while True:
             await anyio.wait_readable(listening)
             try:
-                for _ in range(_ACCEPTS_PER_TURN):
-                    sock, address = listening.accept()
-                    self._admit(sock, address, connections)
+                if self._accept_some(listening, connections):
+                    continue
+                why: str | None = _FEW_DESCRIPTORS
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:
                 if error.errno in _FATAL:
                     raise
-                self._places.send_away(_ACCEPTS_PER_TURN)  # perhaps they hold what is missing
-                self._log_pause(error)
-                await anyio.sleep(_PAUSE_SECONDS)
+                send_any_away(_ACCEPTS_PER_TURN)  # perhaps they hold what is missing
+                why = _FEW_DESCRIPTORS if error.errno == errno.EMFILE else error.strerror
+            self._log_pause(why)
+            await anyio.sleep(_PAUSE_SECONDS)
+
+    def _accept_some(self, listening: socket.socket, connections: TaskGroup) -> bool:
+        """Accept who waits; give whether to go on, for there are descriptors left.
+
+        :raises OSError: of `accept`; nobody waits any more, for example.
+        """
+        for _ in range(_ACCEPTS_PER_TURN):
+            sock, address = listening.accept()
+            missing = missing_in_reserve(sock.fileno())
+            if missing and send_any_away(missing) < missing:
+                self._refuse(sock)
+                return False
+            self._admit(sock, address, connections)
+            if missing:
+                return True  # the descriptors of those who go come back in the loop's next turn
+        return True
 
     def _admit(self, sock: socket.socket, address: Address, connections: TaskGroup) -> None:
         if len(self._places) >= self._limit:
             self._places.send_away(1)
-        if len(self._places) < self._limit:
-            place, scope = self._places.take()
-            connections.start_soon(self._serve_one, sock, address, place, scope)
+        if len(self._places) >= self._limit:
+            self._refuse(sock)
             return
+        place, scope = self._places.take()
+        connections.start_soon(self._serve_one, sock, address, place, scope)
+
+    def _refuse(self, sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):  # it may have gone already
             sock.setblocking(False)
             if self._turn_away is not None:
                 self._turn_away(sock)
 
-    def _log_pause(self, error: OSError) -> None:
+    def _log_pause(self, why: str | None) -> None:
         now = time.monotonic()
         if now >= self._log_again:
             self._log_again = now + _LOG_SECONDS
-            self._logger.warning("%s accepts nobody for now: %s", self._url, error.strerror)
+            self._logger.warning("%s accepts nobody for now: %s", self._url, why)
 
     async def _serve_one(
         self, sock: socket.socket, address: Address, place: Place, scope: anyio.CancelScope

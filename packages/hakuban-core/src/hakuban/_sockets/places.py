@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import anyio
+from anyio.lowlevel import RunVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .stream import SocketStream
 
 _SILENCE: Final = 2.0
@@ -51,6 +55,19 @@ class Places:
 
     def __len__(self) -> int:
         return len(self._taken)
+
+    @contextmanager
+    def known(self) -> Iterator[None]:
+        """Let `send_any_away` find these."""
+        known = _KNOWN.get(None)
+        if known is None:
+            known = []
+            _KNOWN.set(known)
+        known.append(self)
+        try:
+            yield
+        finally:
+            known.remove(self)
 
     def take(self) -> tuple[Place, anyio.CancelScope]:
         """Give a place, and the scope that is cancelled to end its connection.
@@ -108,3 +125,15 @@ class Places:
         """End all connections."""
         for scope in self._taken.values():
             scope.cancel()
+
+
+# Those of one event loop, since the tasks of another could not be ended from here.
+_KNOWN: RunVar[list[Places]] = RunVar("hakuban.sockets.places")
+
+
+def send_any_away(most: int) -> int:
+    """Do what `Places.send_away` does, with the places of all acceptors of this event loop."""
+    gone = 0
+    for places in _KNOWN.get(()):
+        gone += places.send_away(most - gone)
+    return gone
