@@ -423,6 +423,8 @@ async def test_what_is_wrong_with_a_key_file_is_said(keys: Keys, tmp_path: Path)
     nonsense.write_text("nonsense")
     for secret, server, reason in (
         (tmp_path / "missing", keys.listener_public, "cannot be read"),
+        (tmp_path / "a\0b", keys.listener_public, "cannot be read"),
+        (tmp_path, keys.listener_public, "cannot be read"),
         (nonsense, keys.listener_public, "cannot be read"),
         (keys.known_public, keys.listener_public, "key_secret is meant"),
         (keys.known_secret, tmp_path / "missing", "cannot be read"),

@@ -235,6 +235,8 @@ class AllowList:
             steps = look.steps
             with anyio.move_on_after(_LATE):
                 await returned.wait()
+        if self._next.is_set():  # it was late
+            self._next = anyio.Event()
         self._take(look)
 
     def _take(self, look: _Look) -> None:

@@ -60,7 +60,7 @@ def read_public_key(path: str) -> tuple[bytes, Stamp]:
         os.close(descriptor)
     if len(text) > _LARGEST:  # it has grown meanwhile
         raise Unusable(path, _TOO_LARGE)
-    return _public_key(path, text), Stamp.of(status)
+    return find_keys(path, text)[0], Stamp.of(status)
 
 
 def require_file(path: str, status: os.stat_result) -> None:
@@ -74,8 +74,12 @@ def require_file(path: str, status: os.stat_result) -> None:
         raise Unusable(path, _TOO_LARGE)
 
 
-def _public_key(path: str, text: bytes) -> bytes:
-    """Find the key as `zmq.auth.load_certificate` does, which opens whatever it is given the path of."""
+def find_keys(path: str, text: bytes) -> tuple[bytes, bytes | None]:
+    """Find the public and the secret key as `zmq.auth.load_certificate` does, which opens files itself.
+
+    :param path: to be told.
+    :raises Unusable: there is no public key in the text, or one is damaged.
+    """
     public: bytes | None = None
     secret: bytes | None = None
     for line in text.split(b"\n"):
@@ -88,13 +92,12 @@ def _public_key(path: str, text: bytes) -> bytes:
             break
     if public is None:
         raise Unusable(path, "cannot be read as a certificate: there is no key in it")
-    if not is_key(public) or (secret is not None and not is_key(secret)):
+    if not all(key is None or _is_key(key) for key in (public, secret)):
         raise Unusable(path, "cannot be read as a certificate: a key is damaged")
-    return public
+    return public, secret
 
 
-def is_key(text: bytes) -> bool:
-    """Tell whether this is a key, as Z85 (ZeroMQ RFC 32) writes it."""
+def _is_key(text: bytes) -> bool:
     try:
         return len(z85.decode(text)) == _KEY
     except (ValueError, KeyError, struct.error):  # the length, a character, a number

@@ -15,7 +15,7 @@ from zmq.utils import z85
 from hakuban.transport import InvalidURLError
 
 from ._allow_list import AllowList
-from ._certificates import Unusable, is_key
+from ._certificates import Unusable, find_keys
 from ._curve_server import CurveServer
 
 if TYPE_CHECKING:
@@ -135,14 +135,12 @@ def write_keys(directory: str | PathLike[str], name: str) -> tuple[Path, Path]:
 
 def _read(path: str) -> tuple[bytes, bytes | None]:
     try:
-        public, secret = zmq.auth.load_certificate(path)
+        text = Path(path).read_bytes()
     except OSError as error:
-        raise Unusable(path, f"cannot be read: {error.strerror or 'there is no file'}") from None
-    except (ValueError, IndexError):  # a line without what it begins with, for example
-        raise Unusable(path, "cannot be read as a certificate: there is no key in it") from None
-    if not all(key is None or is_key(key) for key in (public, secret)):
-        raise Unusable(path, "cannot be read as a certificate: a key is damaged")
-    return public, secret
+        raise Unusable(path, f"cannot be read: {error.strerror}") from None
+    except ValueError:  # there is a NUL in it
+        raise Unusable(path, "cannot be read: that is no path") from None
+    return find_keys(path, text)
 
 
 def _need_secret(path: str, secret: bytes | None) -> bytes:

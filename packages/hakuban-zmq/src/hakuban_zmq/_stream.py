@@ -139,7 +139,7 @@ class ZeroMQStream:
         self._reassembly = Reassembly(options.max_message)
         self._limit = limit
         self._closed = False  # by us
-        self._end: Exception | None = None  # what receive raises once all was taken
+        self._end: Exception | None = None  # raised once all was taken
         self._last_words: tuple[int, str] = (_CODE_ABNORMAL, "")
         self._sending = False  # stays True after a send that failed or was cancelled
         self._sends = 0
@@ -260,8 +260,7 @@ class ZeroMQStream:
     def _take(self) -> list[bytes]:
         """Give what one `receive` may give, of what lies here."""
         batch: list[bytes] = []
-        size = 0
-        whole = self._whole
+        size, whole = 0, self._whole
         while True:
             while whole:
                 size += len(whole[0])
