@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from hakuban.transport import (
     Identity,
     InvalidURLError,
     MessageStream,
+    PeerViolationError,
     RefusedError,
     TransportOptions,
 )
@@ -615,3 +616,44 @@ async def test_peers_that_reset_in_the_middle_of_everything_hurt_nobody() -> Non
         await connect_once(url)
         with anyio.fail_after(5):
             await accepted.receive()
+
+
+async def test_unfinished_messages_of_all_links_have_one_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The link with the largest is ended, and told; here it is the last one."""
+    monkeypatch.setattr("hakuban._reassembly._MOST", 1_000_000)
+    ends: list[PeerViolationError] = []
+
+    async def take(stream: MessageStream) -> None:
+        try:
+            await stream.receive()
+        except PeerViolationError as error:
+            ends.append(error)
+            await stream.aclose(error.code, error.reason)
+
+    async with serving(take, max_message=250_000) as url, AsyncExitStack() as crowd:
+        for size in (240_000, 240_000, 240_000, 100_000, 241_000):
+            peer = await crowd.enter_async_context(await raw_connection(url))
+            await peer.send(UPGRADE + b"\r\n")
+            await peer.head()
+            await peer.frame(BINARY, bytes(size))
+        assert (await peer.exactly(4))[2:] == (1013).to_bytes(2, "big")
+        assert [error.code for error in ends] == [1013]
+
+
+async def test_messages_that_end_are_none_that_are_unfinished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hakuban._reassembly._MOST", 1_000_000)
+    message = bytes(200_000)
+    async with accepting(max_message=250_000) as (url, accepted), AsyncExitStack() as crowd:
+        links = []
+        for _ in range(8):
+            connect = WebSocketTransport().connect(url, TransportOptions())
+            links.append((await crowd.enter_async_context(connect), await accepted.receive()))
+        for sent in (message, b"still here"):
+            for connected, stream in links:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(connected.send, [sent])
+                    assert [bytes(got) for got in await stream.receive()] == [sent]

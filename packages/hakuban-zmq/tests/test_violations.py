@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -24,11 +24,12 @@ from hakuban_zmq._frames import (
     read_bye,
 )
 from support.waiting import until
-from support.zeromq import RawClient, accepting, end_of, raw_client
+from support.zeromq import RawClient, accepting, end_of, raw_client, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from hakuban.transport import MessageStream
     from hakuban_zmq._stream import ZeroMQStream
 
 
@@ -157,6 +158,31 @@ async def test_a_huge_frame_is_a_violation_before_it_has_come(size: int) -> None
         error = await end_of(stream)
         assert isinstance(error, PeerViolationError)
         assert f"a frame of {HEADER + size} bytes" in error.reason
+
+
+async def test_unfinished_messages_of_all_links_have_one_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The link with the largest is ended, and told; here it is the last one."""
+    monkeypatch.setattr("hakuban._reassembly._MOST", 16 * CHUNK)
+    ends: list[Exception] = []
+
+    async def take(stream: MessageStream) -> None:
+        ends.append(await end_of(stream))
+        assert isinstance(ends[-1], PeerViolationError)
+        await stream.aclose(ends[-1].code, ends[-1].reason)
+
+    async with serving(take, max_message=4 * CHUNK) as url:
+        with ExitStack() as crowd:
+            for pieces in (2, 2, 2, 2, 2, 2, 2, 3):
+                client = crowd.enter_context(raw_client(url))
+                await client.enter()
+                for _ in range(pieces):
+                    client.say_frame(DATA, record(CHUNK - 4 | MORE, bytes(CHUNK - 4)))
+            code, reason = read_bye(await client.frame(BYE))
+            assert code == 1013
+            assert "unfinished messages" in reason
+            assert len(ends) == 1
 
 
 async def test_grants_beyond_all_measure_are_worth_a_window() -> None:

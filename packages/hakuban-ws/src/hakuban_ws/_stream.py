@@ -185,6 +185,8 @@ class WebSocketStream:
                 continue
             messages = self._parse()
             if messages:
+                if self._reassembly.held:  # perhaps by this one, and its message is finished now
+                    self._reassembly.hold(self, 0)
                 if not waited:
                     await checkpoint()  # a flood must leave the loop its turn
                 self._gave_at = time.monotonic()

@@ -178,9 +178,9 @@ class Connector(Hub):
         else:
             # it says no more than that when it cannot read what we say
             perhaps = (
-                "is it another listener than that of HAKUBAN_ZMQ_SERVER_KEY_FILE?"
+                "is it another listener than that of HAKUBAN_ZMQ_SERVER_KEY_FILE, or has it no room?"
                 if self._encrypted
-                else "does it want CURVE (HAKUBAN_ZMQ_SERVER_KEY_FILE)?"
+                else "does it want CURVE (HAKUBAN_ZMQ_SERVER_KEY_FILE), or has it no room?"
             )
             text = f"{where} ended the connection; {perhaps}"
             self._fail(ConnectionResetError(errno.ECONNRESET, text))
