@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._cli import Config
+    from ._signals import Signals
 
 __all__ = ["choose_loop", "main"]
 
@@ -26,15 +26,15 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the router; give the exit code: 0 after a signal, 2 for arguments and URLs, 1 for what the machine refuses."""
     gc.disable()  # until it listens: imports leave much to search through, and nothing to find
-    recorded = record_signals()
+    signals = record_signals()
     occupy_closed()
     from ._stderr import standard_error_by_thread
 
     with standard_error_by_thread():
-        return _main(sys.argv[1:] if argv is None else argv, recorded)
+        return _main(sys.argv[1:] if argv is None else argv, signals)
 
 
-def _main(argv: Sequence[str], recorded: Sequence[int]) -> int:
+def _main(argv: Sequence[str], signals: Signals) -> int:
     from ._cli import UsageError, parse
 
     try:
@@ -44,14 +44,14 @@ def _main(argv: Sequence[str], recorded: Sequence[int]) -> int:
             return 0
         if arguments.transports:
             return _list_transports()
-        return _run(arguments.config, recorded)
+        return _run(arguments.config, signals)
     except UsageError as error:
         return _complain(str(error), 2)
     except OutputError as error:
         return _complain(str(error), 1)
 
 
-def _run(config: Config, recorded: Sequence[int]) -> int:
+def _run(config: Config, signals: Signals) -> int:
     import anyio
 
     from . import _app, _links
@@ -72,14 +72,13 @@ def _run(config: Config, recorded: Sequence[int]) -> int:
             config,
             listening_tls,
             connecting_tls,
-            recorded,
+            signals,
             backend="trio" if loop == "trio" else "asyncio",
             backend_options={} if loop == "trio" else {"use_uvloop": loop == "uvloop"},
         )
     except SystemExit as error:  # of a task; but only a signal ends a router with 0
         logger.exception("the router has failed")
         failure = unforeseen("the router has failed", error)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the event loop has left it to tracebacks
     return 0 if failure is None else _complain(failure.reason, failure.code)
 
 

@@ -7,26 +7,28 @@ import sys
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 
 import hakuban
 from hakuban.transport import redacted
 
+from ._bell import Bell
 from ._failures import FORESEEN, Failure, failure, unforeseen
 from ._links import with_defaults
 from ._log import logger
 from ._monitor import Monitor
 from ._sd_notify import notify
-from ._signals import watch_signals
+from ._signals import usr2_rings
 from ._standard_files import ignore_terminal_stop, read_lines
 from ._stderr import StandardError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
 
     from anyio.abc import TaskGroup, TaskStatus
 
     from ._cli import Config
+    from ._signals import Signals
 
 __all__ = ["run"]
 
@@ -35,26 +37,22 @@ async def run(
     config: Config,
     listening_tls: ssl.SSLContext | None,
     connecting_tls: ssl.SSLContext | None,
-    recorded: Sequence[int],
+    signals: Signals,
 ) -> Failure | None:
     """Run the router until a signal ends it.
 
-    :param recorded: the signals of the time before this, see `record_signals`.
+    :param signals: they may have come before this already.
     """
-    if recorded:
+    if signals.first is not None:
         return None
     try:
         router = _Router(config, listening_tls, connecting_tls)
     except ValueError as error:  # a name that no peer accepts, for example
         return Failure(2, str(error))
-    async with anyio.create_task_group() as group:
-        await group.start(watch_signals, recorded, router.end, router.report)
+    with Bell() as asked, usr2_rings(asked):
         ignore_terminal_stop()
-        read_lines(lambda _line: router.report())
-        if config.monitor_tag is not None:
-            await group.start(router.monitor.publish, config.monitor_tag)
-        problem = await router.serve()
-        group.cancel_scope.cancel()
+        read_lines(lambda _line: asked.ring())
+        problem = await router.run(signals, asked)
     router.node.close()
     return problem
 
@@ -82,10 +80,28 @@ class _Router:
         self._end = anyio.Event()
         self._problem: Failure | None = None  # of a link that was up
 
-    def end(self, _signum: int) -> int:
-        """Leave; give the exit code in case that takes too long."""
+    async def run(self, signals: Signals, asked: Bell) -> Failure | None:
+        """Do all that a router does, until the end.
+
+        :param asked: rung by whoever wants a report.
+        """
+        async with anyio.create_task_group() as group:
+            await group.start(signals.watch, self._leave)
+            group.start_soon(self._report_each, asked)
+            if self._config.monitor_tag is not None:
+                await group.start(self.monitor.publish, self._config.monitor_tag)
+            problem = await self._serve()
+            group.cancel_scope.cancel()
+        return problem
+
+    def _leave(self, _signum: int) -> int:
         self._end.set()
         return 0
+
+    async def _report_each(self, asked: Bell) -> None:
+        while True:
+            await asked.heard()
+            await anyio.to_thread.run_sync(self.report, abandon_on_cancel=True)
 
     def report(self) -> None:
         """Print the pictures to stderr; in a thread of its own, which waits until all of it can be written."""
@@ -98,7 +114,7 @@ class _Router:
         if isinstance(sys.stderr, StandardError):
             sys.stderr.write_all(lines)
 
-    async def serve(self) -> Failure | None:
+    async def _serve(self) -> Failure | None:
         """Listen and connect until the end."""
         # A task for each link: they are left all at the same time, since each may take a while.
         async with anyio.create_task_group() as links:

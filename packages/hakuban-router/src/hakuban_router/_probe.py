@@ -20,13 +20,14 @@ from hakuban.transport import redacted
 
 from ._failures import failure
 from ._log import say, start_logging
-from ._signals import watch_signals
+from ._signals import INTERRUPTED
 from ._standard_files import OutputError, read_lines, write_out
 from ._stderr import write_out_errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Sequence
+    from collections.abc import AsyncIterable, Callable
 
+    from ._signals import Signals
     from .client import Request
 
     Sink = hakuban.ObjectStateSink[bytes]
@@ -37,19 +38,18 @@ PATIENCE = (
     1.0  # seconds that the last value waits for somebody who takes it, after the end of the input
 )
 NOTICE = 3.0  # seconds that the first line waits for somebody who takes it, before the user is told
-INTERRUPTED = 130  # what shells expect of a command that was interrupted: 128 + SIGINT
 
 NOBODY = "nobody observes this object here, or somebody else was chosen to produce it"
 
 
-def run(request: Request, recorded: Sequence[int]) -> int:
+def run(request: Request, signals: Signals) -> int:
     """Do what is asked; give the exit code.
 
-    :param recorded: the signals of the time before this, see `record_signals`.
+    :param signals: they may have come before this already.
     """
     start_logging("warning", "hakuban: %(message)s")
     output = _Output()
-    code = anyio.run(_probe, request, output, recorded)
+    code = anyio.run(_probe, request, output, signals)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left but Python's own farewell
     if output.busy:
         write_out_errors(PATIENCE)
@@ -57,9 +57,9 @@ def run(request: Request, recorded: Sequence[int]) -> int:
     return code
 
 
-async def _probe(request: Request, output: _Output, recorded: Sequence[int]) -> int:
+async def _probe(request: Request, output: _Output, signals: Signals) -> int:
     probe = _Exposer(request, output) if request.expose else _Observer(request, output)
-    await probe.run(recorded)
+    await probe.run(signals)
     return probe.code
 
 
@@ -101,9 +101,9 @@ class _Probe(ABC):
         self._finished = False
         self._left = request.count
 
-    async def run(self, recorded: Sequence[int]) -> None:
+    async def run(self, signals: Signals) -> None:
         async with anyio.create_task_group() as group:
-            await group.start(watch_signals, recorded, self._end)
+            await group.start(signals.watch, self._end)
             with self._scope:
                 await self._connect()
             if self._scope.cancelled_caught and not self._finished:

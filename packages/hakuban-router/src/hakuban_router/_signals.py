@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+from time import sleep
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Sequence
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from anyio.abc import TaskStatus
 
-__all__ = ["record_signals", "watch_signals"]
+    from ._bell import Bell
+
+__all__ = ["INTERRUPTED", "Signals", "record_signals", "usr2_rings"]
+
+INTERRUPTED: Final = 130  # what shells expect of a command that was interrupted: 128 + SIGINT
 
 PATIENCE: Final = (
     0.9  # seconds from the signal to the end, whatever a link or a resolver still waits for
 )
 LAST_WORDS: Final = 0.1  # seconds for the log, if its reader is slow
-GLANCE: Final = (
-    0.2  # seconds between two looks at what was recorded, where event loops receive no signals
-)
 
 _ENDING: Final = [
     signal.Signals[name]
@@ -31,79 +34,92 @@ _ENDING: Final = [
 ]
 
 
-def record_signals() -> Sequence[int]:
-    """Write down the signals that ask for the end, instead of dying half started; for `watch_signals`."""
-    recorded: list[int] = []
-    for signum in _ENDING:
-        signal.signal(signum, lambda received, _frame: recorded.append(received))
+def record_signals(interrupted: int = 0) -> Signals:
+    """Take care of the signals that ask for the end, from now to the end of the process. Main thread only.
+
+    :param interrupted: the exit code for the case that leaving takes too long after SIGINT; after others it is 0.
+    """
     if hasattr(signal, "SIGUSR2"):
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # there is nothing to show yet
-    return recorded
+    return Signals(interrupted)
 
 
-async def watch_signals(
-    recorded: Sequence[int],
-    end: Callable[[int], int],
-    report: Callable[[], object] | None = None,
-    *,
-    task_status: TaskStatus[None],
-) -> None:
-    """Call `end` at the first INT, TERM or HUP, and `report`, in a thread, at each USR2, until cancelled.
+class Signals:
+    """The first INT, TERM or HUP asks for the end, and a thread sees to it that the process ends soon after.
 
-    A second INT ends the process by the system's default action, wherever it is. It ends by itself when leaving takes
-    too long: a resolver that blocks a thread cannot be cancelled.
+    The handler is Python's own, and not one of the event loop: it runs, and the time of the thread begins, also while the
+    loop does not exist yet, stands still, or exists no more. A second INT ends the process by the system's default action,
+    wherever it is.
 
-    :param end: is told which signal it was, and gives the exit code for the case that leaving takes too long.
+    :ivar first: the signal, or None as long as there was none.
     """
-    import anyio
 
-    if sys.platform == "win32":
-        task_status.started()
-        while not recorded:  # noqa: ASYNC110  # a signal handler cannot set an event of the loop
-            await anyio.sleep(GLANCE)
-        _leave(recorded[0], end)
-        return
-    wanted = _ENDING if report is None else [*_ENDING, signal.SIGUSR2]
-    # one may wait while another is written: who reads that may be slow, and other signals are heard meanwhile
-    ask, asked = anyio.create_memory_object_stream[None](1)
-    with ask, asked, anyio.open_signal_receiver(*wanted) as received:
-        async with anyio.create_task_group() as group:
-            if report is not None:
-                group.start_soon(_report_each, asked, report)
+    def __init__(self, interrupted: int) -> None:
+        self.first: int | None = None
+        self._interrupted = interrupted
+        self._code: int | None = None
+        self._bell: Bell | None = None
+        self._came: SimpleQueue[int] = SimpleQueue()  # its `put` may interrupt anything
+        # now: a signal handler must not start threads
+        threading.Thread(target=self._see_to_it, name="signals", daemon=True).start()
+        for signum in _ENDING:
+            signal.signal(signum, self._receive)
+
+    def _receive(self, signum: int, _frame: FrameType | None) -> None:
+        if self.first is None:
+            self.first = signum
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            self._came.put(signum)
+            if self._bell is not None:
+                self._bell.ring()
+
+    async def watch(self, end: Callable[[int], int], *, task_status: TaskStatus[None]) -> None:
+        """Wait for the first signal, of the time before this too, and call `end`.
+
+        :param end: is told which signal it was, and gives the exit code for the case that leaving takes too long.
+        """
+        from ._bell import Bell
+        from ._log import logger
+
+        with Bell() as self._bell:
             task_status.started()
-            leaving = bool(recorded)
-            if leaving:
-                _leave(recorded[0], end)
-            async for signum in received:
-                if report is not None and signum == signal.SIGUSR2:
-                    with suppress(anyio.WouldBlock):
-                        ask.send_nowait(None)
-                elif not leaving:
-                    leaving = True
-                    _leave(signum, end)
+            while self.first is None:
+                await self._bell.heard()
+            logger.info("%s, leaving", signal.Signals(self.first).name)
+            self._code = end(self.first)
+
+    def _see_to_it(self) -> None:
+        signum = self._came.get()
+        sleep(PATIENCE)
+        _say_last_words()
+        code = self._interrupted if signum == signal.SIGINT else 0
+        os._exit(code if self._code is None else self._code)
 
 
-async def _report_each(asked: AsyncIterable[None], report: Callable[[], object]) -> None:
-    import anyio.to_thread
-
-    async for _ in asked:
-        await anyio.to_thread.run_sync(report, abandon_on_cancel=True)
-
-
-def _leave(signum: int, end: Callable[[int], int]) -> None:
-    from ._log import logger
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    logger.info("%s, leaving", signal.Signals(signum).name)
-    watchdog = threading.Timer(PATIENCE, _end_hard, (end(signum),))
-    watchdog.daemon = True
-    watchdog.start()
+def _say_last_words() -> None:
+    """Log that leaving took too long; in a thread, for what is in the way of leaving may be in the way of that."""
+    speaker = threading.Thread(target=_speak, daemon=True)
+    with suppress(RuntimeError):  # no thread to be had
+        speaker.start()
+        speaker.join(LAST_WORDS)
 
 
-def _end_hard(code: int) -> None:
+def _speak() -> None:
     from ._log import logger
     from ._stderr import write_out_errors
 
     logger.warning("leaving took longer than %g s: ending", PATIENCE)
     write_out_errors(LAST_WORDS)
-    os._exit(code)
+
+
+@contextmanager
+def usr2_rings(bell: Bell) -> Iterator[None]:
+    """Have SIGUSR2 ring a bell within a block, where there is such a signal. Main thread only."""
+    if not hasattr(signal, "SIGUSR2"):
+        yield
+        return
+    signal.signal(signal.SIGUSR2, lambda _signum, _frame: bell.ring())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # by default it would end the process

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._cli import Parser, UsageError, positive
-from ._signals import record_signals
+from ._signals import INTERRUPTED, record_signals
 from ._standard_files import OutputError, occupy_closed
 from ._version import __version__
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hakuban import ObjectDescriptor, TagDescriptor
+
+    from ._signals import Signals
 
 __all__ = ["Request", "main", "parse"]
 
@@ -162,15 +164,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 1 for a link refused, patience lost, a bad line of input or an output that cannot be written; 2 for arguments and
     URLs; 130 after SIGINT.
     """
-    recorded = record_signals()
+    signals = record_signals(INTERRUPTED)
     occupy_closed()
     from ._stderr import standard_error_by_thread
 
     with standard_error_by_thread():
-        return _main(sys.argv[1:] if argv is None else argv, recorded)
+        return _main(sys.argv[1:] if argv is None else argv, signals)
 
 
-def _main(argv: Sequence[str], recorded: Sequence[int]) -> int:
+def _main(argv: Sequence[str], signals: Signals) -> int:
     try:
         request = parse(argv)
     except (UsageError, OutputError) as error:
@@ -180,7 +182,7 @@ def _main(argv: Sequence[str], recorded: Sequence[int]) -> int:
         return 2 if isinstance(error, UsageError) else 1
     from . import _probe
 
-    return _probe.run(request, recorded)
+    return _probe.run(request, signals)
 
 
 if __name__ == "__main__":
