@@ -15,7 +15,7 @@ from typing_extensions import override
 import hakuban
 import hakuban.sync
 from hakuban_router._monitor import Monitor
-from hakuban_router._report import render
+from hakuban_router._report import START, draw_page
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -83,15 +83,16 @@ def test_the_exchange_has_two_objects_and_one_tag_of_its_own(start_router: Start
 
 def test_every_record_has_the_crates_fields(start_router: StartRouter) -> None:
     router = start_router("--monitor-tag=monitor")
-    exchange = monitored(
-        router.url, "exchange", lambda it: any(o["data_state"] for o in it["objects"])
-    )
     node = hakuban.LocalNode()
-    with node, hakuban.sync.connect(node, router.url), node.tag("monitor").observe() as tag:
-        for stream in tag:
-            if stream.descriptor.json == "exchange":
-                exchange = stream.wait_state_sync(10).data
-                break
+    with node, hakuban.sync.connect(node, router.url), node.tag("monitor").observe():
+        exchange = monitored(
+            router.url,
+            "exchange",
+            lambda it: (
+                any(o["data_state"] for o in it["objects"])
+                and any(tag["downstream_links"] for tag in it["tags"])
+            ),
+        )
     for item in exchange["objects"]:
         assert set(item) == OBJECT
         assert all(set(link) == OBJECT_LINK for link in item["downstream_links"])
@@ -387,11 +388,16 @@ def test_the_report_tells_what_the_pictures_hold(start_router: StartRouter) -> N
     ):
         next(iter(exposing)).set("value")
         observing.wait_state_sync(10)
+        # whoever comes may be shown a picture that is nearly a second old
         pictures = {
-            name: monitored(router.url, name, lambda _: True)
-            for name in ("exchange", "websocket-listener", "websocket-connector")
+            name: monitored(router.url, name, fulfils)
+            for name, fulfils in (
+                ("exchange", lambda it: any(map(is_tagged_and_set, it["objects"]))),
+                ("websocket-listener", lambda it: any(map(has_load, it["downstream_connections"]))),
+                ("websocket-connector", lambda _: True),
+            )
         }
-    text = "\n".join(render(pictures))
+    text = "\n".join(draw_page(pictures, START).lines)
     for expected in (
         "== exchange, connected to a router above: yes",
         "objects: 4",
@@ -410,12 +416,20 @@ def test_the_report_tells_what_the_pictures_hold(start_router: StartRouter) -> N
         assert expected in text, text
 
 
+def is_tagged_and_set(item: Any) -> bool:
+    return item["descriptor"]["tags"] == ["tag"] and item["data_state"] is not None
+
+
+def has_load(link: Any) -> bool:
+    return bool(link["load"])
+
+
 def test_the_report_says_how_old_a_state_is() -> None:
     node = hakuban.LocalNode()
     with node, node.object("x").observe(), node.object("x").expose() as exposing:
         exposing.set_object_data(1)
         exposing.set_synchronized(2.5)
-        text = "\n".join(render(Monitor(node, None).pictures()))
+        text = "\n".join(draw_page(Monitor(node, None).pictures(), START).lines)
     match = [line for line in text.splitlines() if line.endswith(" s old")]
     assert len(match) == 1
     assert math.isclose(float(match[0].split()[-3]), 2.5, abs_tol=1)
@@ -424,5 +438,5 @@ def test_the_report_says_how_old_a_state_is() -> None:
 def test_the_report_lets_no_peer_talk_to_the_terminal() -> None:
     node = hakuban.LocalNode()
     with node, node.object(["\x1b[2J"], "\x9b\n").observe():
-        text = "\n".join(render(Monitor(node, None).pictures()))
+        text = "\n".join(draw_page(Monitor(node, None).pictures(), START).lines)
     assert not [c for c in text if c != "\n" and (ord(c) < 32 or 126 < ord(c) < 160)]

@@ -332,6 +332,41 @@ def test_the_child_of_a_fork_writes_by_itself(tmp_path: Path) -> None:
     assert (tmp_path / "stderr").read_text().splitlines() == ["parent", "child", "parent again"]
 
 
+def test_what_waits_for_room_leaves_it_to_those_that_do_not() -> None:
+    class Unread(io.StringIO):
+        reading = threading.Event()
+
+        @override
+        def write(self, s: str, /) -> int:
+            self.reading.wait(20)
+            return super().write(s)
+
+    unread = Unread()
+    error = StandardError(unread)
+    taken: list[str] = []
+
+    def patient_lines() -> Iterator[str]:
+        for number in range(5_000):
+            taken.append(f"patient {number}")
+            yield taken[-1]
+
+    patient = threading.Thread(target=error.write_all, args=(patient_lines(),))
+    patient.start()
+    before = -1
+    while len(taken) != before:  # until it waits
+        before = len(taken)
+        time.sleep(0.1)
+    for number in range(1_000):
+        error.write(f"log {number}\n")
+    unread.reading.set()
+    patient.join(20)
+    error.drain(20)
+    lines = unread.getvalue().splitlines()
+    assert [line for line in lines if line.startswith("log")] == [f"log {n}" for n in range(1_000)]
+    assert [line for line in lines if line.startswith("patient")] == taken
+    assert len(lines) == 6_000
+
+
 def test_what_could_not_be_written_is_counted_too() -> None:
     class Disk(io.StringIO):
         full = True

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import sys
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 
 import hakuban
 from hakuban.transport import redacted
@@ -17,10 +15,10 @@ from ._failures import FORESEEN, Failure, failure, unforeseen
 from ._links import with_defaults
 from ._log import logger
 from ._monitor import Monitor
+from ._reports import write_reports
 from ._sd_notify import notify
 from ._signals import usr2_rings
 from ._standard_files import ignore_terminal_stop, read_lines
-from ._stderr import StandardError
 
 if TYPE_CHECKING:
     import ssl
@@ -87,9 +85,8 @@ class _Router:
         """
         async with anyio.create_task_group() as group:
             await group.start(signals.watch, self._leave)
-            group.start_soon(self._report_each, asked)
-            if self._config.monitor_tag is not None:
-                await group.start(self.monitor.publish, self._config.monitor_tag)
+            await group.start(self.monitor.publish, self._config.monitor_tag)
+            group.start_soon(write_reports, self.monitor, asked)
             problem = await self._serve()
             group.cancel_scope.cancel()
         return problem
@@ -97,22 +94,6 @@ class _Router:
     def _leave(self, _signum: int) -> int:
         self._end.set()
         return 0
-
-    async def _report_each(self, asked: Bell) -> None:
-        while True:
-            await asked.heard()
-            await anyio.to_thread.run_sync(self.report, abandon_on_cancel=True)
-
-    def report(self) -> None:
-        """Print the pictures to stderr; in a thread of its own, which waits until all of it can be written."""
-        from ._report import render
-
-        try:
-            lines = render(self.monitor.pictures())
-        except hakuban.NodeBrokenError as error:
-            lines = iter([f"{error}: {error.__cause__!r}"])
-        if isinstance(sys.stderr, StandardError):
-            sys.stderr.write_all(lines)
 
     async def _serve(self) -> Failure | None:
         """Listen and connect until the end."""

@@ -34,10 +34,16 @@ class Bell:
             self._rung.send(b"!")
 
     async def heard(self) -> None:
-        """Wait until it was rung since the last time; on Windows also come back now and then without that."""
-        with anyio.move_on_after(GLANCE):
-            await anyio.wait_readable(self._heard)
-            self._heard.recv(65536)
+        """Wait until it was rung since the last time."""
+        while not self.silence():
+            with anyio.move_on_after(GLANCE):
+                await anyio.wait_readable(self._heard)
+
+    def silence(self) -> bool:
+        """Forget that it was rung; say whether it was."""
+        with suppress(BlockingIOError):
+            return bool(self._heard.recv(65536))
+        return False
 
     def __enter__(self) -> Self:
         return self

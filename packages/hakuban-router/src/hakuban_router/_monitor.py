@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -18,18 +18,19 @@ import hakuban
 from ._log import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from anyio.abc import TaskStatus
 
 __all__ = ["CONNECTOR", "EXCHANGE", "LISTENER", "Json", "Monitor"]
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 EXCHANGE: Final = "exchange"
 LISTENER: Final = "websocket-listener"
 CONNECTOR: Final = "websocket-connector"
-PERIOD: Final = 1.0  # seconds between two pictures
+PERIOD: Final = 1.0  # seconds between the beginnings of two pictures, whoever looks
 REST: Final = (
     9.0  # times as long as a picture took nothing is done: a tenth of the time is for pictures
 )
@@ -55,6 +56,7 @@ class Monitor:
         self._node = node
         self._connecting = connecting
         self._watches: dict[str, _Watch] = {}
+        self._wishes: list[_Wish[Any]] = []
         self._arrival = anyio.Event()
 
     @property
@@ -64,9 +66,7 @@ class Monitor:
 
     def pictures(self) -> dict[str, Json]:
         """Give the JSON of each monitor object, all of one picture of the node."""
-        return self._pictures(self._node.snapshot())
-
-    def _pictures(self, snapshot: hakuban.NodeSnapshot) -> dict[str, Json]:
+        snapshot = self._node.snapshot()
         listener: Json = {
             "url": self.listening[0] if self.listening else "",
             "downstream_connections": snapshot.downstream_connections,
@@ -81,8 +81,11 @@ class Monitor:
             }
         return pictures
 
-    async def publish(self, tag: str, *, task_status: TaskStatus[None]) -> None:
-        """Expose a picture under each name, renewed each second while any of them is observed; until cancelled."""
+    async def publish(self, tag: str | None, *, task_status: TaskStatus[None]) -> None:
+        """Expose a picture under each name, renewed each second while any of them is observed; until cancelled.
+
+        :param tag: of the monitor objects; without one there are none, and only `look` has pictures taken.
+        """
         names = (
             [EXCHANGE, LISTENER] if self._connecting is None else [EXCHANGE, LISTENER, CONNECTOR]
         )
@@ -93,12 +96,24 @@ class Monitor:
                     self._node.object([tag], name).expose(serializer=serializer)
                 )
                 for name in names
+                if tag is not None
             }
             task_status.started()  # whoever looks from now on sees all of them
             async with anyio.create_task_group() as group:
                 for name, contract in opened.items():
                     group.start_soon(contract.serve, partial(self._attend, name))
                 await self._renew()
+
+    async def look(self, draw: Callable[[dict[str, Json]], T]) -> T:
+        """Give what `draw`, called in a thread, makes of the next picture, which is taken for all who look.
+
+        :raises NodeBrokenError: there is nothing to take a picture of.
+        """
+        wish = _Wish(draw)
+        self._wishes.append(wish)
+        self._arrival.set()
+        await wish.over.wait()
+        return wish.result()
 
     async def _attend(self, name: str, sink: hakuban.ObjectStateSink[bytes]) -> None:
         """Have pictures published while one monitor object is observed."""
@@ -112,31 +127,120 @@ class Monitor:
             raise watch.error  # told, and tried again later, by `serve`
 
     async def _renew(self) -> None:
-        """Take one picture in each period for all who look, and one soon for who has come."""
-        pause = 0.0
+        """Take one picture in each period for all who look, and none for nobody."""
+        due = -math.inf
         while True:
-            with anyio.move_on_after(pause if self._watches else math.inf):
+            while not (self._watches or self._wishes):
+                self._arrival = anyio.Event()
                 await self._arrival.wait()
-            self._arrival = anyio.Event()
-            began = monotonic()
-            if self._watches:
-                await self._show()
-            took = monotonic() - began
-            await anyio.sleep(REST * took)
-            pause = max(0.0, PERIOD - (1 + REST) * took)
+            await anyio.sleep(max(0.0, due - monotonic()))
+            if self._watches or self._wishes:
+                exposure = _Exposure(monotonic())
+                await self._expose(exposure)
+                due = exposure.due
 
-    async def _show(self) -> None:
-        watches = dict(self._watches)
+    async def _expose(self, exposure: _Exposure) -> None:
+        """Take a picture, and give it to all who look."""
+        wishes, self._wishes = self._wishes, []
+        watches = list(self._watches.values())
         try:
-            pictures = self._pictures(await self._take())
-            for name, watch in watches.items():
-                watch.show(name, await _encoded(pictures[name]))
+            await exposure.take(partial(self._draw, wishes))
+            for wish in wishes:
+                wish.over.set()
+            await self._show(exposure)
         except Exception as error:  # noqa: BLE001  # a fault of ours: no reason for the router to end
-            for watch in watches.values():
+            for wish in wishes:
+                wish.end(error)
+            for watch in watches:
                 watch.end(error)
 
-    async def _take(self) -> hakuban.NodeSnapshot:
-        return await anyio.to_thread.run_sync(self._node.snapshot, abandon_on_cancel=True)
+    def _draw(self, wishes: Sequence[_Wish[Any]]) -> dict[str, Json]:
+        pictures = self.pictures()
+        for wish in wishes:
+            wish.draw(pictures)
+        return pictures
+
+    async def _show(self, exposure: _Exposure) -> None:
+        """Publish a picture for who looks, and for who comes as long as it is the latest that there may be."""
+        while True:
+            arrival = self._arrival = anyio.Event()
+            for name, watch in list(self._watches.items()):
+                if watch.shown is not exposure:
+                    watch.shown = exposure
+                    watch.show(name, await exposure.encoded(name))
+            with anyio.move_on_after(exposure.began + PERIOD - monotonic()):
+                await arrival.wait()
+                continue
+            return await exposure.forget()
+
+
+class _Wish(Generic[T]):
+    """Somebody who waits for the next picture."""
+
+    def __init__(self, draw: Callable[[dict[str, Json]], T]) -> None:
+        self.over = anyio.Event()
+        self._draw = draw
+        self._drawn: list[T] = []
+        self._error: Exception | None = None
+
+    def draw(self, pictures: dict[str, Json]) -> None:
+        self._drawn.append(self._draw(pictures))
+
+    def end(self, error: Exception) -> None:
+        self._error = error
+        self.over.set()
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._drawn[0]
+
+
+class _Exposure:
+    """One picture: its lists, and what of it is encoded already.
+
+    :ivar began: when it was begun.
+    """
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self._worked = 0.0  # seconds
+        self._until = began
+        self._pictures: dict[str, Json] = {}
+        self._encoded: dict[str, bytes] = {}
+
+    @property
+    def due(self) -> float:
+        """When the next one may begin."""
+        return max(self.began + PERIOD, self._until + REST * self._worked)
+
+    async def take(self, draw: Callable[[], dict[str, Json]]) -> None:
+        with self._working():
+            self._pictures = await anyio.to_thread.run_sync(draw, abandon_on_cancel=True)
+
+    async def encoded(self, name: str) -> bytes:
+        if name not in self._encoded:
+            with self._working():
+                self._encoded[name] = await _encoded(self._pictures.pop(name))
+        return self._encoded[name]
+
+    async def forget(self) -> None:
+        """Free what was not encoded, a little at a time."""
+        self._encoded.clear()
+        with self._working():
+            for picture in self._pictures.values():
+                for value in picture.values():
+                    if isinstance(value, list):
+                        await _free(value)
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        start = monotonic()
+        try:
+            yield
+        finally:
+            self._until = monotonic()
+            self._worked += self._until - start
 
 
 class _Watch:
@@ -144,11 +248,13 @@ class _Watch:
 
     :ivar over: set when nothing more is to be published for it.
     :ivar error: why, if that is a fault.
+    :ivar shown: the picture that was published last.
     """
 
     def __init__(self, sink: hakuban.ObjectStateSink[bytes]) -> None:
         self.over = anyio.Event()
         self.error: Exception | None = None
+        self.shown: _Exposure | None = None
         self._sink = sink
 
     def show(self, name: str, picture: bytes) -> None:
@@ -175,18 +281,20 @@ async def _encoded(picture: Json) -> bytes:
 
 
 async def _encoded_list(items: list[Any]) -> bytes:
-    encoded = []
+    return b"[%b]" % b",".join([_json(item).encode() async for item in _used_up(items)])
+
+
+async def _free(items: list[Any]) -> None:
+    async for _ in _used_up(items):
+        pass
+
+
+async def _used_up(items: list[Any]) -> AsyncIterator[Any]:
+    """Give each item and forget it, for to free a hundred thousand at once takes a while; with breaks, as above."""
+    items.reverse()
     until = monotonic() + SLICE
-    for item in _used_up(items):
-        encoded.append(_json(item).encode())
+    while items:
+        yield items.pop()
         if monotonic() >= until:
             await checkpoint()
             until = monotonic() + SLICE
-    return b"[%b]" % b",".join(encoded)
-
-
-def _used_up(items: list[Any]) -> Iterator[Any]:
-    """Give each item and forget it: to free a hundred thousand at once takes a while too."""
-    items.reverse()
-    while items:
-        yield items.pop()

@@ -31,6 +31,7 @@ OVERHEAD: Final = 100  # of one write, in characters: about what Python needs to
 LONGEST_REST: Final = 64 * 1024  # characters of a line without its end
 LINES: Final = 100  # that are written at once, of what may wait
 PAUSE: Final = 0.001  # seconds after that
+ROOM: Final = MOST_CHARACTERS // 10  # characters that may wait already when they are written
 PATIENCE: Final = 0.5  # seconds for what is left at the end of the program
 
 
@@ -83,13 +84,13 @@ class StandardError(io.TextIOBase):
     def write_all(self, lines: Iterable[str]) -> None:
         """Write lines, given without their ends, and drop none: wait for room, until the program ends.
 
-        For threads that may wait. There are pauses in between, so that no thread which makes many lines of many things
+        For threads that may wait. Nearly all of the room is left to others, whose lines are dropped without it. There are pauses in between, so that no thread which makes many lines of many things
         has the interpreter for itself.
         """
         lines = iter(lines)
         while not self._ended and (some := list(islice(lines, LINES))):
             with self._changed:
-                while (self._dropping or self._full) and not self._ended:
+                while (self._dropping or self._size > ROOM) and not self._ended:
                     self._changed.wait()
                 self.write("\n".join([*some, ""]))
             sleep(PAUSE)
