@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import io
 import os
 import re
@@ -12,8 +11,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import pytest
 from typing_extensions import override
@@ -24,6 +22,7 @@ from hakuban.transport import printable
 from hakuban_router._stderr import StandardError, standard_error_by_thread, write_out_errors
 from support.ports import free_port
 from support.processes import Lines, Program
+from support.unread import unread_router
 from support.unseen import UNSEEN, check_seen
 
 if TYPE_CHECKING:
@@ -32,70 +31,11 @@ if TYPE_CHECKING:
 
     from support.processes import RouterProcess
 
-fcntl = pytest.importorskip("fcntl")
+pytest.importorskip("fcntl")
 
 MANY = 2_000  # lines: more than the pipe and the router keep
 ENOUGH = 1_200  # lines: more than the pipe takes, and less than both together
 BOUND = 2.0  # seconds in which a router ends; the promise is one
-
-
-class UnreadRouter:
-    """A router whose standard error is a pipe: it is read until the router listens, and when a test says so."""
-
-    def __init__(self, *options: str) -> None:
-        reader, writer = os.pipe()
-        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-        command = [sys.executable, "-m", "hakuban_router", "-b", "ws://127.0.0.1:0", *options]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=writer)
-        os.close(writer)
-        self.pipe: IO[str] = os.fdopen(reader, encoding="utf-8")
-        said = b""
-        while not (match := re.search(rb"listening on (\S+)\n", said)):
-            said += os.read(reader, 1)
-        self.url = match[1].decode()
-
-    def check_health(self, times: int) -> None:
-        where = urlsplit(self.url)
-        for _ in range(times):
-            connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)
-            connection.request("GET", "/")
-            assert connection.getresponse().status == 200
-            connection.close()
-
-    def carry_an_object(self) -> None:
-        exposer, observer = hakuban.LocalNode("exposer"), hakuban.LocalNode("observer")
-        with (
-            exposer,
-            observer,
-            hakuban.sync.connect(exposer, self.url),
-            hakuban.sync.connect(observer, self.url),
-            exposer.object("door").expose() as exposing,
-            observer.object("door").observe() as observing,
-        ):
-            for value in range(10):
-                exposing.set_object_data(value)
-            for state in observing:
-                if state.data == 9:
-                    return
-
-    def end(self, signum: int = signal.SIGTERM) -> tuple[int, float]:
-        """Send a signal; give the exit code, and the seconds until then."""
-        start = time.monotonic()
-        self.process.send_signal(signum)
-        return self.process.wait(20), time.monotonic() - start
-
-
-@contextmanager
-def unread_router(*options: str) -> Iterator[UnreadRouter]:
-    router = UnreadRouter(*options)
-    try:
-        yield router
-    finally:
-        router.process.kill()
-        router.process.wait(10)
-        assert router.process.stdin is not None
-        router.process.stdin.close()
-        router.pipe.close()
 
 
 NOTICE = re.compile(r"WARNING hakuban.router: (\d+) lines of the log were dropped: ")
