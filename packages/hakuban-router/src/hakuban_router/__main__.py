@@ -26,8 +26,8 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the router; give the exit code: 0 after a signal, 2 for arguments and URLs, 1 for what the machine refuses."""
     gc.disable()  # until it listens: imports leave much to search through, and nothing to find
-    signals = record_signals()
     occupy_closed()
+    signals = record_signals()
     from ._stderr import standard_error_by_thread
 
     with standard_error_by_thread():
@@ -67,15 +67,16 @@ def _run(config: Config, signals: Signals) -> int:
     if config.threads is not None:
         logger.info("--threads is ignored: the router has one thread")
     try:
-        failure = anyio.run(
-            _app.run,
-            config,
-            listening_tls,
-            connecting_tls,
-            signals,
-            backend="trio" if loop == "trio" else "asyncio",
-            backend_options={} if loop == "trio" else {"use_uvloop": loop == "uvloop"},
-        )
+        with signals.beside_a_loop():
+            failure = anyio.run(
+                _app.run,
+                config,
+                listening_tls,
+                connecting_tls,
+                signals,
+                backend="trio" if loop == "trio" else "asyncio",
+                backend_options={} if loop == "trio" else {"use_uvloop": loop == "uvloop"},
+            )
     except SystemExit as error:  # of a task; but only a signal ends a router with 0
         logger.exception("the router has failed")
         failure = unforeseen("the router has failed", error)

@@ -49,7 +49,8 @@ def run(request: Request, signals: Signals) -> int:
     """
     start_logging("warning", "hakuban: %(message)s")
     output = _Output()
-    code = anyio.run(_probe, request, output, signals)
+    with signals.beside_a_loop():
+        code = anyio.run(_probe, request, output, signals)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left but Python's own farewell
     if output.busy:
         write_out_errors(PATIENCE)

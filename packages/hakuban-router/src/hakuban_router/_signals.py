@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from contextlib import contextmanager, suppress
-from queue import SimpleQueue
 from time import sleep
 from typing import TYPE_CHECKING, Final
 
@@ -47,8 +47,8 @@ def record_signals(interrupted: int = 0) -> Signals:
 class Signals:
     """The first INT, TERM or HUP asks for the end, and a thread sees to it that the process ends soon after.
 
-    The handler is Python's own, and not one of the event loop: it runs, and the time of the thread begins, also while the
-    loop does not exist yet, stands still, or exists no more. A second INT ends the process by the system's default action,
+    The thread is told by the wakeup descriptor, in the very moment, whatever the main thread does: a handler of Python's may
+    have to wait for that, for ever where the signal came just before a system call that blocks. A second INT ends the process by the system's default action,
     wherever it is.
 
     :ivar first: the signal, or None as long as there was none.
@@ -59,19 +59,31 @@ class Signals:
         self._interrupted = interrupted
         self._code: int | None = None
         self._bell: Bell | None = None
-        self._came: SimpleQueue[int] = SimpleQueue()  # its `put` may interrupt anything
-        # now: a signal handler must not start threads
+        self._ours, self._theirs = socket.socketpair()
+        self._theirs.setblocking(False)
         threading.Thread(target=self._see_to_it, name="signals", daemon=True).start()
         for signum in _ENDING:
             signal.signal(signum, self._receive)
+        self._listen()
+
+    def _listen(self) -> None:
+        signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+
+    @contextmanager
+    def beside_a_loop(self) -> Iterator[None]:
+        """Let an event loop start and end within a block: some warn of a wakeup descriptor, or forget it."""
+        signal.set_wakeup_fd(-1)
+        try:
+            yield
+        finally:
+            self._listen()
 
     def _receive(self, signum: int, _frame: FrameType | None) -> None:
         if self.first is None:
             self.first = signum
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            self._came.put(signum)
-            if self._bell is not None:
-                self._bell.ring()
+            with suppress(OSError):  # full
+                self._theirs.send(bytes([signum]))
 
     async def watch(self, end: Callable[[int], int], *, task_status: TaskStatus[None]) -> None:
         """Wait for the first signal, of the time before this too, and call `end`.
@@ -82,6 +94,7 @@ class Signals:
         from ._log import logger
 
         with Bell() as self._bell:
+            self._listen()  # in the loop's place: the thread wakes it for every signal
             task_status.started()
             while self.first is None:
                 await self._bell.heard()
@@ -89,11 +102,19 @@ class Signals:
             self._code = end(self.first)
 
     def _see_to_it(self) -> None:
-        signum = self._came.get()
+        signum = self._wait()
         sleep(PATIENCE)
         _say_last_words()
         code = self._interrupted if signum == signal.SIGINT else 0
         os._exit(code if self._code is None else self._code)
+
+    def _wait(self) -> int:
+        while True:
+            for signum in self._ours.recv(1024):
+                if self._bell is not None:
+                    self._bell.ring()  # the handlers run in the main thread, which may be asleep
+                if signum in _ENDING:
+                    return signum
 
 
 def _say_last_words() -> None:

@@ -164,8 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 1 for a link refused, patience lost, a bad line of input or an output that cannot be written; 2 for arguments and
     URLs; 130 after SIGINT.
     """
-    signals = record_signals(INTERRUPTED)
     occupy_closed()
+    signals = record_signals(INTERRUPTED)
     from ._stderr import standard_error_by_thread
 
     with standard_error_by_thread():
