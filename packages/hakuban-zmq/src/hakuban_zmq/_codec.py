@@ -21,7 +21,8 @@ class Codec:
     Until `begin` is called that is the handshake: frames are as they came, and short. From then on they are the messages of
     links, of one frame each; the commands among them are seen to here.
 
-    :ivar pong: the newest answer to a PING that waits to be sent; None without one.
+    :ivar pong: the newest answer to a PING, which waits to be encoded and sent; None without one. Boxes go out in the order
+        in which they were sealed, or the other side ends the connection.
     """
 
     __slots__ = ("_box", "_frames", "_handshake", "pong")
@@ -41,9 +42,11 @@ class Codec:
         self._box = box
         self._frames.most = MAX_FRAME + (0 if box is None else OVERHEAD)
 
-    def encode(self, body: bytes) -> bytes:
-        """Give the bytes of a message."""
-        return encode(body if self._box is None else self._box.seal(body))
+    def encode(self, body: bytes, flags: int = 0) -> bytes:
+        """Give the bytes of a message or command, to be sent before those of the next one."""
+        if self._box is None:
+            return encode(body, flags)
+        return encode(self._box.seal(body, flags))
 
     def feed(self, data: bytes) -> None:
         """Take what has come."""
@@ -75,10 +78,5 @@ class Codec:
             return frame.body
         name, data = read_command(frame.body)
         if name == b"PING":
-            self.pong = self._command(pong(data))
+            self.pong = pong(data)
         return b""
-
-    def _command(self, body: bytes) -> bytes:
-        if self._box is not None:
-            return encode(self._box.seal(body, COMMAND))
-        return encode(body, COMMAND)

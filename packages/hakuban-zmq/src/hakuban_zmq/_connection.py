@@ -12,6 +12,7 @@ from hakuban.transport import PeerViolationError
 
 from ._codec import Codec
 from ._frames import BYE, BYE_HEARD, HEADER, HELLO, RESET, frame, read_hello, session_of
+from ._zmtp import COMMAND
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -33,7 +34,7 @@ class Connection:
     """The pipe of one link, and what reads it.
 
     What the socket does not take at once waits here, and a task is started that sends it. No more than a window and some
-    control frames wait: a peer that reads nothing is granted nothing more, and one that goes on asking is lost.
+    control frames wait: a peer that reads nothing is granted nothing more, and one that goes on asking is not answered.
 
     :param tasks: where to send from what could not be sent at once.
     :param window: what may wait.
@@ -48,6 +49,8 @@ class Connection:
         "_relaying",
         "_socket",
         "_tasks",
+        "_unsent",
+        "_waiting",
         "codec",
     )
 
@@ -56,6 +59,10 @@ class Connection:
         self._tasks = tasks
         self._most_unsent = window.size + _CONTROL
         self._flushed: anyio.Event | None = None  # while something waits
+        self._waiting: list[
+            bytes
+        ] = []  # behind what the socket has; joined to that one by one it would be copied each time
+        self._unsent = 0  # bytes of both
         self._lost = False
         self._relaying = False
         self._reading = anyio.CancelScope()
@@ -65,8 +72,11 @@ class Connection:
     # ---- the stream's side ------------------------------------------------------------------------------------------
 
     def send(self, data: bytes, /) -> bool:
-        """Send a frame, as soon as the socket takes it; False when too much waits already."""
-        return self._write(self.codec.encode(data))
+        """Send a frame, as soon as the socket takes it; False when too much waits already, and it is not sent."""
+        if self._full:
+            return False
+        self._write(self.codec.encode(data))
+        return True
 
     def look(self) -> bool:
         """Say whether something waits in the operating system to be read."""
@@ -76,25 +86,37 @@ class Connection:
         """The link is closed, and so will the connection be."""
         self._reading.cancel()
 
-    def _write(self, data: bytes) -> bool:
+    @property
+    def _full(self) -> bool:
+        return self._flushed is not None and self._unsent > self._most_unsent
+
+    def _write(self, data: bytes) -> None:
         socket = self._socket
-        socket.write(data)
         if self._flushed is not None:
-            return socket.unsent <= self._most_unsent
+            self._waiting.append(data)
+            self._unsent += len(data)
+            return
+        socket.write(data)
         try:
             if not socket.flush_nowait():
+                self._unsent = socket.unsent
                 self._flushed = anyio.Event()
                 self._tasks.start_soon(self._flush, self._flushed)
         except OSError:
             pass  # who reads meets the same error, after what came before it
-        return True
 
     async def _flush(self, flushed: anyio.Event) -> None:
         try:
             await self._socket.flush()
+            while self._waiting:
+                self._socket.write(b"".join(self._waiting))
+                self._waiting.clear()
+                self._unsent = self._socket.unsent
+                await self._socket.flush()
         except (OSError, anyio.ClosedResourceError):
             self._lost = True
         finally:
+            self._waiting.clear()
             self._flushed = None
             flushed.set()
 
@@ -182,8 +204,8 @@ class Connection:
 
     def _send_pong(self) -> None:
         pong, self.codec.pong = self.codec.pong, None
-        if pong is not None:
-            self._write(pong)
+        if pong is not None and not self._full:
+            self._write(self.codec.encode(pong, COMMAND))
 
     async def _read(self) -> bytes:
         data = await self._socket.read(_PIECE)
