@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import secrets
 import socket
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
+import pytest
 import zmq.auth
 from zmq.utils import z85
 
 from hakuban.sockets import SocketStream
-from hakuban_zmq import ZeroMQTransport, write_keys
+from hakuban.transport import TransportOptions
+from hakuban_zmq import ZeroMQTransport, _connection, _stream, write_keys
 from hakuban_zmq._connection import Connection
 from hakuban_zmq._frames import (
+    BYE,
+    CHUNK,
+    DATA,
     HEADER,
+    MAX_FRAME,
     PING,
     PONG,
     SESSION,
@@ -25,14 +33,19 @@ from hakuban_zmq._frames import (
     Window,
     frame,
 )
-from hakuban_zmq._zmtp import FrameReader, command
+from hakuban_zmq._zmtp import CURVE, GREETING, NULL, FrameReader, command, greeting
 from support.curvezmq import CurveClient
-from support.zeromq import WIDE, accepting
+from support.zeromq import WIDE, accepting, end_of
+from support.zmtp import framed, greet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 WINDOW = Window(64 * 1024, 16)
+
+
+def where(url: str) -> tuple[str, int]:
+    return "127.0.0.1", int(url.rpartition(":")[2])
 
 
 def take_from(sock: socket.socket, size: int) -> bytes:
@@ -47,8 +60,9 @@ def take_from(sock: socket.socket, size: int) -> bytes:
 
 def everything(sock: socket.socket) -> bytes:
     data = b""
-    while more := sock.recv(1 << 20):
-        data += more
+    with sock:
+        while more := sock.recv(1 << 20):
+            data += more
     return data
 
 
@@ -75,8 +89,7 @@ async def test_boxes_go_out_in_the_order_of_their_nonces(tmp_path: Path) -> None
     public, secret = write_keys(tmp_path, "listener")
     server = zmq.auth.load_certificate(public)[0]
     async with accepting(transport=ZeroMQTransport(secret_key_file=secret)) as (url, _):
-        port = int(url.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        with socket.create_connection(where(url), timeout=5) as sock:
             client = CurveClient(
                 sock.sendall,
                 lambda size: take_from(sock, size),
@@ -97,3 +110,65 @@ async def test_boxes_go_out_in_the_order_of_their_nonces(tmp_path: Path) -> None
             answers = await anyio.to_thread.run_sync(ask)
     assert set(answers) == {command(b"PONG", b"context"), frame(PONG, b"c" * SESSION)}
     assert client.nonces == sorted(client.nonces)
+
+
+# ---- the end of a listener ------------------------------------------------------------------------------------------
+
+
+async def test_a_listener_that_ends_hears_that_its_goodbye_was_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_stream, "_FLUSH_SECONDS", 60.0)
+    async with anyio.create_task_group() as tasks:
+        with anyio.fail_after(10):
+            async with accepting() as (url, accepted):
+                welcomed = anyio.Event()
+
+                async def connect() -> None:
+                    async with ZeroMQTransport().connect(url, TransportOptions()) as stream:
+                        welcomed.set()
+                        assert isinstance(await end_of(stream), anyio.EndOfStream)
+
+                tasks.start_soon(connect)
+                await welcomed.wait()
+                await accepted.receive()
+
+
+async def test_what_waits_to_be_sent_is_sent_although_the_listener_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_connection, "_FAREWELL_SECONDS", 60.0)
+    chunks = 500  # more than the operating system holds
+    came: list[int] = []
+
+    def read() -> None:
+        with sock, suppress(EOFError):
+            came.extend(data[0] for data in parts)
+
+    with socket.socket() as sock, anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            transport = ZeroMQTransport(window=chunks * MAX_FRAME)
+            async with accepting(transport=transport) as (url, accepted):
+                sock.connect(where(url))
+                parts = greet(sock.sendall, partial(take_from, sock))
+                sock.sendall(framed(Hello(b"c" * SESSION, VERSION, WIDE).encode()))
+                stream = await accepted.receive()
+                for _ in range(chunks):
+                    await stream.send([bytes(CHUNK - 100)])
+                tasks.start_soon(anyio.to_thread.run_sync, read)
+    assert came == [WELCOME, *[DATA] * chunks, BYE]
+
+
+@pytest.mark.parametrize("mechanism", [NULL, CURVE])
+async def test_strangers_do_not_delay_the_end_of_a_listener(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mechanism: bytes
+) -> None:
+    monkeypatch.setattr(_connection, "_FAREWELL_SECONDS", 60.0)
+    _, secret = write_keys(tmp_path, "listener")
+    transport = ZeroMQTransport(secret_key_file=secret if mechanism == CURVE else None)
+    with anyio.fail_after(10):
+        async with accepting(transport=transport) as (url, _):
+            stranger = socket.create_connection(where(url), timeout=5)
+            stranger.sendall(greeting(mechanism))
+            await anyio.to_thread.run_sync(take_from, stranger, GREETING)
+    stranger.close()

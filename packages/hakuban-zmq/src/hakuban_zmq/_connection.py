@@ -44,6 +44,7 @@ class Connection:
         "_flushed",
         "_lost",
         "_most_unsent",
+        "_patience",
         "_reading",
         "_relayed",
         "_relaying",
@@ -64,8 +65,10 @@ class Connection:
         ] = []  # behind what the socket has; joined to that one by one it would be copied each time
         self._unsent = 0  # bytes of both
         self._lost = False
+        self._patience = _FAREWELL_SECONDS
         self._relaying = False
-        self._reading = anyio.CancelScope()
+        # whoever ends the listener ends the tasks too, and those of a connection are wanted until it is closed
+        self._reading = anyio.CancelScope(shield=True)
         self._relayed = anyio.Event()
         self.codec = Codec()
 
@@ -107,12 +110,13 @@ class Connection:
 
     async def _flush(self, flushed: anyio.Event) -> None:
         try:
-            await self._socket.flush()
-            while self._waiting:
-                self._socket.write(b"".join(self._waiting))
-                self._waiting.clear()
-                self._unsent = self._socket.unsent
+            with anyio.CancelScope(shield=True):
                 await self._socket.flush()
+                while self._waiting:
+                    self._socket.write(b"".join(self._waiting))
+                    self._waiting.clear()
+                    self._unsent = self._socket.unsent
+                    await self._socket.flush()
         except (OSError, anyio.ClosedResourceError):
             self._lost = True
         finally:
@@ -120,13 +124,17 @@ class Connection:
             self._flushed = None
             flushed.set()
 
+    def abandon(self) -> None:
+        """Nothing was said that the other side might miss: `aclose` is not to wait for it."""
+        self._patience = 0.0
+
     async def aclose(self) -> None:
         """Send what waits and let the other side end, for at most 1 s; close the socket."""
         with anyio.CancelScope(shield=True):
             self._reading.cancel()
             if self._relaying:
                 await self._relayed.wait()
-            with anyio.move_on_after(_FAREWELL_SECONDS), suppress(OSError):
+            with anyio.move_on_after(self._patience), suppress(OSError):
                 if self._flushed is not None:
                     await self._flushed.wait()
                 if not self._lost:

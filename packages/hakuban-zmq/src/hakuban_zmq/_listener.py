@@ -103,9 +103,7 @@ class Listener:
         try:
             place.watch(socket)
             prepare_socket(sock, nodelay=True)
-            with anyio.fail_after(self._options.handshake_timeout):
-                key = await Handshake(socket, connection.codec, self._keys).run()
-                hello = await connection.hello()
+            key, hello = await self._greet(socket, connection)
             place.keep()
             await self._link(connection, hello, peer, key)
         except UnknownKeyError as unknown:
@@ -121,6 +119,16 @@ class Listener:
             logger.debug("%s: gone before there was a link", peer)
         finally:
             await connection.aclose()
+
+    async def _greet(self, socket: SocketStream, connection: Connection) -> tuple[str, Hello]:
+        """Hear who wants a link; whoever is cut short before that is not waited for."""
+        try:
+            with anyio.fail_after(self._options.handshake_timeout):
+                key = await Handshake(socket, connection.codec, self._keys).run()
+                return key, await connection.hello()
+        except (TimeoutError, anyio.get_cancelled_exc_class()):
+            connection.abandon()
+            raise
 
     async def _link(self, connection: Connection, hello: Hello, peer: str, key: str) -> None:
         try:
