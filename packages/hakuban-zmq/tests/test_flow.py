@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from functools import partial
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from hakuban.transport import MIB, ReassemblyLimit, TransportOptions
 from hakuban_zmq import ZeroMQTransport
@@ -234,3 +236,28 @@ async def test_who_handles_slowly_is_sent_little_until_he_is_quick_again() -> No
             while await take() < 30:
                 pass
         group.cancel_scope.cancel()
+
+
+async def test_a_message_in_tiny_pieces_leaves_the_loop_its_turn_after_each_chunk() -> None:
+    piece, last = struct.pack(">IB", 1 | 1 << 31, 7), struct.pack(">IB", 1, 7)
+    bodies = [piece * (CHUNK // len(piece))] * 3 + [last]
+    turns = 0
+    async with accepting() as (url, accepted):
+        with raw_client(url) as client:
+            await client.enter()
+            stream = await accepted.receive()
+            for body in bodies:
+                client.say_frame(DATA, body)
+            await until(lambda: len(stream._unread) == len(bodies))
+            async with anyio.create_task_group() as tasks:
+
+                async def receive() -> None:
+                    (message,) = await stream.receive()
+                    assert set(message) == {7}
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(receive)
+                while not tasks.cancel_scope.cancel_called:
+                    turns += 1
+                    await checkpoint()
+    assert turns >= len(bodies)
