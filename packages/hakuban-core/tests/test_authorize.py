@@ -29,6 +29,10 @@ def fail(_request: ConnectionRequest) -> Identity | None:
     raise ZeroDivisionError
 
 
+def refuse_strangely(_request: ConnectionRequest) -> Identity | None:
+    raise hakuban.RefusedError("not today", retry=False, code=70_000)
+
+
 async def test_a_peer_with_an_identity_is_let_in() -> None:
     ann = Identity("ann")
     async with LocalNode().listen("memory://", authorize=lambda _request: ann) as listener:
@@ -40,8 +44,16 @@ async def test_a_peer_with_an_identity_is_let_in() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [lambda _: None, lambda _: False, lambda _: True, lambda _: "ann", refuse, fail],
-    ids=["None", "False", "True", "text", "refusal", "exception"],
+    [
+        lambda _: None,
+        lambda _: False,
+        lambda _: True,
+        lambda _: "ann",
+        refuse,
+        refuse_strangely,
+        fail,
+    ],
+    ids=["None", "False", "True", "text", "refusal", "refusal_without_a_code", "exception"],
 )
 async def test_what_is_no_clear_yes_is_a_no(
     answer: Callable[[ConnectionRequest], Any], caplog: pytest.LogCaptureFixture

@@ -6,7 +6,7 @@ import secrets
 import socket
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -15,7 +15,7 @@ import zmq.auth
 from zmq.utils import z85
 
 from hakuban.sockets import SocketStream
-from hakuban.transport import TransportOptions
+from hakuban.transport import ConnectionRequest, Identity, RefusedError, TransportOptions
 from hakuban_zmq import ZeroMQTransport, _connection, _stream, write_keys
 from hakuban_zmq._connection import Connection
 from hakuban_zmq._frames import (
@@ -172,3 +172,18 @@ async def test_strangers_do_not_delay_the_end_of_a_listener(
             stranger.sendall(greeting(mechanism))
             await anyio.to_thread.run_sync(take_from, stranger, GREETING)
     stranger.close()
+
+
+# ---- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [-1, 70_000, "1008", 1008.5])
+async def test_a_refusal_with_a_code_that_is_none_ends_that_connection_alone(code: Any) -> None:
+    def authorize(_: ConnectionRequest) -> Identity:
+        raise RefusedError("not today", retry=False, code=code)
+
+    async with accepting(authorize=authorize) as (url, _):
+        for _ in range(2):
+            with pytest.raises(RefusedError, match="cannot authorise anybody"):
+                async with ZeroMQTransport().connect(url, TransportOptions()):
+                    pass

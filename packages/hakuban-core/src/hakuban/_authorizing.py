@@ -24,6 +24,8 @@ __all__ = ["THREADS", "Authorizer", "identify"]
 THREADS: Final = 8
 """Questions that are asked at the same time, by all listeners of a process; one that is given up counts until it ends."""
 
+_LAST_CODE: Final = 0xFFFF  # two bytes say it
+
 NOBODY: Final = "the listener cannot authorise anybody at the moment"
 
 
@@ -40,7 +42,7 @@ class Authorizer:
         from .transport import Identity  # that module knows this one
 
         try:
-            identity = self._ask(request)
+            identity = self._answer(request)
             if not isinstance(identity, Identity | None):
                 raise TypeError(f"{identity!r:.100} is neither an Identity nor None")
         except RefusedError:
@@ -57,6 +59,17 @@ class Authorizer:
         if identity is None:
             raise RefusedError("not authorised", retry=False)
         return identity
+
+    def _answer(self, request: ConnectionRequest) -> object:
+        """Ask; a refusal that no transport can put into bytes is a fault."""
+        try:
+            return self._ask(request)
+        except RefusedError as refusal:
+            code: object = refusal.code
+            if isinstance(code, int) and 0 <= code <= _LAST_CODE:
+                raise
+            text = f"{code!r:.100} is no close code: it is a number from 0 to {_LAST_CODE}"
+            raise ValueError(text) from refusal
 
     def took_longer(self, seconds: float) -> None:
         """Tell once that a call was given up."""
