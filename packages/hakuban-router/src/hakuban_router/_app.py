@@ -14,6 +14,7 @@ from ._bell import Bell
 from ._failures import FORESEEN, Failure, failure, unforeseen
 from ._links import with_defaults
 from ._log import logger
+from ._memory import give_memory_back
 from ._monitor import Monitor
 from ._reports import write_reports
 from ._sd_notify import notify
@@ -87,6 +88,7 @@ class _Router:
             await group.start(signals.watch, self._leave)
             await group.start(self.monitor.publish, self._config.monitor_tag)
             group.start_soon(write_reports, self.monitor, asked)
+            group.start_soon(give_memory_back)
             problem = await self._serve()
             group.cancel_scope.cancel()
         return problem
