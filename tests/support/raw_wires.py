@@ -182,27 +182,36 @@ class TLSWire(WebSocketWire):
 
 
 class ZeroMQWire(Wire):
-    """A DEALER that has said hello and was welcomed. It grants much, and keeps to no credit."""
+    """A DEALER that has said hello and was welcomed. It grants much, and keeps to no credit.
+
+    :ivar frames: what comes, without end.
+    :ivar other: the session of the listener.
+    :ivar window: what the listener grants at first.
+    """
 
     _OWN: Final = b"c" * SESSION
 
     @override
     def _open(self) -> None:
-        self._frames = greet(self.socket.sendall, self._take)
+        self.frames = greet(self.socket.sendall, self._take)
         hello = Hello(self._OWN, VERSION, Window(1 << 30, 1 << 20))
         self.socket.sendall(framed(hello.encode()))
-        answer = read_answer(next(self._frames), self._OWN)
+        answer = read_answer(next(self.frames), self._OWN)
         assert isinstance(answer, Welcome), answer
-        self._other = answer.session
+        self.other, self.window = answer.session, answer.window
 
     @override
     def encoded(self, message: bytes) -> bytes:
-        return b"".join(map(framed, chunks([message], self._other)))
+        return b"".join(map(framed, self.chunks(message)))
+
+    def chunks(self, message: bytes) -> Iterator[bytes]:
+        """Give the frames that carry a message."""
+        return chunks([message], self.other)
 
     @override
     def messages(self) -> Iterator[bytes]:
         reassembly = Reassembly(1 << 30)
-        for data in self._frames:
+        for data in self.frames:
             if data[0] == DATA:
                 yield from reassembly.messages(data)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 COMMAND, LONG, MORE = 4, 2, 1
 """Flags of a frame."""
 
-_GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 
 
 def greet(
@@ -25,12 +25,17 @@ def greet(
     :param say: sends bytes.
     :param take: gives the next so many bytes.
     """
-    say(_GREETING)
-    ready = b"\x05READY"
-    for name, value in {"Socket-Type": kind, **(properties or {})}.items():
-        ready += bytes([len(name)]) + name.encode() + struct.pack(">I", len(value)) + value
-    say(bytes([COMMAND, len(ready)]) + ready)
+    say(GREETING)
+    say(ready(kind, properties))
     return _parts(take)
+
+
+def ready(kind: bytes = b"DEALER", properties: Mapping[str, bytes] | None = None) -> bytes:
+    """Give the command that says what kind of socket this is."""
+    body = b"\x05READY"
+    for name, value in {"Socket-Type": kind, **(properties or {})}.items():
+        body += bytes([len(name)]) + name.encode() + struct.pack(">I", len(value)) + value
+    return bytes([COMMAND, len(body)]) + body
 
 
 def framed(data: bytes) -> bytes:
@@ -39,7 +44,7 @@ def framed(data: bytes) -> bytes:
 
 
 def _parts(take: Callable[[int], bytes]) -> Iterator[bytes]:
-    take(len(_GREETING))
+    take(len(GREETING))
     while True:
         (flags,) = take(1)
         data = take(int.from_bytes(take(8 if flags & LONG else 1), "big"))
