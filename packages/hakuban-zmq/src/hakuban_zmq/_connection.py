@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 from hakuban.transport import PeerViolationError
 
 from ._codec import Codec
-from ._frames import BYE, BYE_HEARD, HEADER, HELLO, RESET, frame, read_hello, session_of
+from ._frames import BYE, BYE_HEARD, CHUNK, HEADER, HELLO, RESET, frame, read_hello, session_of
 from ._zmtp import COMMAND
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Connection:
     """The pipe of one link, and what reads it.
 
     What the socket does not take at once waits here, and a task is started that sends it. No more than a window and some
-    control frames wait: a peer that reads nothing is granted nothing more, and one that goes on asking is not answered.
+    control frames wait: a peer that reads nothing is granted nothing more, and one that goes on asking is cut.
 
     :param tasks: where to send from what could not be sent at once.
     :param window: what may wait.
@@ -58,11 +58,10 @@ class Connection:
     def __init__(self, socket: SocketStream, tasks: TaskGroup, window: Window) -> None:
         self._socket = socket
         self._tasks = tasks
-        self._most_unsent = window.size + _CONTROL
+        self._most_unsent = window.size + CHUNK + _CONTROL  # credit is overdrawn by a chunk at most
         self._flushed: anyio.Event | None = None  # while something waits
-        self._waiting: list[
-            bytes
-        ] = []  # behind what the socket has; joined to that one by one it would be copied each time
+        # behind what the socket has; joined to that one by one it would be copied each time
+        self._waiting: list[bytes] = []
         self._unsent = 0  # bytes of both
         self._lost = False
         self._patience = _FAREWELL_SECONDS
@@ -148,7 +147,7 @@ class Connection:
     async def hello(self) -> Hello:
         """Wait for what begins a link.
 
-        :raises PeerViolationError: something else comes.
+        :raises PeerViolationError: something else comes, or PINGs whose answers nobody reads.
         :raises EOFError: the other side has left.
         :raises OSError: the connection is gone.
         """
@@ -157,7 +156,7 @@ class Connection:
                 self.codec.feed(await self._read())
             else:
                 await checkpoint()  # there may be very many that say nothing
-            self._send_pong()
+            self._answer()
         try:
             return read_hello(data)
         except PeerViolationError:
@@ -187,16 +186,19 @@ class Connection:
             self._relayed.set()
 
     async def _hear(self, stream: ZeroMQStream) -> None:
-        """Hand on what has come."""
+        """Hand on what has come.
+
+        :raises PeerViolationError: it is none of what may come on a link, or asks for more than is read.
+        """
         taken = 0
         while (data := self.codec.take()) is not None:
             if data and not stream.hear(data):
                 self._hear_other(stream, data)
             taken += 1
             if taken % _TURN == 0:
-                self._send_pong()
+                self._answer()
                 await checkpoint()
-        self._send_pong()
+        self._answer()
 
     def _hear_other(self, stream: ZeroMQStream, data: bytes) -> None:
         """Take a frame of another session: a connection has one link."""
@@ -210,9 +212,15 @@ class Connection:
         if len(data) >= HEADER and data[0] not in (BYE, BYE_HEARD, RESET):
             self.send(frame(RESET, session_of(data)))
 
-    def _send_pong(self) -> None:
+    def _answer(self) -> None:
+        """Answer the newest PING of ZMTP.
+
+        :raises PeerViolationError: too many answers wait, to that and to whatever else it asked.
+        """
+        if self._full:
+            raise PeerViolationError("it goes on asking, and reads no answer")
         pong, self.codec.pong = self.codec.pong, None
-        if pong is not None and not self._full:
+        if pong is not None:
             self._write(self.codec.encode(pong, COMMAND))
 
     async def _read(self) -> bytes:
