@@ -30,7 +30,7 @@ from hakuban.transport import TransportOptions
 from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
     from hakuban._messages import PeerEvent
     from hakuban.testing import MemoryStream
@@ -120,7 +120,7 @@ def test_other_ends_teach_nothing(reason: Exception | None) -> None:
     cap, caps = SizeCap("proxy"), SizeCaps()
     (link,) = ended(50_000, reason=reason)
     cap.ended(link, 0.0)
-    caps.ended(link, 0.0)
+    caps.ended(link, 0.0, ())
     assert cap.most(0.0) is None
     assert caps.find(link) is None
 
@@ -147,7 +147,7 @@ def test_hosts_are_told_apart_whatever_their_addresses_look_like(
     address: str, again: str, other: str
 ) -> None:
     caps = SizeCaps()
-    caps.ended(ended(50_000, peer=Peer(address))[0], 0.0)
+    caps.ended(ended(50_000, peer=Peer(address))[0], 0.0, ())
     assert caps.find(ended(0, peer=Peer(again))[0]) is not None
     assert caps.find(ended(0, peer=Peer(other))[0]) is None
 
@@ -155,7 +155,7 @@ def test_hosts_are_told_apart_whatever_their_addresses_look_like(
 def test_a_listener_remembers_a_node_of_a_host_and_no_other() -> None:
     caps = SizeCaps()
     (link,) = ended(50_000)
-    caps.ended(link, 0.0)
+    caps.ended(link, 0.0, ())
     (again,) = ended(0, peer=Peer("10.0.0.1:9999"))
     found = caps.find(again)
     assert found is not None
@@ -167,15 +167,31 @@ def test_a_listener_remembers_a_node_of_a_host_and_no_other() -> None:
 def test_who_has_not_said_the_id_of_a_node_is_not_remembered() -> None:
     caps = SizeCaps()
     (link,) = ended(50_000, peer=Peer(node=""))
-    caps.ended(link, 0.0)
+    caps.ended(link, 0.0, ())
     assert caps.find(link) is None
+
+
+def test_from_a_node_that_has_another_link_nothing_is_learnt() -> None:
+    caps = SizeCaps()
+    link, other = ended(50_000, 0)
+    caps.ended(link, 0.0, [other])
+    assert caps.find(link) is None
+
+
+def test_where_nothing_is_learnt_the_other_links_are_not_looked_at() -> None:
+    def others() -> Iterator[Any]:
+        pytest.fail("10,000 links that end at once would each look at all of them")
+        yield
+
+    (link,) = ended(50_000, reason=LinkError("goodbye", code=1000))
+    SizeCaps().ended(link, 0.0, others())
 
 
 def test_a_listener_remembers_only_so_many() -> None:
     caps = SizeCaps()
     links = [ended(50_000, peer=Peer(node=f"{number}"))[0] for number in range(1_100)]
     for link in links:
-        caps.ended(link, 0.0)
+        caps.ended(link, 0.0, ())
     assert caps.find(links[0]) is None
     assert caps.find(links[-1]) is not None
 

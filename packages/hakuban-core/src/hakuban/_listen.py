@@ -79,9 +79,7 @@ class _Acceptor:
             await link.run()
         finally:
             self._engine.update(self, lambda: self._links.pop(link))
-            alone = all(other.peer.node != link.peer.node for other in self._links)
-            if alone:  # else it may be another one that claims this id
-                self._size_caps.ended(link, monotonic())
+            self._size_caps.ended(link, monotonic(), self._links)
             link_down(link, link.reason)
             forget_frames(link.reason)
 

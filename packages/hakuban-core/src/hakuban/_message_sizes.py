@@ -10,6 +10,8 @@ from ._exceptions import LinkError
 from ._logger import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ._engine import Engine
     from ._links import Link
     from ._remotes import Traffic
@@ -134,14 +136,20 @@ class SizeCaps:
         """Give what is known of the peer of a link."""
         return self._caps.get(_key(link))
 
-    def ended(self, link: Link, now: float) -> None:
-        """A link has ended: learn from that."""
+    def ended(self, link: Link, now: float, others: Iterable[Link]) -> None:
+        """A link has ended: learn from that.
+
+        :param others: those that are left. They are looked at only where there is something to learn: when very many links
+            end at once, each would look at all others. From a node that has another link nothing is learnt, since it may
+            be somebody else who claims its id.
+        """
         host, node = key = _key(link)
-        if node and _was_too_big(link):
-            cap = self._caps.setdefault(key, SizeCap(f"node {node} at {host}"))
-            cap.ended(link, now)
-            if len(self._caps) > MOST_PEERS:
-                self._caps.popitem(last=False)
+        if not node or not _was_too_big(link) or any(other.peer.node == node for other in others):
+            return
+        cap = self._caps.setdefault(key, SizeCap(f"node {node} at {host}"))
+        cap.ended(link, now)
+        if len(self._caps) > MOST_PEERS:
+            self._caps.popitem(last=False)
 
 
 def _was_too_big(link: Link) -> bool:
