@@ -25,6 +25,7 @@ from ._endings import (
     single,
 )  # fmt: skip
 from ._exceptions import LinkError, PeerViolationError
+from ._latch import Latch
 from ._link_peer import LinkPeer
 from ._logger import logger
 from ._message_sizes import Skips
@@ -117,7 +118,7 @@ class Link:
             max_taken=owner.max_taken,
         )
         self._scope = anyio.CancelScope()
-        self._dry, self._introduced = anyio.Event(), anyio.Event()
+        self._dry, self._introduced = Latch(), Latch()
         self._skips = Skips(engine, traffic)
         self._finishing = self._left = self._keep_alive_due = False
         self._orderly = False  # whether the peer has ended it in good order

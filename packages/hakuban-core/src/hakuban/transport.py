@@ -30,6 +30,7 @@ from ._exceptions import (
 )
 from ._exposure import check_exposure
 from ._keep_alive import KeepAlive, Verdict
+from ._latch import Latch
 from ._liveness import Liveness, Watched, default_max_connections
 from ._logger import Logger, get_logger
 from ._plain import plain_text
@@ -54,6 +55,7 @@ __all__ = [
     "InstalledTransport",
     "InvalidURLError",
     "KeepAlive",
+    "Latch",
     "LinkError",
     "LinkTimeoutError",
     "Liveness",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hakuban.transport import PeerViolationError
+from hakuban.transport import Latch, PeerViolationError
 
 from ._codec import Codec
 from ._frames import BYE, BYE_HEARD, CHUNK, HEADER, HELLO, RESET, frame, read_hello, session_of
@@ -68,7 +68,7 @@ class Connection:
         self._relaying = False
         # whoever ends the listener ends the tasks too, and those of a connection are wanted until it is closed
         self._reading = anyio.CancelScope(shield=True)
-        self._relayed = anyio.Event()
+        self._relayed = Latch()
         self.codec = Codec()
 
     # ---- the stream's side ------------------------------------------------------------------------------------------
