@@ -14,19 +14,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import resource
 import socket
 import ssl
 import struct
 import subprocess
 import sys
-import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import psutil
 import trustme
@@ -45,12 +43,11 @@ if TYPE_CHECKING:
 ENDS = ("close", "reset", "half")
 WORKERS = 4
 AT_ONCE = 50  # handshakes of a process of clients
-SETTLING = 2.0  # seconds
+SETTLING = 3.0  # seconds
 PATIENCE = 600.0  # seconds
 HALF = 100 * 1024  # bytes that come of a message
 WHOLE = 200 * 1024
 KIB = 1024
-LISTENING = re.compile(r"listening on (\S+)")
 
 
 # ---- the clients
@@ -235,37 +232,37 @@ class Workers:
 
 
 class Router:
-    """A router, and what it says of its links."""
+    """A router in a process of its own.
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        self._process = psutil.Process(process.pid)
-        while not (found := LISTENING.search(process.stderr.readline())):
-            pass
-        self.port = int(found[1].rpartition(":")[2].strip("/"))
-        self._up = self._down = 0
-        threading.Thread(target=self._read, args=(process.stderr,), daemon=True).start()
-        self._idle_descriptors = self._process.num_fds()
+    :ivar settled_at: the monotonic time at which it had the wanted connections.
+    """
 
-    def _read(self, log: IO[str]) -> None:
-        for line in log:
-            if ": link up: " in line:
-                self._up += 1
-            elif ": link down: " in line:
-                self._down += 1
-            elif " WARNING " in line or " ERROR " in line:
-                say(line.rstrip())
+    def __init__(self, pid: int, port: int) -> None:
+        self._process = psutil.Process(pid)
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        time.sleep(SETTLING)
+        self._descriptors = self._process.num_fds()
+        self.settled_at = 0.0
 
-    def settled(self, links: int) -> int:
-        """Wait until so many links are up, and nothing else is open; give the resident bytes a while later."""
+    def settled(self, connections: int) -> int:
+        """Wait until so many connections are open; give the resident bytes a while later, if they are so still."""
         give_up = time.monotonic() + PATIENCE
-        while (self._up - self._down, self._process.num_fds() - self._idle_descriptors) != (links, links):  # fmt: skip
+        while self._connections() != connections:
             if time.monotonic() > give_up:
-                sys.exit(f"{self._up} links came up, and {self._down} have ended")
+                sys.exit(f"the router has {self._connections()} connections, and not {connections}")
             time.sleep(0.05)
         self.settled_at = time.monotonic()
         time.sleep(SETTLING)
+        assert self._connections() == connections
         return int(self._process.memory_info().rss)
+
+    def _connections(self) -> int:
+        return int(self._process.num_fds()) - self._descriptors
 
 
 @contextmanager
@@ -295,16 +292,18 @@ def files(folder: Path) -> tuple[str, str]:
 def measure(scheme: str, options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         authority = chain = ""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
         if scheme == "wss":
             authority, chain = files(Path(stack.enter_context(TemporaryDirectory())))
         command = [
-            sys.executable, "-m", "hakuban_router", "-b", f"{scheme}://127.0.0.1:0", "--loop", options.loop,
-            "--max-connections", str(options.count), "--timeout", "1h", "--keep-alive", "1h",
+            sys.executable, "-m", "hakuban_router", "-b", f"{scheme}://127.0.0.1:{port}", "--loop", options.loop,
+            "--max-connections", str(options.count), "--timeout", "1h", "--keep-alive", "50m", "--log-level", "error",
         ]  # fmt: skip
         if chain:
             command += ["--tls-cert", chain]
-        router = Router(stack.enter_context(piped(command, stderr=subprocess.PIPE)))
-        workers = Workers(stack, router.port, authority)
+        router = Router(stack.enter_context(piped(command)).pid, port)
+        workers = Workers(stack, port, authority)
         before = router.settled(0)
         say(f"{scheme}, loop {options.loop}: {before / KIB:,.0f} KiB before")
         left = []
