@@ -60,8 +60,7 @@ CLOSING_CANCELLED: Final = 0.5
 class Link:
     """A link from its being up to its end.
 
-    :ivar reading_since: the monotonic time since when it waits for the peer to say something; infinity while this side is
-        dealing with what was said.
+    :ivar reading_since: the monotonic time since when it waits for the peer; infinity while what was said is dealt with.
     :ivar ready: whether the machine has something to send. Set under the lock.
     :ivar fault: what the machine has against the peer. Set under the lock.
     :ivar peer: the other side.

@@ -129,8 +129,7 @@ class ZeroMQStream:
         self._session, self.remote_session = session
         self._window = window
         self._allowance = Allowance(window)
-        # when messages were handed out that are not handled yet, as far as is known
-        self._gave_at = 0.0
+        self._gave_at = 0.0  # when messages were handed out that may not be handled yet
         # what we may send still; never more than our own window, whatever a peer that does not read grants
         self._credit = min(granted.size, window.size)
         self._credit_chunks = min(granted.chunks, window.chunks)
