@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 _MOST_MESSAGES: Final = 1_000
 _MOST_BYTES: Final = 1 << 20
 _FLUSH_SECONDS: Final = 1.0
-# Sends that may go by without giving the loop a turn: a turn costs as much as a small send.
-_SENDS_PER_TURN: Final = 16
+_SENDS_PER_TURN: Final = 16  # each may go by without one, which costs as much as a small send
 _CODE_ABNORMAL: Final = 1006
 _CODE_EXPELLED: Final = 1008
 
