@@ -23,14 +23,12 @@ from hakuban_zmq._frames import (
     CHUNK,
     DATA,
     HEADER,
-    MAX_FRAME,
     PING,
     PONG,
     SESSION,
     VERSION,
     WELCOME,
     Hello,
-    Window,
     frame,
 )
 from hakuban_zmq._zmtp import CURVE, GREETING, NULL, FrameReader, command, greeting
@@ -40,8 +38,6 @@ from support.zmtp import framed, greet
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-WINDOW = Window(64 * 1024, 16)
 
 
 def where(url: str) -> tuple[str, int]:
@@ -72,7 +68,7 @@ async def test_what_waits_for_a_peer_that_does_not_read_has_a_bound_and_all_of_i
     with there:
         async with anyio.create_task_group() as tasks:
             here.setblocking(False)
-            connection = Connection(SocketStream(here), tasks, WINDOW)
+            connection = Connection(SocketStream(here), tasks)
             for number in range(100_000):
                 data = frame(PONG, number.to_bytes(SESSION, "big"))
                 if connection.send(data):
@@ -138,7 +134,6 @@ async def test_what_waits_to_be_sent_is_sent_although_the_listener_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_connection, "_FAREWELL_SECONDS", 60.0)
-    chunks = 500  # more than the operating system holds
     came: list[int] = []
 
     def read() -> None:
@@ -147,16 +142,50 @@ async def test_what_waits_to_be_sent_is_sent_although_the_listener_ends(
 
     with socket.socket() as sock, anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
-            transport = ZeroMQTransport(window=chunks * MAX_FRAME)
+            transport = ZeroMQTransport(window=1_000_000_000, high_water_mark=1_000_000)
             async with accepting(transport=transport) as (url, accepted):
                 sock.connect(where(url))
                 parts = greet(sock.sendall, partial(take_from, sock))
                 sock.sendall(framed(Hello(b"c" * SESSION, VERSION, WIDE).encode()))
                 stream = await accepted.receive()
-                for _ in range(chunks):
+                sent = 0
+                while (
+                    stream._pipe._flushed is None
+                ):  # until more is sent than the operating system takes
                     await stream.send([bytes(CHUNK - 100)])
+                    sent += 1
                 tasks.start_soon(anyio.to_thread.run_sync, read)
-    assert came == [WELCOME, *[DATA] * chunks, BYE]
+    assert came == [WELCOME, *[DATA] * sent, BYE]
+
+
+async def test_a_sender_waits_while_the_system_takes_nothing_and_no_longer() -> None:
+    transport = ZeroMQTransport(window=1_000_000_000, high_water_mark=1_000_000)
+    message = bytes(CHUNK - 100)
+    with socket.socket() as sock, anyio.fail_after(10):
+        async with accepting(transport=transport) as (url, accepted):
+            sock.connect(where(url))
+            greet(sock.sendall, partial(take_from, sock))
+            sock.sendall(framed(Hello(b"c" * SESSION, VERSION, WIDE).encode()))
+            stream = await accepted.receive()
+            sent = 0
+            while not stream._pipe.stuck:
+                await stream.send([message])
+                sent += 1
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream.send, [message])
+                await anyio.wait_all_tasks_blocked()
+                await anyio.to_thread.run_sync(take_from, sock, sent * len(message))
+            while not stream._pipe.stuck:
+                await stream.send([message])
+
+            async def send() -> None:
+                with pytest.raises(anyio.ClosedResourceError):
+                    await stream.send([message])
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(stream.aclose)
 
 
 @pytest.mark.parametrize("mechanism", [NULL, CURVE])

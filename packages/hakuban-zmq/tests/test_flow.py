@@ -156,6 +156,8 @@ async def test_a_grant_may_be_used_while_it_is_being_sent() -> None:
                     stream.hear(data)
             return True
 
+        stuck = False
+
         def look(self) -> bool:
             return False
 

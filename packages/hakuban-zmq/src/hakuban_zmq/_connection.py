@@ -19,52 +19,51 @@ if TYPE_CHECKING:
 
     from hakuban.sockets import SocketStream
 
-    from ._frames import Hello, Window
+    from ._frames import Hello
     from ._stream import ZeroMQStream
 
 _PIECE: Final = 64 * 1024
 _TURN: Final = 100
 """Frames taken before the loop has its turn: about 1 ms."""
 _FAREWELL_SECONDS: Final = 1.0
-_CONTROL: Final = 64 * 1024
-"""Bytes of grants, signs of life and goodbyes that may wait beside the messages, for a peer that does not read."""
+_MOST_UNSENT: Final = 2 * CHUNK
+"""Bytes that may wait: of a chunk of messages, and of answers, grants and signs of life for a peer that does not read."""
 
 
 class Connection:
     """The pipe of one link, and what reads it.
 
-    What the socket does not take at once waits here, and a task is started that sends it. No more than a window and some
-    control frames wait: a peer that reads nothing is granted nothing more, and one that goes on asking is cut.
+    What the socket does not take at once waits here, and a task is started that sends it; messages wait with the sender
+    meanwhile. A peer that asks on and on and reads no answer is cut.
 
     :param tasks: where to send from what could not be sent at once.
-    :param window: what may wait.
     """
 
     __slots__ = (
         "_flushed",
         "_lost",
-        "_most_unsent",
         "_patience",
         "_reading",
         "_relayed",
         "_relaying",
         "_socket",
+        "_stream",
         "_tasks",
         "_unsent",
         "_waiting",
         "codec",
     )
 
-    def __init__(self, socket: SocketStream, tasks: TaskGroup, window: Window) -> None:
+    def __init__(self, socket: SocketStream, tasks: TaskGroup) -> None:
         self._socket = socket
         self._tasks = tasks
-        self._most_unsent = window.size + CHUNK + _CONTROL  # credit is overdrawn by a chunk at most
         self._flushed: anyio.Event | None = None  # while something waits
         # behind what the socket has; joined to that one by one it would be copied each time
         self._waiting: list[bytes] = []
         self._unsent = 0  # bytes of both
         self._lost = False
         self._patience = _FAREWELL_SECONDS
+        self._stream: ZeroMQStream | None = None
         self._relaying = False
         # whoever ends the listener ends the tasks too, and those of a connection are wanted until it is closed
         self._reading = anyio.CancelScope(shield=True)
@@ -80,17 +79,23 @@ class Connection:
         self._write(self.codec.encode(data))
         return True
 
+    @property
+    def stuck(self) -> bool:
+        """Whether something waits to be taken by the operating system."""
+        return self._flushed is not None
+
     def look(self) -> bool:
         """Say whether something waits in the operating system to be read."""
         return self._socket.has_unread()
 
     def forget(self) -> None:
         """The link is closed, and so will the connection be."""
+        self._stream = None
         self._reading.cancel()
 
     @property
     def _full(self) -> bool:
-        return self._flushed is not None and self._unsent > self._most_unsent
+        return self._flushed is not None and self._unsent > _MOST_UNSENT
 
     def _write(self, data: bytes) -> None:
         socket = self._socket
@@ -122,6 +127,8 @@ class Connection:
             self._waiting.clear()
             self._flushed = None
             flushed.set()
+            if self._stream is not None:
+                self._stream.resume()
 
     def abandon(self) -> None:
         """Nothing was said that the other side might miss: `aclose` is not to wait for it."""
@@ -165,6 +172,7 @@ class Connection:
 
     def begin(self, stream: ZeroMQStream) -> None:
         """There is a link: hand on to it what comes, until it is closed."""
+        self._stream = stream
         self._relaying = True
         self._tasks.start_soon(self._relay, stream)
 

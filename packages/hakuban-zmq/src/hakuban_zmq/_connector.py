@@ -40,6 +40,8 @@ _TEMPORARY: Final = 300  # ZAP: to be tried again
 class Connector(Hub):
     """One attempt, and the link that comes of it."""
 
+    stuck = False  # libzmq does not say when it has sent something; credit bounds what it holds
+
     def __init__(
         self, endpoint: Endpoint, options: TransportOptions, window: Window, liveness: Liveness
     ) -> None:

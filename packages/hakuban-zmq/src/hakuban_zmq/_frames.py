@@ -46,6 +46,8 @@ _LENGTH: Final = struct.Struct(">I")
 _MORE: Final = 1 << 31  # in a record's length: the message goes on in the next record
 _RECORD: Final = CHUNK - _LENGTH.size
 TOO_BIG: Final = 1009
+_TOO_LARGE: Final = "raise max_message on the side that receives, or send less"
+_OTHER_VERSION: Final = "both sides need a hakuban-zmq, best of one version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,12 @@ def read_bye(data: bytes) -> tuple[int, str]:
     if len(data) < HEADER + _BYE.size:
         raise PeerViolationError("malformed goodbye")
     return _BYE.unpack_from(data, HEADER)[0], _read_text(data, HEADER + _BYE.size)
+
+
+def with_help(violation: PeerViolationError, who: str) -> PeerViolationError:
+    """Say who broke the rules, and what to do."""
+    step = _TOO_LARGE if violation.code == TOO_BIG else _OTHER_VERSION
+    return PeerViolationError(f"{who}: {violation.reason}; {step}", code=violation.code)
 
 
 def _text(text: str) -> bytes:

@@ -27,7 +27,13 @@ _CONTROL: Final = 16
 
 
 class Pipe(Protocol):
-    """How a stream reaches the other side."""
+    """How a stream reaches the other side.
+
+    :ivar stuck: whether messages have to wait; `ZeroMQStream.resume` is called when that is over.
+    """
+
+    @property
+    def stuck(self) -> bool: ...
 
     def send(self, data: bytes, /) -> bool:
         """Hand a frame to ZeroMQ, if it takes it now; then take what has come."""
@@ -44,6 +50,8 @@ class Pipe(Protocol):
 
 class _ClosedPipe:
     """Leads nowhere: what a stream has that was closed."""
+
+    stuck = False
 
     def send(self, _: bytes, /) -> bool:
         return False

@@ -99,7 +99,7 @@ class Listener:
     async def _serve_one(self, sock: socket.socket, address: str, place: Place) -> None:
         peer = address or f"a client of {self._url}"
         socket = SocketStream(sock)
-        connection = Connection(socket, self._tasks, self._window)
+        connection = Connection(socket, self._tasks)
         try:
             place.watch(socket)
             prepare_socket(sock, nodelay=True)

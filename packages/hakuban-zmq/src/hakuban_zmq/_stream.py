@@ -21,7 +21,6 @@ from ._frames import (
     MAX_FRAME,
     PING,
     PONG,
-    TOO_BIG,
     Reassembly,
     chunks,
     encode_bye,
@@ -30,6 +29,7 @@ from ._frames import (
     read_bye,
     read_grant,
     session_of,
+    with_help,
 )
 from ._hub import CLOSED_PIPE
 
@@ -50,8 +50,6 @@ _CODE_EXPELLED: Final = 1008
 
 _CLOSED: Final = "this side has closed the link"
 _FULL: Final = "ZeroMQ takes nothing for it any more"
-_TOO_LARGE: Final = "raise max_message on the side that receives, or send less"
-_OTHER_VERSION: Final = "both sides need a hakuban-zmq, best of one version"
 
 
 class ZeroMQStream:
@@ -170,7 +168,7 @@ class ZeroMQStream:
             raise anyio.BrokenResourceError("an earlier send was cancelled, or has failed")
         self._sending = True
         for data in chunks(messages, self.remote_session):
-            while self._credit <= 0 or self._credit_chunks <= 0:
+            while self._credit <= 0 or self._credit_chunks <= 0 or self._pipe.stuck:
                 self._sender = anyio.Event()
                 await self._sender.wait()
                 self._sends = 0
@@ -244,7 +242,7 @@ class ZeroMQStream:
                     if self._send(encode_bye(self.remote_session, code, reason)):
                         with anyio.move_on_after(_FLUSH_SECONDS):
                             await self._let_go.wait()
-                elif isinstance(self._end, LinkTimeoutError):  # should it revive; nobody waits
+                elif isinstance(self._end, LinkTimeoutError):  # should it revive
                     self._send(encode_bye(self.remote_session, code, reason))
         finally:
             self._unread.clear()
@@ -332,6 +330,10 @@ class ZeroMQStream:
     def _hear_grant(self, grant: Window) -> None:
         self._credit = min(self._credit + grant.size, self._window.size)
         self._credit_chunks = min(self._credit_chunks + grant.chunks, self._window.chunks)
+        self.resume()
+
+    def resume(self) -> None:
+        """Let `send` look whether it can go on; called by the pipe, when it is stuck no longer."""
         if self._sender is not None:
             self._sender.set()
 
@@ -379,10 +381,7 @@ class ZeroMQStream:
         return self._pipe.send(data)
 
     def _fault(self, violation: PeerViolationError) -> PeerViolationError:
-        """Say who broke the rules, and what to do."""
-        step = _TOO_LARGE if violation.code == TOO_BIG else _OTHER_VERSION
-        reason = f"{self.remote_address}: {violation.reason}; {step}"
-        return PeerViolationError(reason, code=violation.code)
+        return with_help(violation, self.remote_address)
 
     def _finish(self, end: Exception) -> None:
         """Let `receive` raise this when all was taken; the first one counts."""
@@ -391,9 +390,9 @@ class ZeroMQStream:
             self._wake()
 
     def _wake(self) -> None:
-        for waiter in (self._receiving, self._sender):
-            if waiter is not None:
-                waiter.set()
+        if self._receiving is not None:
+            self._receiving.set()
+        self.resume()
 
     @property
     def _ended(self) -> bool:
