@@ -18,7 +18,7 @@ import hakuban
 from ._log import logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from anyio.abc import TaskStatus
 
@@ -281,20 +281,21 @@ async def _encoded(picture: Json) -> bytes:
 
 
 async def _encoded_list(items: list[Any]) -> bytes:
-    return b"[%b]" % b",".join([_json(item).encode() async for item in _used_up(items)])
+    encoded: list[bytes] = []
+    await _use_up(items, lambda item: encoded.append(_json(item).encode()))
+    return b"[%b]" % b",".join(encoded)
 
 
 async def _free(items: list[Any]) -> None:
-    async for _ in _used_up(items):
-        pass
+    await _use_up(items, lambda _: None)
 
 
-async def _used_up(items: list[Any]) -> AsyncIterator[Any]:
-    """Give each item and forget it, for to free a hundred thousand at once takes a while; with breaks, as above."""
+async def _use_up(items: list[Any], use: Callable[[Any], None]) -> None:
+    """Call with each item and forget it, for to free a hundred thousand at once takes a while; with breaks, as above."""
     items.reverse()
     until = monotonic() + SLICE
     while items:
-        yield items.pop()
+        use(items.pop())
         if monotonic() >= until:
             await checkpoint()
             until = monotonic() + SLICE
