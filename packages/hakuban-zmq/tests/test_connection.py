@@ -39,6 +39,8 @@ from support.zmtp import framed, greet
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hakuban_zmq._stream import ZeroMQStream
+
 
 def where(url: str) -> tuple[str, int]:
     return "127.0.0.1", int(url.rpartition(":")[2])
@@ -60,6 +62,18 @@ def everything(sock: socket.socket) -> bytes:
         while more := sock.recv(1 << 20):
             data += more
     return data
+
+
+MESSAGE = bytes(CHUNK - 100)
+
+
+async def fill(stream: ZeroMQStream) -> int:
+    """Send until the operating system does not take it all; give how many messages that were."""
+    sent = 0
+    while not stream._pipe.stuck:
+        await stream.send([MESSAGE])
+        sent += 1
+    return sent
 
 
 async def test_what_waits_for_a_peer_that_does_not_read_has_a_bound_and_all_of_it_comes() -> None:
@@ -148,39 +162,29 @@ async def test_what_waits_to_be_sent_is_sent_although_the_listener_ends(
                 parts = greet(sock.sendall, partial(take_from, sock))
                 sock.sendall(framed(Hello(b"c" * SESSION, VERSION, WIDE).encode()))
                 stream = await accepted.receive()
-                sent = 0
-                while (
-                    stream._pipe._flushed is None
-                ):  # until more is sent than the operating system takes
-                    await stream.send([bytes(CHUNK - 100)])
-                    sent += 1
+                sent = await fill(stream)
                 tasks.start_soon(anyio.to_thread.run_sync, read)
     assert came == [WELCOME, *[DATA] * sent, BYE]
 
 
 async def test_a_sender_waits_while_the_system_takes_nothing_and_no_longer() -> None:
     transport = ZeroMQTransport(window=1_000_000_000, high_water_mark=1_000_000)
-    message = bytes(CHUNK - 100)
     with socket.socket() as sock, anyio.fail_after(10):
         async with accepting(transport=transport) as (url, accepted):
             sock.connect(where(url))
             greet(sock.sendall, partial(take_from, sock))
             sock.sendall(framed(Hello(b"c" * SESSION, VERSION, WIDE).encode()))
             stream = await accepted.receive()
-            sent = 0
-            while not stream._pipe.stuck:
-                await stream.send([message])
-                sent += 1
+            sent = await fill(stream)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(stream.send, [message])
+                tasks.start_soon(stream.send, [MESSAGE])
                 await anyio.wait_all_tasks_blocked()
-                await anyio.to_thread.run_sync(take_from, sock, sent * len(message))
-            while not stream._pipe.stuck:
-                await stream.send([message])
+                await anyio.to_thread.run_sync(take_from, sock, sent * len(MESSAGE))
+            await fill(stream)
 
             async def send() -> None:
                 with pytest.raises(anyio.ClosedResourceError):
-                    await stream.send([message])
+                    await stream.send([MESSAGE])
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(send)
