@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from typing_extensions import override
 
 from hakuban.sockets import (
     Acceptor,
@@ -149,3 +150,25 @@ async def test_a_listening_socket_that_is_none_any_more_ends_it() -> None:
             await acceptor.run([listening])
         assert acceptor.closed
         assert listening.fileno() == -1
+
+
+async def test_a_fault_in_serving_one_is_logged_and_ends_nobody_elses_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Faulty(Echo):
+        @override
+        async def serve(self, sock: socket.socket, peer: str, place: Place) -> None:
+            if self.served:
+                self.served.append(peer)
+                raise ValueError("a fault of the transport")
+            await super().serve(sock, peer, place)
+
+    echo = Faulty()
+    async with accepting(echo), peer_of(echo) as honest:
+        assert await honest.ask(b"link") == b"link"
+        async with peer_of(echo) as unlucky:
+            assert await unlucky.ask(b"") == b""
+        assert await honest.ask(b"still here") == b"still here"
+    (record,) = [record for record in caplog.records if record.name == "hakuban.tests"]
+    assert record.exc_info is not None
+    assert record.getMessage() == f"{unlucky.name}: serving it has failed"

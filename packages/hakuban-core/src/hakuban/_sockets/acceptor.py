@@ -45,7 +45,8 @@ class Acceptor:
     :param logger: the transport's, told when nobody can be accepted for now, at most each 10 s.
     :param max_connections: how many; None means `hakuban.transport.default_max_connections()`.
     :param serve: run in a task for each connection, with its socket, the address of the other side as text, and its
-        place. The socket is closed when it ends. What it raises ends the acceptor.
+        place. The socket is closed when it ends. An exception of its own is a
+        fault of the transport: it is logged with its traceback, and ends that connection alone.
     :param turn_away: says something to a socket, which does not block, of somebody for whom there is no place, before it
         is closed; an OSError is ignored.
     :ivar closed: whether `run` is ending.
@@ -75,7 +76,7 @@ class Acceptor:
         To be called once.
 
         :param sockets: as `bind_sockets` gives them; the acceptor owns them.
-        :raises OSError: a listening socket is none any more; in an ExceptionGroup, as what `serve` raises.
+        :raises OSError: a listening socket is none any more; in an ExceptionGroup.
         """
         async with anyio.create_task_group() as connections:
             try:
@@ -150,8 +151,14 @@ class Acceptor:
         try:
             with sock, scope:
                 if not self.closed:
-                    await self._serve(sock, peer, place)
+                    await self._serve_logged(sock, peer, place)
             if place.given_up:
                 self._logger.debug("%s: silent, and others wait for its place", peer)
         finally:
             self._places.leave(place)
+
+    async def _serve_logged(self, sock: socket.socket, peer: str, place: Place) -> None:
+        try:
+            await self._serve(sock, peer, place)
+        except Exception:
+            self._logger.exception("%s: serving it has failed", peer)
