@@ -59,6 +59,8 @@ class Wrapped:
 
     async def receive(self, /) -> Any:
         self.fail_at("receive")
+        if self.fault == "peer_is_ours":
+            await anyio.sleep_forever()  # who has said so itself is not asked about any more
         return await self.stream.receive()
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:

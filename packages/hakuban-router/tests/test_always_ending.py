@@ -35,8 +35,23 @@ ROUTER = [sys.executable, "-m", "hakuban_router", "-b", "ws://127.0.0.1:0"]
 def seconds_to_end(process: subprocess.Popen[str] | subprocess.Popen[bytes], signum: int) -> float:
     start = time.monotonic()
     process.send_signal(signum)
-    process.wait(10)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return time.monotonic() - start
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_hang_up() -> Iterator[None]:
+    """Undo what `nohup` did, which programs inherit: before the router's first line SIGHUP would be ignored."""
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager
