@@ -146,12 +146,14 @@ class Besieged(RouterProcess):
 
 
 def knock(url: str) -> socket.socket:
-    """Connect to a bind, and say nothing; no call waits for longer than 10 s."""
+    """Connect to a bind, and say nothing; no later call waits for longer than 10 s."""
     scheme, _, place = url.partition("://")
     if scheme == "zmq+ipc":
         stranger = socket.socket(socket.AF_UNIX)
+        stranger.connect(
+            place
+        )  # waits where the queue is full; with a time-out of Python's it would fail at once
         stranger.settimeout(10)
-        stranger.connect(place)
         return stranger
     host, _, port = place.rpartition(":")
     stranger = socket.create_connection((host, int(port)), 10)

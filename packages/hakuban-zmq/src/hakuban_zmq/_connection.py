@@ -40,6 +40,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_closed",
         "_flushed",
         "_lost",
         "_patience",
@@ -62,6 +63,7 @@ class Connection:
         self._waiting: list[bytes] = []
         self._unsent = 0  # bytes of both
         self._lost = False
+        self._closed: Latch | None = None  # set when it is
         self._patience = _FAREWELL_SECONDS
         self._stream: ZeroMQStream | None = None
         self._relaying = False
@@ -89,9 +91,9 @@ class Connection:
         return self._socket.has_unread()
 
     def forget(self) -> None:
-        """The link is closed, and so will the connection be."""
+        """The link is closed, and so will the connection be, whatever the handler still does."""
         self._stream = None
-        self._reading.cancel()
+        self._tasks.start_soon(self.aclose)
 
     @property
     def _full(self) -> bool:
@@ -135,8 +137,12 @@ class Connection:
         self._patience = 0.0
 
     async def aclose(self) -> None:
-        """Send what waits and let the other side end, for at most 1 s; close the socket."""
+        """Send what waits and let the other side end, for at most 1 s; close the socket. Once; who comes later waits."""
         with anyio.CancelScope(shield=True):
+            if self._closed is not None:
+                await self._closed.wait()
+                return
+            self._closed = Latch()
             self._reading.cancel()
             if self._relaying:
                 await self._relayed.wait()
@@ -148,6 +154,7 @@ class Connection:
             self._socket.interrupt()
             await checkpoint()
             self._socket.close()
+            self._closed.set()
 
     # ---- the socket's side ------------------------------------------------------------------------------------------
 
