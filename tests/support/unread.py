@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -66,6 +66,22 @@ class UnreadRouter:
         start = time.monotonic()
         self.process.send_signal(signum)
         return self.process.wait(20), time.monotonic() - start
+
+
+@contextmanager
+def full_pipe() -> Iterator[int]:
+    """Make a pipe that takes nothing any more, and is not read."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 65536)
+    os.set_blocking(writer, True)
+    try:
+        yield writer
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 @contextmanager

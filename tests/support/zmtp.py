@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator, Mapping
 
 COMMAND, LONG, MORE = 4, 2, 1
@@ -36,6 +37,20 @@ def ready(kind: bytes = b"DEALER", properties: Mapping[str, bytes] | None = None
     for name, value in {"Socket-Type": kind, **(properties or {})}.items():
         body += bytes([len(name)]) + name.encode() + struct.pack(">I", len(value)) + value
     return bytes([COMMAND, len(body)]) + body
+
+
+def take_from(sock: socket.socket, size: int) -> bytes:
+    """Give the next so many bytes of a socket.
+
+    :raises EOFError: there are not so many.
+    """
+    data = b""
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
 
 
 def framed(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ import pytest
 import hakuban
 import hakuban.sync
 from support.processes import Program, RouterProcess
+from support.unread import full_pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,22 +53,6 @@ def programs_hang_up() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
-
-
-@contextmanager
-def full_pipe() -> Iterator[int]:
-    """Make a pipe that takes nothing any more, and is not read."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(writer, b"x" * 65536)
-    os.set_blocking(writer, True)
-    try:
-        yield writer
-    finally:
-        os.close(reader)
-        os.close(writer)
 
 
 # ---- before it listens ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +22,7 @@ from hakuban.transport import printable
 from hakuban_router._stderr import StandardError, standard_error_by_thread, write_out_errors
 from support.ports import free_port
 from support.processes import Lines, Program
-from support.unread import unread_router
+from support.unread import full_pipe, unread_router
 from support.unseen import UNSEEN, check_seen
 
 if TYPE_CHECKING:
@@ -104,29 +104,15 @@ def test_a_picture_that_nobody_reads_does_not_hold_up_the_end() -> None:
         assert seconds < BOUND
 
 
-def full_pipe() -> tuple[int, int]:
-    """Make a pipe that takes nothing any more: where to read, and where to write."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(writer, b"x" * 65536)
-    os.set_blocking(writer, True)
-    return reader, writer
-
-
 @pytest.mark.parametrize(
     ("options", "code"),
     [(("--nonsense",), 2), (("-b", "ws://192.0.2.1:1", "--insecure"), 1)],
     ids=["wrong arguments", "cannot listen"],
 )
 def test_a_failure_that_nobody_reads_is_a_failure(options: tuple[str, ...], code: int) -> None:
-    reader, writer = full_pipe()
     command = [sys.executable, "-m", "hakuban_router", *options]
-    with subprocess.Popen(command, stderr=writer) as router:
+    with full_pipe() as writer, subprocess.Popen(command, stderr=writer) as router:
         assert router.wait(20) == code
-    os.close(reader)
-    os.close(writer)
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2> >(true)"])
@@ -150,10 +136,10 @@ def test_a_line_of_the_input_is_published_although_nobody_reads_what_was_wrong_b
     start_router: Callable[..., RouterProcess],
 ) -> None:
     url = start_router().url
-    reader, writer = full_pipe()
     command = [sys.executable, "-m", "hakuban_router.client", "expose", url, "tag", "door"]
     node = hakuban.LocalNode()
     with (
+        full_pipe() as writer,
         node,
         hakuban.sync.connect(node, url),
         node.object(["tag"], "door").observe() as watcher,
@@ -167,8 +153,6 @@ def test_a_line_of_the_input_is_published_although_nobody_reads_what_was_wrong_b
         assert watcher.wait_state_sync(20).data == "open"
         expose.stdin.close()
         assert expose.wait(10) == 1  # a bad line
-    os.close(reader)
-    os.close(writer)
 
 
 # ---- the file ------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from hakuban_zmq._frames import (
 from hakuban_zmq._zmtp import CURVE, GREETING, NULL, FrameReader, command, greeting
 from support.curvezmq import CurveClient
 from support.zeromq import WIDE, accepting, end_of
-from support.zmtp import framed, greet
+from support.zmtp import framed, greet, take_from
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,16 +44,6 @@ if TYPE_CHECKING:
 
 def where(url: str) -> tuple[str, int]:
     return "127.0.0.1", int(url.rpartition(":")[2])
-
-
-def take_from(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = sock.recv(size - len(data))
-        if not more:
-            raise EOFError
-        data += more
-    return data
 
 
 def everything(sock: socket.socket) -> bytes:

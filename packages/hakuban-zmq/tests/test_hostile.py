@@ -10,6 +10,7 @@ import threading
 import time
 import tracemalloc
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -47,7 +48,7 @@ from hakuban_zmq._transport import WINDOW
 from hakuban_zmq._urls import Endpoint
 from support.raw_wires import reset
 from support.zeromq import LOCAL, WIDE, accepting, end_of, get_in, raw_client, serve_alone, serving
-from support.zmtp import MORE, framed, greet
+from support.zmtp import MORE, framed, greet, take_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,7 +61,9 @@ class Stranger:
     def __init__(self, url: str, properties: Mapping[str, bytes] | None = None) -> None:
         host, _, port = url.removeprefix("zmq+tcp://").rpartition(":")
         self.socket = socket.create_connection((host, int(port)), timeout=5)
-        self._frames = greet(self.socket.sendall, self._read, properties=properties)
+        self._frames = greet(
+            self.socket.sendall, partial(take_from, self.socket), properties=properties
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -82,15 +85,6 @@ class Stranger:
         """Say hello and be welcomed; give the session of the listener."""
         self.say_hello()
         return (await anyio.to_thread.run_sync(self.hear, WELCOME))[10:18]
-
-    def _read(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            more = self.socket.recv(size - len(data))
-            if not more:
-                raise EOFError
-            data += more
-        return data
 
 
 async def attempt(transport: ZeroMQTransport, url: str) -> None:

@@ -48,8 +48,8 @@ class Signals:
     """The first INT, TERM or HUP asks for the end, and a thread sees to it that the process ends soon after.
 
     The thread is told by the wakeup descriptor, in the very moment, whatever the main thread does: a handler of Python's may
-    have to wait for that, for ever where the signal came just before a system call that blocks. A second INT ends the process by the system's default action,
-    wherever it is.
+    have to wait for that, for ever where the signal came just before a system call that blocks. A second INT ends the process
+    by the system's default action, wherever it is.
 
     :ivar first: the signal, or None as long as there was none.
     """

@@ -84,8 +84,8 @@ class StandardError(io.TextIOBase):
     def write_all(self, lines: Iterable[str]) -> None:
         """Write lines, given without their ends, and drop none: wait for room, until the program ends.
 
-        For threads that may wait. Nearly all of the room is left to others, whose lines are dropped without it. There are pauses in between, so that no thread which makes many lines of many things
-        has the interpreter for itself.
+        For threads that may wait. Nearly all of the room is left to others, whose lines are dropped without it. There are
+        pauses in between, so that no thread which makes many lines of many things has the interpreter for itself.
         """
         lines = iter(lines)
         while not self._ended and (some := list(islice(lines, LINES))):

@@ -25,11 +25,10 @@ class Codec:
         in which they were sealed, or the other side ends the connection.
     """
 
-    __slots__ = ("_box", "_frames", "_handshake", "pong")
+    __slots__ = ("_box", "_frames", "pong")
 
     def __init__(self) -> None:
         self._frames = FrameReader(MAX_COMMAND)
-        self._handshake = True
         self._box: CurveBox | None = None
         self.pong: bytes | None = None
 
@@ -38,7 +37,6 @@ class Codec:
 
         :param box: what carries the frames from now on; None in the clear.
         """
-        self._handshake = False
         self._box = box
         self._frames.most = MAX_FRAME + (0 if box is None else OVERHEAD)
 
@@ -57,7 +55,6 @@ class Codec:
 
         :raises PeerViolationError: it is none.
         """
-        assert self._handshake
         return self._frames.take()
 
     def take(self) -> bytes | None:

@@ -63,7 +63,7 @@ class Connector(Hub):
         """
         try:
             address = connect_address(self._endpoint)
-            options = socket_options(self._window, self._options)
+            options = socket_options(self._window)
             options["reconnect_ivl"] = _NEVER_AGAIN
             options["handshake_ivl"] = 0  # who waits for the answer ends it, and says so
             options["ipv6"] = int(":" in self._endpoint.host)

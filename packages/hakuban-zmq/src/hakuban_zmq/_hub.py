@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from hakuban.transport import TransportOptions
-
     from ._frames import Window
 
 CURVE_OVERHEAD: Final = 256
@@ -71,7 +69,7 @@ class Hub:
 
     :param context: what the sockets are made in.
     :param release: gives it back.
-    :ivar url: where it connects to or listens, for people.
+    :ivar url: where it connects to, for people.
     :ivar running: set once the tasks of `run` are there.
     :ivar skipping: whether there are parts left of a message that is not ours: we send one part.
     """
@@ -106,10 +104,6 @@ class Hub:
             self._sources.append(self._main)
             set_options(socket, **options)
         return socket
-
-    def add(self, source: Source) -> None:
-        """Watch another socket too."""
-        self._sources.append(source)
 
     def monitor(self, events: int, note: Callable[[int, int], None]) -> None:
         """Be told of events of the socket.
@@ -163,8 +157,8 @@ class Hub:
         self._release(self._context)
 
 
-def socket_options(window: Window, options: TransportOptions) -> dict[str, Any]:
-    """Give what the sockets of both sides have in common."""
+def socket_options(window: Window) -> dict[str, Any]:
+    """Give what bounds the queues and messages of a socket."""
     # libzmq counts a message as sent up to half a mark later than it was.
     mark = 2 * (window.chunks + _CONTROL)
     return {
@@ -172,5 +166,4 @@ def socket_options(window: Window, options: TransportOptions) -> dict[str, Any]:
         "sndhwm": mark,
         "rcvhwm": mark,
         "maxmsgsize": MAX_FRAME + CURVE_OVERHEAD,
-        "handshake_ivl": int(min(1e9, max(1, options.handshake_timeout * 1000))),
     }

@@ -1,4 +1,4 @@
-"""Links whose key is taken off the list while they are up. libzmq asks about a key when a connection is made, and never again."""
+"""Links whose key is taken off the list while they are up: the handshake asks about a key, and nobody asks again."""
 
 from __future__ import annotations
 
