@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 ENDS = ("close", "reset", "half")
 WORKERS = 4
 AT_ONCE = 50  # handshakes of a process of clients
-SETTLING = 3.0  # seconds
+SETTLING = 3.0  # seconds; a link that has nothing to send is at rest after two
 PATIENCE = 600.0  # seconds
 HALF = 100 * 1024  # bytes that come of a message
 WHOLE = 200 * 1024

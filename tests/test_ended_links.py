@@ -97,7 +97,7 @@ async def send_half_a_message(scene: Scene) -> None:
 async def fail(scene: Scene) -> None:
     """Have a bug end it."""
     (link,) = links(scene.leaf)
-    link._traffic = None  # type: ignore[assignment]
+    link.writer._traffic = None  # type: ignore[assignment]
     with scene.leaf.object("other").observe():
         await until(lambda: link not in links(scene.leaf))
 

@@ -221,7 +221,7 @@ async def test_the_cause_speaks_for_an_error_without_a_text(
         LocalNode().connect(listener.url, transport=Faulty(error, "receive")) as connection,
     ):
         assert "Connection reset by peer" in str(connection.last_error)
-    assert "Connection reset by peer" in caplog.messages[0]
+    assert "Connection reset by peer" in lines(caplog, logging.WARNING)[0]
 
 
 async def test_errors_say_where_and_keep_secrets(caplog: pytest.LogCaptureFixture) -> None:

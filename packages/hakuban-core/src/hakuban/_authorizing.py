@@ -12,7 +12,7 @@ import anyio
 
 from ._exceptions import RefusedError
 from ._logger import logger
-from ._waking import Bell
+from ._waking import AutoResetEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,12 +92,12 @@ class _Question:
     :ivar answered: whether it was.
     """
 
-    __slots__ = ("_authorize", "_bell", "_identity", "_refusal", "_request", "answered")
+    __slots__ = ("_answered", "_authorize", "_identity", "_refusal", "_request", "answered")
 
     def __init__(self, authorize: Authorizer, request: ConnectionRequest) -> None:
         self._authorize = authorize
         self._request = request
-        self._bell = Bell()
+        self._answered = AutoResetEvent()
         self._identity: Identity | None = None
         self._refusal: RefusedError | None = RefusedError(NOBODY, retry=True)
         self.answered = False
@@ -111,11 +111,11 @@ class _Question:
             self._refusal = refusal
         finally:
             self.answered = True
-            self._bell.wake()
+            self._answered.set()
 
     async def wait(self) -> None:
         """Wait for the answer."""
-        await self._bell.wait()
+        await self._answered.wait()
 
     def answer(self) -> Identity | None:
         """Give the answer, once."""

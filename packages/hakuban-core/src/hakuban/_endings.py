@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import anyio
 
@@ -18,6 +18,8 @@ from ._exceptions import (
 from ._text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .transport import MessageStream
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "GOING_AWAY",
     "LEAVING",
     "ForeignCancellation",
+    "Guard",
     "closed_by_peer",
     "farewell",
     "is_bug",
@@ -137,6 +140,9 @@ def located(error: Exception, url: str) -> Exception:
     return error
 
 
+_FOREIGN: Final = "a cancellation came out of the transport, and nobody had asked for one"
+
+
 class ForeignCancellation:
     """A block out of which a cancellation that nobody asked for comes as an error: on asyncio, libraries let them out.
 
@@ -151,14 +157,46 @@ class ForeignCancellation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
-        asyncio = sys.modules.get("asyncio")
-        if error is None or asyncio is None or not isinstance(error, asyncio.CancelledError):
-            return
-        task = asyncio.current_task()
-        if task is not None and not task.cancelling():
-            raise RuntimeError(
-                "a cancellation came out of the transport, and nobody had asked for one"
-            ) from error
+        if _is_foreign(error):
+            raise RuntimeError(_FOREIGN) from error
+
+
+class Guard:
+    """A block of a link, whose failure is the end of the link and nobody else's.
+
+    :param fail: is told why.
+    """
+
+    __slots__ = ("_fail",)
+
+    def __init__(self, fail: Callable[[Exception], None]) -> None:
+        self._fail = fail
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> bool:
+        if isinstance(error, BROKEN):
+            self._fail(lost(error))
+        elif isinstance(
+            error, Exception
+        ):  # a transport's code, on a peer's bytes: whoever tells of it sorts it
+            self._fail(single(error))
+        elif error is not None and _is_foreign(error):
+            self._fail(_caused(RuntimeError(_FOREIGN), error))
+        else:
+            return False
+        return True
+
+
+def _is_foreign(error: BaseException | None) -> bool:
+    asyncio = sys.modules.get("asyncio")
+    if error is None or asyncio is None or not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
 
 
 def not_entered(error: Exception, patience: float) -> Exception:
@@ -177,7 +215,7 @@ def lost(error: Exception) -> LinkError:
     return _caused(LinkError(words(error)), error)
 
 
-def _caused(error: E, cause: Exception) -> E:
+def _caused(error: E, cause: BaseException) -> E:
     error.__cause__ = cause
     return error
 

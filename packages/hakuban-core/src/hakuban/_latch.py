@@ -13,23 +13,25 @@ class Latch:
 
     On asyncio an event takes 900 bytes, which is a lot where each of 10,000 idle links has several. Belongs to one event
     loop; not thread-safe.
+
+    :ivar is_set: whether `set` was called.
     """
 
-    __slots__ = ("_event", "_is_set")
+    __slots__ = ("_event", "is_set")
 
     def __init__(self) -> None:
-        self._is_set = False
+        self.is_set: bool = False
         self._event: anyio.Event | None = None
 
     def set(self) -> None:
         """Let those go on who wait, and whoever comes later. To do so twice does no harm."""
-        self._is_set = True
+        self.is_set = True
         if self._event is not None:
             self._event.set()
 
     async def wait(self) -> None:
         """Return once it is set, after a turn of the loop at least. Cancelling this does no harm."""
-        if self._is_set:
+        if self.is_set:
             await checkpoint()
             return
         if self._event is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from ._link_writer import Writers
     from ._links import Link
     from ._message_sizes import SizeCap
     from ._remotes import RemoteNode
@@ -17,10 +18,12 @@ class LinkOwner(Protocol):
 
     :ivar careful: whether nothing is announced before the other side has said who is above it.
     :ivar max_taken: bytes of the largest message that the other side takes, as it said on an earlier link; or None.
+    :ivar writers: where its links write.
     """
 
     careful: bool
     max_taken: int | None
+    writers: Writers
 
     def established(self, link: Link, remote: RemoteNode) -> str:
         """The peer has said its name; give what the log shall say beside that."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from ._authorizing import Authorizer
 from ._blocks import LinkBlock
 from ._checks import checked_name
 from ._endings import words
 from ._exceptions import PluginError
+from ._link_writer import Writers
 from ._links import Link
 from ._log import link_down
 from ._message_sizes import SizeCaps
@@ -21,7 +23,7 @@ from ._plugins import authorizer, find_target
 from ._remotes import Listener, Traffic
 from ._text import redacted
 from ._timer import LEAVING_TIME, ticking
-from ._tracebacks import forget_frames
+from ._tracebacks import contained, forget_frames
 from ._waking import was_cancelled
 
 if TYPE_CHECKING:
@@ -38,9 +40,15 @@ if TYPE_CHECKING:
 
 __all__ = ["listen"]
 
+_REST: Final = 1.0  # seconds with nothing to send after which the task that sends ends
+_RESTS_PER_TURN: Final = 1_000  # links looked at before the loop gets its turn: well under 1 ms
+
 
 class _Acceptor:
-    """Runs a link for each stream that a transport has accepted."""
+    """Runs a link for each stream that a transport has accepted.
+
+    :param writers: where links write.
+    """
 
     __slots__ = (
         "_engine",
@@ -51,9 +59,12 @@ class _Acceptor:
         "_url",
         "careful",
         "max_taken",
+        "writers",
     )
 
-    def __init__(self, engine: Engine, url: str, options: TransportOptions, name: str) -> None:
+    def __init__(
+        self, engine: Engine, url: str, options: TransportOptions, name: str, writers: Writers
+    ) -> None:
         self._engine = engine
         self._url = redacted(url)
         self._links: dict[Link, None] = {}
@@ -62,6 +73,7 @@ class _Acceptor:
         self._size_caps = SizeCaps()
         self.careful: bool = False
         self.max_taken: int | None = None
+        self.writers: Writers = writers
 
     async def accept(self, stream: MessageStream) -> None:
         """Run one link. Raises nothing but cancellation."""
@@ -82,6 +94,18 @@ class _Acceptor:
             self._size_caps.ended(link, monotonic(), self._links)
             link_down(link, link.reason)
             forget_frames(link.reason)
+
+    async def rest_writers(self) -> None:
+        """Let the tasks that have nothing to send end, until cancelled."""
+        while True:
+            await anyio.sleep(_REST)
+            await self._rest_idle()
+
+    async def _rest_idle(self) -> None:
+        for number, link in enumerate(self.links()):
+            link.writer.rest()
+            if number % _RESTS_PER_TURN == 0:
+                await checkpoint()
 
     def established(self, _link: Link, _remote: RemoteNode) -> str:
         """Hear from a link. Under the lock."""
@@ -114,16 +138,15 @@ def listen(
     authorize = authorizer() if asked is None else Authorizer(asked)
     options = replace(target.options, authorize=authorize, clock=engine.clock)
     name = checked_name(name) or target.said.name or default_name
-    acceptor = _Acceptor(engine, target.url, options, name)
     return LinkBlock(
-        lambda: _listening(engine, target, options, acceptor),
+        lambda: _listening(engine, target, options, name),
         "async with node.listen(...) as listener",
     )
 
 
 @asynccontextmanager
 async def _listening(
-    engine: Engine, target: LinkTarget, options: TransportOptions, acceptor: _Acceptor
+    engine: Engine, target: LinkTarget, options: TransportOptions, name: str
 ) -> AsyncIterator[Listener]:
     engine.expect_open()
     # An exception of the body, or that nobody can listen there, would leave the task groups as an ExceptionGroup: so
@@ -131,6 +154,10 @@ async def _listening(
     failure: BaseException | None = None
     async with ticking(engine) as timer, anyio.create_task_group() as group:
         try:
+            writers = Writers(group)
+            acceptor = _Acceptor(engine, target.url, options, name, writers)
+            group.start_soon(contained, anyio.CancelScope(), writers.run)
+            group.start_soon(contained, anyio.CancelScope(), acceptor.rest_writers)
             bound = await group.start(_serve, target, options, acceptor)
             yield Listener(bound, acceptor.links)
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below

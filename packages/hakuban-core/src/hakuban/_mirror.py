@@ -136,8 +136,8 @@ class Mirror:
     def _link_ready(self, effect: LinkReady) -> None:
         link = self.links.get(effect.link)
         if link is not None:
-            link.ready = True
-            self._ring(link.bell)
+            link.writer.ready = True
+            self._ring(link.writer)
 
     def _close_link(self, effect: CloseLink) -> None:
         link = self.links.get(effect.link)

@@ -20,6 +20,7 @@ from ._exceptions import (
     PeerViolationError,
     RefusedError,
 )
+from ._link_writer import Writers
 from ._links import Link
 from ._log import Outage, link_down
 from ._options import load_limit_argument
@@ -131,7 +132,9 @@ async def _connected(
     failure: BaseException | None = None
     try:
         async with ticking(engine) as timer, anyio.create_task_group() as group:
-            connector = _Connector(state, target, name, load_limit, patient=patient)
+            writers = Writers(group)
+            connector = _Connector(state, target, name, load_limit, writers, patient=patient)
+            group.start_soon(contained, anyio.CancelScope(), writers.run)
             group.start_soon(contained, anyio.CancelScope(), connector.run)
             try:
                 if not patient:
@@ -170,6 +173,7 @@ class _Connector:
         target: LinkTarget,
         name: str,
         load_limit: Sequence[tuple[float, int]],
+        writers: Writers,
         *,
         patient: bool,
     ) -> None:
@@ -190,6 +194,7 @@ class _Connector:
         self._up_since: float | None = None
         self.careful: bool = False  # whether there was a circle
         self.max_taken: int | None = None
+        self.writers: Writers = writers
 
     async def wait_first(self) -> None:
         """Wait for the first established link; raise what makes waiting useless."""
@@ -211,7 +216,7 @@ class _Connector:
         if link is None:
             return
         with anyio.move_on_after(FLUSH):
-            await link.flush()
+            await link.writer.flush()
         link.leave()
         with anyio.move_on_after(CLOSE):
             await self._ended.wait()

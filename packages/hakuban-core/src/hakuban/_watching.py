@@ -28,11 +28,11 @@ async def watch(link: Link, options: TransportOptions) -> None:
     while True:
         await anyio.sleep(max(0.0, rule.due - monotonic()))
         rule.ours = link.peer.ours
-        now, said = monotonic(), link.last_said
+        now, said = monotonic(), link.writer.last_sent
         verdict = rule.check(now, link.peer.last_heard, said)
         if verdict is Verdict.END:
             if now - link.reading_since >= AT_REST:
                 raise LinkTimeoutError(rule.timeout)
             verdict = rule.spare(now, said)
         if verdict is Verdict.SIGN:
-            link.give_sign()
+            link.writer.give_sign()

@@ -37,6 +37,7 @@ from ._plain import plain_text
 from ._read_ahead import ReadAhead
 from ._reassembly import Reassembling, ReassemblyLimit
 from ._text import printable, printable_lines, redacted
+from ._waking import AutoResetEvent
 
 if TYPE_CHECKING:
     import ssl
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from ._exceptions import HakubanError
 
 __all__ = [
+    "AutoResetEvent",
     "ConnectionRequest",
     "Hooks",
     "Identity",

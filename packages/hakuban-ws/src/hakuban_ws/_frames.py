@@ -247,6 +247,8 @@ class FrameReader:
             frame = self._next_frame(data)
             if frame is None:
                 self.starved = True
+                if self._at == len(data):
+                    self._data, self._at = b"", 0  # an idle link holds nothing of what has come
                 return
             message = frame[1] if frame[0] == _WHOLE_BINARY else self._take(*frame)
             if self.close is not None:

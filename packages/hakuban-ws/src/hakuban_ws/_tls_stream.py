@@ -12,10 +12,13 @@ from hakuban.sockets import SocketStream
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
     from typing import Any
 
 _DECRYPTED = 64 * 1024  # bytes asked of TLS at once
 _PIECE = 64 * 1024  # and of the socket, if nothing else is said
+# Bytes that go through OpenSSL's buffers at once: those grow, and stay as large as they ever were.
+_SLICE = 16 * 1024
 
 
 class TLSSocketStream(SocketStream):
@@ -70,19 +73,37 @@ class TLSSocketStream(SocketStream):
 
     @override
     def write(self, data: bytes) -> None:
-        self._tls.write(data)
-        self._queue_records()
+        records = []
+        for part in _slices(data):
+            self._tls.write(part)
+            records.append(self._outgoing.read())
+        super().write(b"".join(records))
 
     @override
     async def read(self, most: int = _PIECE) -> bytes:
-        while True:
-            data = self._decrypt()
+        data = self._decrypt()  # the handshake may have left some
+        while data is None:
+            records = await super().read(most)
+            data = self._decrypt_all(records)
             if self._outgoing.pending:
                 self._queue_records()
                 self.flush_nowait()
-            if data is not None:
-                return data
-            await self._read_records(most)
+        return data
+
+    def _decrypt_all(self, records: bytes) -> bytes | None:
+        """What is in records: None when more are missing, b"" at the end."""
+        if not records:
+            self._incoming.write_eof()
+            return self._decrypt()
+        pieces = []
+        for part in _slices(records):
+            self._incoming.write(part)
+            piece = self._decrypt()
+            if piece is not None:
+                pieces.append(piece)
+                if not piece:
+                    break
+        return b"".join(pieces) if pieces else None
 
     @override
     async def end(self) -> None:
@@ -118,3 +139,10 @@ class TLSSocketStream(SocketStream):
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             pass
         return b"".join(pieces)
+
+
+def _slices(data: bytes) -> Iterator[bytes | memoryview]:
+    if len(data) <= _SLICE:
+        return iter((data,))
+    view = memoryview(data)
+    return (view[start : start + _SLICE] for start in range(0, len(view), _SLICE))

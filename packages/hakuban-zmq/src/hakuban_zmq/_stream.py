@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hakuban.transport import KeepAlive, Latch, LinkTimeoutError, PeerViolationError, Verdict
+from hakuban.transport import (  # fmt: skip
+    AutoResetEvent,
+    KeepAlive,
+    Latch,
+    LinkTimeoutError,
+    PeerViolationError,
+    Verdict,
+)
 
 from ._allowance import Allowance
 from ._frames import (
@@ -80,6 +86,7 @@ class ZeroMQStream:
     __slots__ = (
         "__weakref__",
         "_allowance",
+        "_arrived",
         "_closed",
         "_credit",
         "_credit_chunks",
@@ -94,7 +101,6 @@ class ZeroMQStream:
         "_pinged",
         "_pipe",
         "_reassembly",
-        "_receiving",
         "_sender",
         "_sending",
         "_sends",
@@ -130,7 +136,9 @@ class ZeroMQStream:
         # what we may send still; never more than our own window, whatever a peer that does not read grants
         self._credit = min(granted.size, window.size)
         self._credit_chunks = min(granted.chunks, window.chunks)
-        self._unread: deque[bytes] = deque()
+        self._unread: list[
+            bytes
+        ] = []  # no more than the window has chunks; a deque takes 760 bytes when it is empty
         self._whole: list[bytes] = []  # the next one last
         self._reassembly = Reassembly(options.max_message)
         self._limit = limit
@@ -139,7 +147,7 @@ class ZeroMQStream:
         self._last_words: tuple[int, str] = (_CODE_ABNORMAL, "")
         self._sending = False  # stays True after a send that failed or was cancelled
         self._sends = 0
-        self._receiving: anyio.Event | None = None
+        self._arrived = AutoResetEvent()
         self._sender: anyio.Event | None = None
         self._let_go = Latch()  # the other side knows that we have closed, or is gone
         self._last_received = self._last_sent = self._pinged = time.monotonic()
@@ -215,8 +223,7 @@ class ZeroMQStream:
                 self.close_code, self.close_reason = self._last_words
                 raise self._end.with_traceback(None)
             else:
-                self._receiving = anyio.Event()
-                await self._receiving.wait()
+                await self._arrived.wait()
                 waited = True
 
     def give_up(self, violation: PeerViolationError, /) -> None:
@@ -265,7 +272,7 @@ class ZeroMQStream:
             if not self._unread or 2 * overhead >= MAX_FRAME:  # 13,000 tiny pieces take 5 ms
                 self._limit.hold(self, self._reassembly.unfinished)
                 return batch
-            data = self._unread.popleft()
+            data = self._unread.pop(0)
             try:
                 whole.extend(self._reassembly.messages(data))
             except PeerViolationError as violation:
@@ -324,8 +331,7 @@ class ZeroMQStream:
             raise PeerViolationError("chunk over 64 KiB")
         self._allowance.spend(len(data))
         self._unread.append(data)
-        if self._receiving is not None:
-            self._receiving.set()
+        self._arrived.set()
 
     def _hear_grant(self, grant: Window) -> None:
         self._credit = min(self._credit + grant.size, self._window.size)
@@ -390,8 +396,7 @@ class ZeroMQStream:
             self._wake()
 
     def _wake(self) -> None:
-        if self._receiving is not None:
-            self._receiving.set()
+        self._arrived.set()
         self.resume()
 
     @property

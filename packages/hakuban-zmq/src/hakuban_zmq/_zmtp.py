@@ -107,6 +107,8 @@ class FrameReader:
         data, at = self._data, self._at
         there = len(data) - at
         if there < 2:
+            if not there:  # an idle link holds nothing of what has come
+                self._data, self._at = bytearray(), 0
             return None
         flags = data[at]
         if flags & _RESERVED:

@@ -151,14 +151,10 @@ class Acceptor:
         try:
             with sock, scope:
                 if not self.closed:
-                    await self._serve_logged(sock, peer, place)
+                    await self._serve(sock, peer, place)
             if place.given_up:
                 self._logger.debug("%s: silent, and others wait for its place", peer)
-        finally:
-            self._places.leave(place)
-
-    async def _serve_logged(self, sock: socket.socket, peer: str, place: Place) -> None:
-        try:
-            await self._serve(sock, peer, place)
         except Exception:
             self._logger.exception("%s: serving it has failed", peer)
+        finally:
+            self._places.leave(place)
