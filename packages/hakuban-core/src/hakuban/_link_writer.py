@@ -55,7 +55,11 @@ class Writers:
         while True:
             await self._called.wait()
             while self._due:
-                self._tasks.start_soon(self._due.pop(0).run)
+                self._begin(self._due.pop(0))
+
+    def _begin(self, writer: LinkWriter) -> None:
+        scope = anyio.CancelScope()
+        self._tasks.start_soon(contained, scope, partial(writer.run, scope))
 
 
 class LinkWriter(AutoResetEvent):
@@ -163,15 +167,17 @@ class LinkWriter(AutoResetEvent):
         self._running = True
         self._writers.start(self)
 
-    async def run(self) -> None:
-        """Send until there was nothing to send for a while; called by `Writers`."""
+    async def run(self, scope: anyio.CancelScope) -> None:
+        """Send until there was nothing to send for a while; called by `Writers`.
+
+        :param scope: in which it is called; ends it.
+        """
         link, self._idle = self._link, 0
         try:
             if link is not None:  # else it has ended already
-                self._scope, self._ended = anyio.CancelScope(), Latch()
-                await contained(self._scope, partial(self._write_or_hear_why, link))
+                self._scope, self._ended = scope, Latch()
+                await self._write_or_hear_why(link)
         finally:
-            del link  # this frame stays where it was cancelled
             self._running, self._scope = False, None
             self._ended.set()
 

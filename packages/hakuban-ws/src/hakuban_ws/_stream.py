@@ -64,34 +64,11 @@ class WebSocketStream:
     detects_silence = True
 
     __slots__ = (
-        "__weakref__",
-        "_channel",
-        "_check_at",
-        "_close_answer",
-        "_close_sent",
-        "_closed",
-        "_end",
-        "_gave_at",
-        "_keep_alive",
-        "_last_words",
-        "_listening",
-        "_liveness",
-        "_ping_due",
-        "_pong",
-        "_read_ahead",
-        "_reader",
-        "_reassembly",
-        "_sending",
-        "_sends",
-        "_writer",
-        "close_code",
-        "close_reason",
-        "identity",
-        "local_address",
-        "peer_clock",
-        "peer_is_ours",
-        "remote_address",
-    )
+        "__weakref__", "_channel", "_check_at", "_close_answer", "_close_sent", "_closed", "_end", "_gave_at",
+        "_keep_alive", "_last_words", "_listening", "_liveness", "_ping_due", "_pong", "_read_ahead", "_reader",
+        "_reassembly", "_sending", "_sends", "_writer", "close_code", "close_reason", "identity", "local_address",
+        "peer_clock", "peer_is_ours", "remote_address",
+    )  # fmt: skip
 
     def __init__(
         self,

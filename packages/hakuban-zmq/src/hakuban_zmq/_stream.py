@@ -84,38 +84,11 @@ class ZeroMQStream:
     peer_is_ours = True
 
     __slots__ = (
-        "__weakref__",
-        "_allowance",
-        "_arrived",
-        "_closed",
-        "_credit",
-        "_credit_chunks",
-        "_end",
-        "_gave_at",
-        "_keep_alive",
-        "_last_received",
-        "_last_sent",
-        "_last_words",
-        "_let_go",
-        "_limit",
-        "_pinged",
-        "_pipe",
-        "_reassembly",
-        "_sender",
-        "_sending",
-        "_sends",
-        "_session",
-        "_unread",
-        "_whole",
-        "_window",
-        "close_code",
-        "close_reason",
-        "identity",
-        "local_address",
-        "peer_clock",
-        "remote_address",
-        "remote_session",
-    )
+        "__weakref__", "_allowance", "_arrived", "_closed", "_credit", "_credit_chunks", "_end", "_gave_at",
+        "_keep_alive", "_last_received", "_last_sent", "_last_words", "_let_go", "_limit", "_pinged", "_pipe",
+        "_reassembly", "_sender", "_sending", "_sends", "_session", "_unread", "_whole", "_window", "close_code",
+        "close_reason", "identity", "local_address", "peer_clock", "remote_address", "remote_session",
+    )  # fmt: skip
 
     def __init__(
         self,
