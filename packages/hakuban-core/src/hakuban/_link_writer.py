@@ -45,8 +45,8 @@ class Writers:
         self._due: list[LinkWriter] = []
         self._called = AutoResetEvent()
 
-    def start(self, writer: LinkWriter) -> None:
-        """Have a writer run, soon. On the loop, be it in a task or not: there no task could be started."""
+    def start_soon(self, writer: LinkWriter) -> None:
+        """Have a writer run, from anywhere on the loop: outside its tasks none can be started."""
         self._due.append(writer)
         self._called.set()
 
@@ -55,9 +55,10 @@ class Writers:
         while True:
             await self._called.wait()
             while self._due:
-                self._begin(self._due.pop(0))
+                self.start(self._due.pop(0))
 
-    def _begin(self, writer: LinkWriter) -> None:
+    def start(self, writer: LinkWriter) -> None:
+        """Have a writer run; from a task."""
         scope = anyio.CancelScope()
         self._tasks.start_soon(contained, scope, partial(writer.run, scope))
 
@@ -72,7 +73,7 @@ class LinkWriter(AutoResetEvent):
     :param most: bytes of the largest message that this side takes.
     :ivar ready: whether the machine has something to send. Set under the lock.
     :ivar cap: what is known of the largest message that the peer takes.
-    :ivar introduced: set when the first messages were sent.
+    :ivar introduced: set when the first messages were sent, or could not be.
     :ivar dry: set when all was sent and nothing will come, as `flush` has asked, and at the end of the link.
     :ivar largest_sent: bytes of the largest message that was sent.
     :ivar last_sent: the monotonic time at which something was last sent.
@@ -139,7 +140,8 @@ class LinkWriter(AutoResetEvent):
         :param link: is told of a failure, and ends.
         """
         self._link = link
-        self._begin()
+        self._running = True
+        self._writers.start(self)
 
     async def stop(self) -> None:
         """Send nothing from now on."""
@@ -161,11 +163,8 @@ class LinkWriter(AutoResetEvent):
     def _set(self) -> None:
         super()._set()
         if not self._running and self._link is not None:
-            self._begin()
-
-    def _begin(self) -> None:
-        self._running = True
-        self._writers.start(self)
+            self._running = True
+            self._writers.start_soon(self)
 
     async def run(self, scope: anyio.CancelScope) -> None:
         """Send until there was nothing to send for a while; called by `Writers`.
@@ -186,6 +185,7 @@ class LinkWriter(AutoResetEvent):
             try:
                 await self._write(link)
             except BROKEN as error:
+                self.introduced.set()  # as far as it can be
                 failure = error
             else:
                 return
