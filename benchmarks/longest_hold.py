@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import anyio
 
 import hakuban
-import hakuban._engine
-from hakuban._gate import Gate
+import hakuban._engine.engine
+from hakuban._engine.lock import NodeLock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -72,8 +72,8 @@ probe: Probe = Probe()
 
 def watch_locks() -> None:
     """Have each hold of the lock of a node measured."""
-    run, try_run, locks = Gate.run, Gate.try_run, set[int]()
-    made = hakuban._engine.Engine.__init__
+    run, try_run, locks = NodeLock.run, NodeLock.try_run, set[int]()
+    made = hakuban._engine.engine.Engine.__init__
 
     def make(engine: Any, *arguments: Any) -> None:
         made(engine, *arguments)
@@ -92,14 +92,14 @@ def watch_locks() -> None:
 
         return held
 
-    def watched_run(gate: Gate, function: Callable[..., T], *arguments: Any) -> T:
-        return run(gate, timed(function) if id(gate) in locks else function, *arguments)
+    def watched_run(lock: NodeLock, function: Callable[..., T], *arguments: Any) -> T:
+        return run(lock, timed(function) if id(lock) in locks else function, *arguments)
 
-    def watched_try(gate: Gate, function: Callable[..., T]) -> bool:
-        return try_run(gate, timed(function) if id(gate) in locks else function)
+    def watched_try(lock: NodeLock, function: Callable[..., T]) -> bool:
+        return try_run(lock, timed(function) if id(lock) in locks else function)
 
-    hakuban._engine.Engine.__init__ = make  # type: ignore[assignment,method-assign]
-    Gate.run, Gate.try_run = watched_run, watched_try  # type: ignore[assignment,method-assign]
+    hakuban._engine.engine.Engine.__init__ = make  # type: ignore[assignment,method-assign]
+    NodeLock.run, NodeLock.try_run = watched_run, watched_try  # type: ignore[assignment,method-assign]
 
 
 def name(function: object) -> str:

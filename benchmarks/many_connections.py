@@ -30,7 +30,7 @@ import psutil
 import trustme
 from typing_extensions import override
 
-from hakuban._messages import Note
+from hakuban._session_events import Note
 from hakuban._wire import Session
 from hakuban_ws._frames import CLOSE, FrameWriter, close_payload
 from hakuban_zmq import _frames as zmq_frames

@@ -23,7 +23,7 @@ import anyio
 import psutil
 
 from hakuban._core import clock
-from hakuban._messages import Note, SendNote
+from hakuban._session_events import Note, SendNote
 from hakuban._wire import Session
 from hakuban.transport import TransportOptions
 from hakuban_ws import WebSocketTransport

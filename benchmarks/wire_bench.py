@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from hakuban._descriptors import ObjectDescriptor
-from hakuban._messages import (
+from hakuban._session_events import (
     ChannelKind,
     ContractAction,
     OpenChannel,

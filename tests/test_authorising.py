@@ -13,7 +13,7 @@ import pytest
 
 import hakuban
 from hakuban import LocalNode
-from hakuban._authorizing import THREADS
+from hakuban._transport.authorizing import THREADS
 from hakuban.transport import ConnectionRequest, Identity
 from hakuban_zmq import ZeroMQTransport, write_keys
 from support.waiting import until

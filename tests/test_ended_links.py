@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from hakuban import LocalNode
-from hakuban._links import Link
+from hakuban._net.link import Link
 from hakuban._wire import Session
 from hakuban.sockets import SocketStream
 from hakuban.testing import MemoryStream
@@ -44,7 +44,7 @@ def living() -> Counter[str]:
 
 
 def links(node: LocalNode) -> list[Link]:
-    return list(node._engine.links.values())
+    return [link for link in node._engine.links.values() if isinstance(link, Link)]
 
 
 class Scene:

@@ -22,9 +22,10 @@ import pytest
 import hakuban
 import hakuban.sync
 from hakuban import RAW, LocalNode, ObjectDescriptor
-from hakuban._messages import ChannelKind, OpenChannel, SendState
+from hakuban._limits import Limits
+from hakuban._session_events import ChannelKind, OpenChannel, SendState
 from hakuban._states import Content
-from hakuban._wire import Limits, Session
+from hakuban._wire import Session
 from hakuban.testing import MemoryTransport, linked_nodes
 from hakuban.transport import InsecureListenerError, TransportOptions
 

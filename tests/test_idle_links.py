@@ -15,7 +15,9 @@ import psutil
 import pytest
 from typing_extensions import override
 
-from hakuban import LocalNode, _listen
+from hakuban import LocalNode
+from hakuban._net import listener as _listen
+from hakuban._net.link import Link
 from hakuban.testing import MemoryTransport
 from hakuban.transport import TransportOptions
 from hakuban_ws import WebSocketTransport
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from hakuban._link_writer import LinkWriter
+    from hakuban._net.link_writer import LinkWriter
     from hakuban.transport import MessageStream, Transport
 
 URLS: Final = ("memory://", "ws://127.0.0.1:0", "zmq+tcp://127.0.0.1:0")
@@ -36,6 +38,7 @@ URLS: Final = ("memory://", "ws://127.0.0.1:0", "zmq+tcp://127.0.0.1:0")
 
 def writer(node: LocalNode) -> LinkWriter:
     (link,) = node._engine.links.values()
+    assert isinstance(link, Link)
     return link.writer
 
 

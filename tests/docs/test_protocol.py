@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hakuban._messages import Note, NoteIgnored, NoteReceived, SendNote
+from hakuban._session_events import Note, NoteIgnored, NoteReceived, SendNote
 from hakuban._wire import Session, notes
 from support.wire import deliver, linked
 
 if TYPE_CHECKING:
-    from hakuban._messages import PeerEvent
+    from hakuban._session_events import PeerEvent
 
 PAGE = (Path(__file__).parents[2] / "docs/protocol.md").read_text()
 SECTION = PAGE[PAGE.index("\n## Notes\n") : PAGE.index("\n## A conversation\n")]

@@ -20,7 +20,29 @@ SOURCES = sorted(path for folder in PACKAGES.values() for path in folder.rglob("
 MOST_LINES = 400
 # what a transport may know of the core
 FACES = ("hakuban.transport", "hakuban.sockets")
-PURE_MAY_KNOW = {"_states", "_canonical", "_descriptors", "_exceptions", "_messages"}
+# Which room of the core may import from which: all imports count, also for type checking and within functions. `values`
+# are the private modules beside the rooms; "_core.events" is that module alone.
+ROOMS: dict[str, set[str]] = {
+    "values": {"values"},
+    "_diff": {"values"},
+    "_wire": {"values", "_diff"},
+    "_core": {"values"},
+    "_loops": set(),
+    "_transport": {"values", "_loops"},
+    "_sockets": {"values", "_transport"},
+    "_engine": {"values", "_core", "_loops"},
+    "_net": {"values", "_core.events", "_engine", "_loops", "_transport", "_wire"},
+    "_api": {"values", "_core", "_engine", "_loops", "_net", "_transport"},
+    "_testing": {"values", "_api", "_loops", "_net", "transport"},
+    "transport": {"values", "_loops", "_transport"},
+    "sockets": {"_sockets"},
+    "testing": {"_testing", "transport"},
+    "sync": {"_api", "_loops", "_net", "_transport"},
+    "__init__": {"values", "_api", "_core", "_net", "sync", "testing", "transport"},
+}
+PURE_ROOMS = ("_core", "_wire", "_diff")
+# the values that they may know; others log, or ask the operating system
+PURE_VALUES = {"_canonical", "_descriptors", "_exceptions", "_limits", "_session_events", "_states"}
 BARRED_IN_PURE = {
     "anyio", "asyncio", "datetime", "logging", "os", "pluggy", "random", "socket", "threading", "time", "trio", "uuid",
 }  # fmt: skip
@@ -54,9 +76,12 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def layer(path: Path) -> str:
-    """Name the part of the core that a module belongs to: `_core`, `_wire`, `_diff` or the module itself."""
-    return module_name(path).split(".")[1] if "." in module_name(path) else "__init__"
+def room(module: str) -> str:
+    """Name the part of the core that a module belongs to: a room, a face, or `values`."""
+    parts = [*module.split("."), "__init__"]
+    if parts[1] in ROOMS:
+        return parts[1]
+    return "values"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
@@ -66,18 +91,49 @@ def test_no_module_is_longer_than_a_newcomer_reads_at_once(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "path", [path for path in SOURCES if "hakuban-core" in path.parts], ids=module_name
+)
+def test_the_rooms_of_the_core_know_those_below_alone(path: Path) -> None:
+    own = room(module_name(path))
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "hakuban" and room(name) != own:
+            known = room(name) in ROOMS[own] or ".".join(parts[1:3]) in ROOMS[own]
+            assert known, f"{module_name(path)} imports {name}"
+
+
+@pytest.mark.parametrize(
     "path",
-    [path for path in SOURCES if layer(path) in ("_core", "_wire", "_diff")],
+    [path for path in SOURCES if room(module_name(path)) in PURE_ROOMS],
     ids=module_name,
 )
-def test_pure_layers_import_nothing_impure(path: Path) -> None:
-    own = layer(path)
-    allowed = PURE_MAY_KNOW | {own} | ({"_diff"} if own == "_wire" else set())
+def test_pure_rooms_import_nothing_impure(path: Path) -> None:
     for name in imports(path):
         parts = name.split(".")
         assert parts[0] not in BARRED_IN_PURE, f"{path.name} imports {name}"
-        if parts[0] == "hakuban":
-            assert parts[1] in allowed, f"{path.name} imports {name}"
+        if parts[0] == "hakuban" and room(name) == "values":
+            assert parts[1] in PURE_VALUES, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_file_leads_back_to_itself(package: str) -> None:
+    """Whoever opens a file can read it without one that has to be read first because of it."""
+    modules = {
+        module_name(path): path for path in SOURCES if module_name(path).split(".")[0] == package
+    }
+    known = {name: imported_modules(path, modules) - {name} for name, path in modules.items()}
+    while leaves := [name for name, others in known.items() if not others]:
+        for name in leaves:
+            del known[name]
+        for others in known.values():
+            others.difference_update(leaves)
+    assert not known, f"in circles, or above them: {sorted(known)}"
+
+
+def imported_modules(path: Path, modules: dict[str, Path]) -> set[str]:
+    """List the modules of a package that one of them imports: whole, or something of them."""
+    found = {name if name in modules else name.rpartition(".")[0] for name in imports(path)}
+    return found & modules.keys()
 
 
 @pytest.mark.parametrize(

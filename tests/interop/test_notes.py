@@ -13,7 +13,7 @@ import pytest
 from anyio import to_thread
 
 from hakuban import ObjectDescriptor
-from hakuban._messages import (
+from hakuban._session_events import (
     ChannelKind,
     ContractAction,
     Note,
@@ -37,7 +37,7 @@ from support.websocket import BINARY, FIN, RawPeer, port_of, raw_listener
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from hakuban._messages import Instruction, PeerEvent
+    from hakuban._session_events import Instruction, PeerEvent
     from support.parties import Party
 
 pytestmark = [pytest.mark.usefixtures("needs_rust"), pytest.mark.promise("interop")]

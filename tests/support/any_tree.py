@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 from typing_extensions import override
 
-from hakuban._core.records import Outcome
+from hakuban._core.new_state import Outcome
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 
 from .tree import Tree, Way, Wire

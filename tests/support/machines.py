@@ -22,7 +22,7 @@ from hakuban._core.effects import (
     StreamOpened,
 )
 from hakuban._core.events import Tick
-from hakuban._core.records import Offer, Outcome
+from hakuban._core.new_state import NewState, Outcome
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hakuban._core import Machine
     from hakuban._core.events import Event
     from hakuban._exceptions import LinkError
-    from hakuban._messages import Instruction, PeerEvent
+    from hakuban._session_events import Instruction, PeerEvent
     from hakuban._states import Version
 
 Target: TypeAlias = ObjectDescriptor | TagDescriptor
@@ -136,7 +136,11 @@ class Exposer:
         age: float | None = None,
     ) -> Outcome:
         """Publish a state through the living sink of an object."""
-        sink, world, offer = self.sinks[descriptor], self.node.world, Offer(data, FORMAT, version)
+        sink, world, offer = (
+            self.sinks[descriptor],
+            self.node.world,
+            NewState(data, FORMAT, version),
+        )
         outcome = self.node.call(
             lambda machine: machine.publish(sink, offer, age, world.now, self.node.wall)
         )
@@ -148,10 +152,10 @@ class Exposer:
         self, data: bytes, version: Version | None = None, age: float | None = None
     ) -> Outcome:
         """Set the value of an object contract, assigned or not."""
-        world, offer = self.node.world, Offer(data, FORMAT, version)
+        world, offer = self.node.world, NewState(data, FORMAT, version)
         self.keeps = True
         return self.node.call(
-            lambda machine: machine.offer(self.contract, offer, age, world.now, self.node.wall)
+            lambda machine: machine.set_kept(self.contract, offer, age, world.now, self.node.wall)
         )
 
     def set_synchronized(self, descriptor: ObjectDescriptor, age: float | None) -> Outcome:
@@ -254,7 +258,7 @@ class Node:
 
     def hear(self, link: int, event: PeerEvent) -> None:
         """Tell the machine what the peer of a link has said, and carry out what it says to that."""
-        self.machine.hear(link, [event], self.world.tick())
+        self.machine.receive(link, [event], self.world.tick())
         self._absorb(self.machine.take_effects())
 
     def pull(self, link: int) -> Instruction | None:

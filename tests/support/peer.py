@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hakuban._core.events import LinkDown, LinkUp
-from hakuban._messages import (
+from hakuban._session_events import (
     ChannelClosed,
     ChannelKind,
     ChannelOpened,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hakuban._core import Machine
     from hakuban._descriptors import ObjectDescriptor
     from hakuban._exceptions import LinkError
-    from hakuban._messages import Instruction, PeerEvent
+    from hakuban._session_events import Instruction, PeerEvent
     from hakuban._states import Version
 
     from .machines import Node, Target
@@ -63,7 +63,7 @@ class Peer:
             events = events[taken:]
 
     def _say_some(self, events: Sequence[PeerEvent], machine: Machine) -> int:
-        return machine.hear(self.link, events, self.node.world.now)
+        return machine.receive(self.link, events, self.node.world.now)
 
     def hear_all(self) -> list[Instruction]:
         """Take all that the node has to say, as the shell does it: in batches, until there is no more."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from hakuban._core import Machine, invariants
 from hakuban._core.events import LinkDown, LinkUp, Tick
-from hakuban._messages import (
+from hakuban._session_events import (
     ChannelClosed,
     ChannelOpened,
     CloseChannel,
@@ -31,7 +31,7 @@ from .machines import Node, Seen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hakuban._messages import Instruction, PeerEvent
+    from hakuban._session_events import Instruction, PeerEvent
 
 EPOCH = 1_700_000_000 * 10**9  # Unix nanoseconds at virtual time zero
 _MOMENT = 1e-6  # seconds that each doing takes: no two default versions are the same

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from hakuban._descriptors import ObjectDescriptor
-from hakuban._messages import ChannelKind, OpenChannel
-from hakuban._wire import Limits, Session
+from hakuban._limits import Limits
+from hakuban._session_events import ChannelKind, OpenChannel
+from hakuban._wire import Session
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from hakuban._messages import PeerEvent
+    from hakuban._session_events import PeerEvent
 
 T = TypeVar("T")
 THING = ObjectDescriptor(["tag"], {"id": 1})

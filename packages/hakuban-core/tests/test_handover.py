@@ -168,7 +168,7 @@ async def test_a_wish_that_flaps_leaves_nothing_behind() -> None:
                 await shown(watcher, "value")
         await until(lambda: not router.snapshot().objects and not there.snapshot().objects)
         engine = router._engine
-        assert engine._mirror.contracts == {}
+        assert engine._registry.contracts == {}
         assert len(engine._machine.world.sinks) == 0
 
 

@@ -16,10 +16,10 @@ from typing_extensions import override
 
 import hakuban
 from hakuban import LocalNode
-from hakuban._log import MOST_LINES
+from hakuban._engine.log_box import MOST_LINES
+from hakuban._engine.polling import PENDING
 from hakuban._logger import get_logger
-from hakuban._polling import PENDING
-from hakuban._waking import ThreadWaiter
+from hakuban._loops.wakeups import ThreadWaiter
 from support.logs import fail, filtered, handled
 from support.waiting import until
 
@@ -183,7 +183,7 @@ def test_whoever_waits_is_woken_before_anything_is_logged() -> None:
     with node, handled(lambda _record: heard.append(waiter.wait(10))):
         assert node._engine.park("door", waiter, lambda: PENDING)
         # both in one step, and the line first
-        node._engine.update("door", lambda: node._engine.say(logging.WARNING, "a line"))
+        node._engine.update("door", lambda: node._engine.log(logging.WARNING, "a line"))
     assert heard == [True]
 
 
@@ -228,7 +228,7 @@ def test_while_a_handler_blocks_others_are_woken_and_set_and_log(broken: Any) ->
             assert stuck.wait(10)
             scene.exposer.set_object_state([2**60 + 1], "second")
             for number in range(MOST_LINES + 7):
-                line = functools.partial(scene.node._engine.say, logging.WARNING, "line %d", number)
+                line = functools.partial(scene.node._engine.log, logging.WARNING, "line %d", number)
                 scene.node._engine.update("door", line)
             scene.exposer.set_object_state([2**60 + 2], "last")
             scene.reader.join(10)
@@ -289,7 +289,7 @@ async def test_links_come_and_go_although_nothing_of_that_can_be_logged(
 async def test_a_handler_of_serve_is_run_again_although_its_failure_cannot_be_logged(
     broken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hakuban._serve.FIRST_DELAY", 0.0)
+    monkeypatch.setattr("hakuban._api.serve.FIRST_DELAY", 0.0)
     node = LocalNode()
     runs = 0
 

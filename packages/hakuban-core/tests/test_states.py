@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from hakuban import RAW, DeserializationError, ObjectDescriptor
-from hakuban._decoding import Decoder
-from hakuban._serializers import JSON
+from hakuban._api.decoding import Decoder
+from hakuban._api.serializers import JSON
 from hakuban._states import Content, ObjectState
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ import pytest
 import hakuban
 from hakuban import LocalNode, ObjectDescriptor
 from hakuban._core.invariants import check
-from hakuban._waking import ThreadWaiter, in_event_loop, new_task_waiter
+from hakuban._loops.wakeups import ThreadWaiter, in_event_loop, new_task_waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hakuban._waking import TaskWaiter
+    from hakuban._loops.wakeups import TaskWaiter
 
 OBJECTS = [ObjectDescriptor(["stress"], number) for number in range(5)]
 
@@ -115,7 +115,7 @@ class Stress:
         assert self.failures == []
         assert self.seen > 100
         assert (engine._parked, list(engine._outbox), list(engine._deferred)) == ({}, [], [])
-        assert engine._mirror.contracts == {}
+        assert engine._registry.contracts == {}
         assert self.node.snapshot().objects == []
 
 

@@ -622,7 +622,7 @@ async def test_unfinished_messages_of_all_links_have_one_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The link with the largest is ended, and told; here it is the last one."""
-    monkeypatch.setattr("hakuban._reassembly._MOST", 1_000_000)
+    monkeypatch.setattr("hakuban._transport.reassembly._MOST", 1_000_000)
     ends: list[PeerViolationError] = []
 
     async def take(stream: MessageStream) -> None:
@@ -645,7 +645,7 @@ async def test_unfinished_messages_of_all_links_have_one_limit(
 async def test_messages_that_end_are_none_that_are_unfinished(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hakuban._reassembly._MOST", 1_000_000)
+    monkeypatch.setattr("hakuban._transport.reassembly._MOST", 1_000_000)
     message = bytes(200_000)
     async with accepting(max_message=250_000) as (url, accepted), AsyncExitStack() as crowd:
         links = []

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from hakuban.transport import MIB, ReassemblyLimit, TransportOptions
+from hakuban.transport import ReassemblyLimit, TransportOptions
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._frames import (
     CHUNK,
@@ -28,7 +28,7 @@ from hakuban_zmq._transport import HIGH_WATER_MARK, WINDOW
 from support.waiting import until
 from support.zeromq import accepting, linked, raw_client
 
-KIB = 1024
+KIB, MIB = 1024, 1024 * 1024
 NOWHERE = ["zmq+tcp://127.0.0.1:0", "zmq+inproc://flow"]
 
 

@@ -164,7 +164,7 @@ async def test_unfinished_messages_of_all_links_have_one_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The link with the largest is ended, and told; here it is the last one."""
-    monkeypatch.setattr("hakuban._reassembly._MOST", 16 * CHUNK)
+    monkeypatch.setattr("hakuban._transport.reassembly._MOST", 16 * CHUNK)
     ends: list[Exception] = []
 
     async def take(stream: MessageStream) -> None:

@@ -9,7 +9,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._builders import ObjectContractBuilder, TagContractBuilder
+from ._api.builders import ObjectContractBuilder, TagContractBuilder
+from ._api.expose import ObjectExpose, TagExpose
+from ._api.node import LocalNode
+from ._api.observe import ObjectObserve, TagObserve
+from ._api.serializers import JSON, MESSAGE_PACK, RAW, Serializer
+from ._api.sinks import ObjectStateSink
+from ._api.streams import ObjectStateStream
 from ._core.snapshot import NodeSnapshot
 from ._descriptors import ObjectDescriptor, TagDescriptor
 from ._exceptions import (
@@ -39,14 +45,9 @@ from ._exceptions import (
     WireError,
     WrongFormatError,
 )
-from ._expose import ObjectExpose, TagExpose
-from ._node import LocalNode
-from ._observe import ObjectObserve, TagObserve
-from ._remotes import Connection, ConnectionCounters, ConnectionStatus, Listener, RemoteNode
-from ._serializers import JSON, MESSAGE_PACK, RAW, Serializer
-from ._sinks import ObjectStateSink
+from ._net.connection import Connection, Listener
+from ._remote import ConnectionCounters, ConnectionStatus, Peer
 from ._states import Format, ObjectState, Version
-from ._streams import ObjectStateStream
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -86,12 +87,12 @@ __all__ = [  # noqa: RUF022  # sorted plainly, constants among the rest
     "ObjectState",
     "ObjectStateSink",
     "ObjectStateStream",
+    "Peer",
     "PeerViolationError",
     "PluginError",
     "ProtocolMismatchError",
     "RAW",
     "RefusedError",
-    "RemoteNode",
     "SerializationError",
     "Serializer",
     "StateTooLargeError",

@@ -13,7 +13,7 @@ __all__ = ["place_of_caller", "warn_caller"]
 
 
 def place_of_caller() -> tuple[str, int]:
-    """Give file and line."""
+    """Return file and line."""
     frame = _frame()
     return frame.f_code.co_filename, frame.f_lineno
 

@@ -10,10 +10,10 @@ import inspect
 import math
 import operator
 from threading import TIMEOUT_MAX
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from ._limits import LEAST_INT64, MOST_CAPACITY, MOST_INT64, MOST_LOAD, PEERS
 from ._plain import iterating, plain_scalar, plain_text
-from ._wire import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,10 +36,6 @@ __all__ = [
     "encoded_size",
     "takes_one_argument",
 ]
-
-PEERS: Final = Limits()  # what peers accept
-MOST: Final = 2**32 - 1  # capacity or load
-MOST_ITEM: Final = 2**63 - 1  # of a version
 
 
 def checked_integer(what: str, value: Any, least: int, most: int) -> int:
@@ -94,9 +90,9 @@ def checked_version(version: Iterable[int]) -> Version:
         "a version", version, "an iterable of integers", PEERS.max_version, "integers"
     )
     checked = tuple(
-        checked_integer("each item of a version", item, -(2**63), MOST_ITEM) for item in items
+        checked_integer("each item of a version", item, LEAST_INT64, MOST_INT64) for item in items
     )
-    if len(checked) == PEERS.max_version and min(checked) == MOST_ITEM:
+    if len(checked) == PEERS.max_version and min(checked) == MOST_INT64:
         raise ValueError(
             "this is the largest version there is, and none could follow: use a smaller one"
         )
@@ -139,7 +135,7 @@ def checked_capacity(capacity: int) -> int:
     :raises TypeError: it is no integer.
     :raises ValueError: it is out of range.
     """
-    return checked_integer("a capacity", capacity, 0, MOST)
+    return checked_integer("a capacity", capacity, 0, MOST_CAPACITY)
 
 
 def checked_rebalance(rebalance: float | None) -> float | None:
@@ -232,7 +228,7 @@ def _checked_point(point: Any) -> tuple[float, int]:
         raise ValueError(
             f"the time of a point of load_limit is from 0 to {PEERS.max_load_seconds:g} s, not {seconds}"
         )
-    return seconds, checked_integer("the load of a point of load_limit", load, 0, MOST)
+    return seconds, checked_integer("the load of a point of load_limit", load, 0, MOST_LOAD)
 
 
 def checked_items(what: str, values: Any, shape: str, most: int, items: str) -> list[Any]:

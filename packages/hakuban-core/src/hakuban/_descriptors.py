@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import msgspec
 from typing_extensions import override
 
 from ._canonical import canonical, encode
 from ._exceptions import InvalidDescriptorError
+from ._limits import MOST_DESCRIPTOR_BYTES, MOST_GIVEN_TAGS, MOST_TAGS
 from ._logger import logger
 from ._plain import iterating, plain_text
 from ._text import printable
@@ -21,28 +22,18 @@ if TYPE_CHECKING:
     from ._canonical import Json
 
 __all__ = [
-    "MAX_BYTES",
-    "MAX_TAGS",
     "ObjectDescriptor",
     "TagDescriptor",
     "check_size",
     "object_named",
 ]
 
-MAX_TAGS: Final = 1_000
-"""Tags of an object that peers accept."""
-
-MOST_GIVEN: Final = 100_000  # tags, repetitions included: there may be no end of them
-
-MAX_BYTES: Final = 64 * 1024
-"""Bytes of all JSON texts of a descriptor that peers accept."""
-
 _LIST_OF_A_STRING = re.compile(r'\["(?:[^"\\]|\\.)*"\]', re.DOTALL).fullmatch
 
 
 def _check_tags(number: int) -> None:
-    if number > MAX_TAGS:
-        raise InvalidDescriptorError(f"more than {MAX_TAGS:,} tags, which peers ignore; use fewer")
+    if number > MOST_TAGS:
+        raise InvalidDescriptorError(f"more than {MOST_TAGS:,} tags, which peers ignore; use fewer")
 
 
 def check_size(name: ObjectDescriptor | TagDescriptor) -> None:
@@ -55,9 +46,9 @@ def check_size(name: ObjectDescriptor | TagDescriptor) -> None:
         _check_tags(len(name.tags))
         texts += [tag.json_text for tag in name.tags]
     size = sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
-    if size > MAX_BYTES:
+    if size > MOST_DESCRIPTOR_BYTES:
         raise InvalidDescriptorError(
-            f"its JSON texts have {size:,} bytes, and peers accept {MAX_BYTES:,}: name the object more shortly,"
+            f"its JSON texts have {size:,} bytes, and peers accept {MOST_DESCRIPTOR_BYTES:,}: name the object more shortly,"
             " and put the rest into its state"
         )
 
@@ -206,9 +197,9 @@ class ObjectDescriptor:
             )
         found: set[TagDescriptor] = set()
         for count, tag in enumerate(iterating("tags are a list of tags", tags)):
-            if count > MOST_GIVEN:
+            if count > MOST_GIVEN_TAGS:
                 raise InvalidDescriptorError(
-                    f"more than {MOST_GIVEN:,} tags, if most are the same ones"
+                    f"more than {MOST_GIVEN_TAGS:,} tags, if most are the same ones"
                 )
             found.add(tag if isinstance(tag, TagDescriptor) else TagDescriptor(tag))
             _check_tags(len(found))  # at once: there may be no end of them

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ._checks import PEERS, checked_items, encoded_size
+from ._checks import checked_items, encoded_size
+from ._limits import MOST_FORMAT_BYTES, PEERS
 from ._plain import plain_text
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["checked_format"]
 
 # of all names: so a state of `max_state` bytes always fits into a message
-MOST_BYTES: Final = 16 * 1024
 
 
 def checked_format(format: Any) -> Format:
@@ -31,8 +31,10 @@ def checked_format(format: Any) -> Format:
         )
     )
     size = sum(encoded_size("a name in a format", name) for name in names)
-    if size > MOST_BYTES:
-        raise ValueError(f"the names in a format have {MOST_BYTES:,} bytes at most, not {size:,}")
+    if size > MOST_FORMAT_BYTES:
+        raise ValueError(
+            f"the names in a format have {MOST_FORMAT_BYTES:,} bytes at most, not {size:,}"
+        )
     return names
 
 

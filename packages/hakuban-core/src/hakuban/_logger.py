@@ -42,7 +42,7 @@ class Logger(logging.LoggerAdapter[logging.Logger]):
 
 
 def get_logger(name: str) -> Logger:
-    """Give the logger of that name, as `logging.getLogger` does.
+    """Return the logger of that name, as `logging.getLogger` does.
 
     A filter or handler that raises loses that line and nothing else, see `Logger`; and in text, arguments and traceback
     of each record that is logged here control characters are escaped: names, addresses and reasons are written by peers.
@@ -71,7 +71,7 @@ def _printable_argument(value: object) -> object:
 
 
 def _make_traceback_printable(record: logging.LogRecord) -> None:
-    """Give the text of the traceback, which formatters take then; of one that is harmless they make what they like."""
+    """Return the text of the traceback, which formatters take then; of one that is harmless they make what they like."""
     text = "".join(traceback.format_exception(*record.exc_info or ())).rstrip("\n")
     fit = printable_lines(text)
     if fit != text:

@@ -6,7 +6,7 @@ __all__ = ["open_files_limit"]
 
 
 def open_files_limit() -> int | None:
-    """Give the limit that holds now, or None where there is none."""
+    """Return the limit that holds now, or None where there is none."""
     try:
         import resource
     except ImportError:  # Windows

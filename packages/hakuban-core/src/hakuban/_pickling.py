@@ -18,7 +18,7 @@ def can_be_pickled(value: object) -> bool:
 
 
 def picklable(value: Any) -> Any:
-    """Give an object as it is if it can be pickled; else the nearest base of a class, or the text of what is none."""
+    """Return an object as it is if it can be pickled; else the nearest base of a class, or the text of what is none."""
     for candidate in value.__mro__ if isinstance(value, type) else (value,):
         if can_be_pickled(candidate):
             return candidate

@@ -21,7 +21,7 @@ def plain_text(what: str, value: object) -> str:
 
 
 def plain_scalar(value: Any) -> Any:
-    """Give the value of one of numpy's scalars; anything else as it is."""
+    """Return the value of one of numpy's scalars; anything else as it is."""
     if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
         return value.item()
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from typing_extensions import override
 
@@ -12,12 +12,9 @@ from ._text import cut, printable
 if TYPE_CHECKING:
     from weakref import ref
 
-    from ._decoding import Decoder, KeptValue
     from ._descriptors import ObjectDescriptor
 
-__all__ = ["MOST_VERSION_ITEMS", "Content", "Format", "ObjectState", "Version"]
-
-MOST_VERSION_ITEMS: Final = 1_000  # of a version that peers accept
+__all__ = ["Content", "Decoding", "Format", "ObjectState", "Version", "View", "age_of"]
 
 Version = tuple[int, ...]
 """A version: signed 64-bit integers, compared lexicographically; a strict prefix is smaller."""
@@ -26,6 +23,10 @@ Format = tuple[str, ...]
 """A stack of encodings, outermost last: ("JSON",), ("JSON", "zstd")."""
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+_GREATEST_AGE: Final = 1e13  # seconds; as microseconds it fits the 64 bits of the protocol
 
 
 class Content:
@@ -49,6 +50,43 @@ class Content:
         return f"Content({len(self.data)} bytes, {list(self.format)}, {list(self.version)})"
 
 
+class View:
+    """What an observer sees; a new object whenever content or freshness change, so that cursors compare by identity.
+
+    `since` is None while synchronized, else the monotonic time at which the content was last known to be current.
+    """
+
+    __slots__ = ("content", "since")
+
+    def __init__(self, content: Content, since: float | None) -> None:
+        self.content: Content = content
+        self.since: float | None = since
+
+    def age(self, now: float) -> int:
+        """Return the age in microseconds, as peers hear it: 0 while synchronized, at least 1 after that."""
+        return 0 if self.since is None else age_of(self.since, now)
+
+
+def age_of(since: float, now: float) -> int:
+    """Return the age of what is not current since then, as peers hear it: in microseconds, at least 1."""
+    return max(1, int(min(now - since, _GREATEST_AGE) * 1e6))
+
+
+class Decoding(Protocol[T_co]):
+    """What gives the value of a content, and can go along with a pickled state."""
+
+    def __call__(self, content: Content, descriptor: ObjectDescriptor | None) -> T_co:
+        """Return the value.
+
+        :raises DeserializationError: the bytes are not what the observer's type or serializer expects.
+        """
+        ...
+
+    def to_pickle(self, content: Content, descriptor: ObjectDescriptor | None) -> Decoding[T_co]:
+        """Return what does the same in another process, for this content alone where it has to be."""
+        ...
+
+
 class ObjectState(Generic[T]):
     """One state of an object, as an observer sees it. Immutable, and safe to use from any thread.
 
@@ -63,7 +101,7 @@ class ObjectState(Generic[T]):
         self,
         content: Content,
         age: float | None,
-        decode: Decoder[T] | KeptValue[T],
+        decode: Decoding[T],
         descriptor: ObjectDescriptor | None = None,
     ) -> None:
         self._content = content
@@ -156,7 +194,7 @@ class ObjectState(Generic[T]):
         return f"{named}= {self._shown()}{fresh}"
 
     def _shown(self) -> str:
-        """Give the value, cut, for people."""
+        """Return the value, cut, for people."""
         try:
             text = repr(self.data)
         except Exception as error:  # noqa: BLE001  # a decoder's, or of the repr of a user's type
@@ -177,7 +215,7 @@ def _restored(
     format: Format,
     version: Version,
     age: float | None,
-    decode: Decoder[T] | KeptValue[T],
+    decode: Decoding[T],
     descriptor: ObjectDescriptor | None,
 ) -> ObjectState[T]:
     """Make a state again that was pickled."""

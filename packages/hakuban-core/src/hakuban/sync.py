@@ -24,18 +24,18 @@ import anyio
 from anyio.from_thread import BlockingPortal
 from typing_extensions import Unpack, override
 
-from ._blocks import Block, LinkBlock
-from ._waking import in_event_loop
+from ._loops.wakeups import in_event_loop
+from ._net.blocks import Block, LinkBlock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-    from ._node import LocalNode
-    from ._options import TransportArguments
-    from ._remotes import Connection, Listener
-    from .transport import Transport
+    from ._api.node import LocalNode
+    from ._net.connection import Connection, Listener
+    from ._transport.interface import Transport
+    from ._transport.options import TransportArguments
 
 __all__ = ["connect", "listen"]
 

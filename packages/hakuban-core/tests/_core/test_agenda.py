@@ -11,7 +11,7 @@ from hakuban._core import world
 from hakuban._core.events import Tick
 from hakuban._core.pages import Pages
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import ChannelKind
+from hakuban._session_events import ChannelKind
 from support.peer import Above, Below, announced, closed, opened, sent
 from support.tree import Tree
 from support.work import count_work

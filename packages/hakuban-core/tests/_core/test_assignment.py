@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hakuban._core.assignment import Ramp
 from hakuban._core.events import Tick
+from hakuban._core.ramp import Ramp
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import ChannelKind
+from hakuban._session_events import ChannelKind
 from support.peer import Above, Below, closed, opened
 from support.tree import Tree
 

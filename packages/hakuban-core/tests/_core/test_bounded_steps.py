@@ -11,10 +11,10 @@ import pytest
 
 from hakuban._core import invariants
 from hakuban._core.events import Tick
-from hakuban._core.links import Downlink
+from hakuban._core.facts import Downlink
 from hakuban._core.world import STEP
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import ChannelKind
+from hakuban._session_events import ChannelKind
 from support.peer import Above, Below, opened, sent
 from support.tree import Tree
 
@@ -62,10 +62,10 @@ def test_the_channels_of_a_lost_peer_go_in_slices(node: Node) -> None:
         exposer.publish(channel, b"x", (channel,))
     for peer in (exposer, observer):
         peer.leave()
-        (dead,) = node.machine.world.dying
+        (dead,) = node.machine.world.reaping
         assert isinstance(dead, Downlink)
-        held = [len(dead.inlets) + len(dead.outdated)]
-        held += [len(dead.inlets) + len(dead.outdated) for _ in node.slices()]
+        held = [len(dead.inlets) + len(dead.dirty)]
+        held += [len(dead.inlets) + len(dead.dirty) for _ in node.slices()]
         assert held[0] > MANY / 2
         assert held[-1] == 0
         assert max(a - b for a, b in pairwise(held)) <= 2 * MOST_IN_A_STEP
@@ -91,11 +91,11 @@ def test_a_tag_with_many_objects_counts_as_many_when_its_peer_goes(node: Node) -
     for _ in node.slices():
         pass
     peer.leave()
-    (dead,) = world.dying
+    (dead,) = world.reaping
     assert isinstance(dead, Downlink)
     sizes = [len(dead.interests), *(len(dead.interests) for _ in node.slices())]
     shrinks_slowly(node, sizes)
-    assert world.dying == {}
+    assert world.reaping == {}
 
 
 def test_what_comes_from_above_goes_in_slices(node: Node) -> None:

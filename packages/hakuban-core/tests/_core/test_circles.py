@@ -10,7 +10,7 @@ import pytest
 from hakuban._core.events import LinkUp
 from hakuban._descriptors import ObjectDescriptor
 from hakuban._exceptions import CircleError
-from hakuban._messages import Note, NoteReceived, PeerNamed, SendNote
+from hakuban._session_events import Note, NoteReceived, PeerNamed, SendNote
 from support.tree import Tree, Way
 
 if TYPE_CHECKING:

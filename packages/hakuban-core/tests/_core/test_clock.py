@@ -8,7 +8,7 @@ import pytest
 
 from hakuban._core.clock import RESTATE, Clock, base_of, default_version
 from hakuban._descriptors import ObjectDescriptor
-from hakuban._messages import Note, NoteReceived, SendNote
+from hakuban._session_events import Note, NoteReceived, SendNote
 from support.tree import EPOCH, Tree, Way
 
 if TYPE_CHECKING:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hakuban._core import invariants
-from hakuban._core.links import Downlink, Inlet
+from hakuban._core.facts import Downlink, Inlet, Interest, ObjectRecord, TagRecord, Upstream
 from hakuban._core.pages import Pages
-from hakuban._core.records import Interest, ObjectRecord, TagRecord, Upstream
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import ChannelKind
+from hakuban._session_events import ChannelKind
 from support.peer import Above, Below, opened
 from support.tree import Tree
 
@@ -91,14 +90,14 @@ def fault(node: Node) -> str:
         ("HERE.tags", "the object has the tags of its descriptor"),
         ("HERE.exposer.contract.sinks", "contracts know their sinks"),
         ("BELOW.interests", "that can produce the object does"),
-        ("ABOVE.fed", "who vouches"),
+        ("ABOVE.upstream_inlets", "who vouches"),
         ("ABOVE.observers", "each contract has one stream"),
-        ("UP.feeding", "data_needed is False"),
+        ("UP.upstream_outlets", "data_needed is False"),
         ("UP.exposers", "the exposer is here|that can produce"),
         ("IDLE.exposers", "somebody holds something"),
         ("tags.0.objects", "a tag knows the objects that carry it"),
         ("tags.0.observers", "each contract has one stream"),
-        ("tags.0.interests", "wishes by tags are counted"),
+        ("tags.0.interests", "interests by tags are counted"),
         ("links.0.inlets", "the link above knows the channels to us"),
         ("links.0.outlets", "the link above knows our channels"),
         ("links.0.announced", "is announced, or will be"),
@@ -126,7 +125,7 @@ def test_a_table_that_has_lost_an_item_is_noticed(node: Node, table: str, claim:
         ("HERE.held.view", None, "what is vouched for is there"),
         ("HERE.held.seen", (), "the held version was seen"),
         ("HERE.held.synced", (), "as fresh as the sources say"),
-        ("HERE.interests.0.tag_capacity", 7, "wishes by tags are counted"),
+        ("HERE.interests.0.tag_capacity", 7, "interests by tags are counted"),
         ("BELOW.load", 0.5, "the load of the object is 1.0"),
         ("BELOW.interests.0.link", Downlink(99), "filed under the link it came from"),
         ("BELOW.interests.0.record", None, "filed under the object it is for"),
@@ -144,7 +143,7 @@ def test_a_table_that_has_lost_an_item_is_noticed(node: Node, table: str, claim:
         ("links.0.inlets.0.record", None, "a channel to us feeds its object"),
         ("links.0.outlets.0.record", None, "a channel of ours is fed by its object"),
         ("links.0.awake", False, None),
-        ("links.1.alive", False, "wishes come from known links"),
+        ("links.1.alive", False, "interests come from known links"),
         ("links.1.contracts", 3, "the peer has announced 2 contracts"),
         ("links.1.assigned", 2, "the peer produces 1 objects"),
         ("links.1.load", 1.1, "the load of link 1 is 1.0 and not 1.1"),
@@ -173,7 +172,7 @@ def test_a_value_that_is_another_one_is_noticed(
     [
         ("links.0.unannounced", TAG, "who has something to say is awake"),
         ("links.0.announced", ABSENT, "is announced, and somebody wants it"),
-        ("links.1.outdated", "BELOW.interests.1.outlet", "outdated channels are the link's own"),
+        ("links.1.dirty", "BELOW.interests.1.outlet", "outdated channels are the link's own"),
         ("links.1.control", "BELOW.interests.1", "opened and closed for known objects"),
         ("links.1.interests", STRANGER, "an object knows what a link wants of it"),
         ("links.1.inlets", 77, "each channel to us belongs to an object"),

@@ -11,7 +11,7 @@ import pytest
 from hakuban._core import invariants
 from hakuban._core.events import LinkDown
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import (
+from hakuban._session_events import (
     ChannelKind,
     CloseChannel,
     OpenChannel,
@@ -24,7 +24,7 @@ from support.peer import Above, Below, announced, closed, opened, sent
 from support.tree import Tree
 
 if TYPE_CHECKING:
-    from hakuban._messages import Instruction
+    from hakuban._session_events import Instruction
     from support.machines import Node
 
 TAG = TagDescriptor("t")

@@ -9,9 +9,9 @@ from msgspec import UNSET
 
 from hakuban._core.effects import Ignored, PeerIgnores
 from hakuban._core.events import LinkUp
-from hakuban._core.records import Outcome
+from hakuban._core.new_state import Outcome
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import (
+from hakuban._session_events import (
     ChannelKind,
     CloseChannel,
     ItemIgnored,
@@ -27,7 +27,7 @@ from support.peer import Above, Below, Peer, opened
 from support.tree import EPOCH, Tree
 
 if TYPE_CHECKING:
-    from hakuban._messages import Instruction
+    from hakuban._session_events import Instruction
     from hakuban._states import Version
     from support.machines import Node
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import ChannelKind, SendState, Verb
+from hakuban._session_events import ChannelKind, SendState, Verb
 from support.peer import Above, Below, announced, closed, opened, sent
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hakuban._core.pages import Pages
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import ChannelKind
+from hakuban._session_events import ChannelKind
 from support.peer import Above
 from support.tree import Tree
 

@@ -9,7 +9,7 @@ import pytest
 from hakuban._core import Machine
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._exceptions import PeerViolationError
-from hakuban._messages import (
+from hakuban._session_events import (
     ChannelClosed,
     ChannelKind,
     ChannelOpened,
@@ -23,7 +23,7 @@ from support.machines import Node
 from support.peer import Above, Below, Peer, opened
 
 if TYPE_CHECKING:
-    from hakuban._messages import PeerEvent
+    from hakuban._session_events import PeerEvent
     from support.machines import Target
     from support.tree import Tree
 

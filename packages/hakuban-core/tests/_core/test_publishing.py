@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hakuban._core.records import Offer, Outcome
+from hakuban._core.new_state import NewState, Outcome
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import ChannelKind, SendState
+from hakuban._session_events import ChannelKind, SendState
 from support.machines import FORMAT
 from support.peer import Above, Below, opened, sent
 from support.tree import EPOCH
@@ -57,7 +57,7 @@ def test_nothing_can_be_done_with_an_ended_assignment(
 ) -> None:
     sink = exposer.sinks[THING]
     observer.close()
-    machine, offer = node.machine, Offer(b"1", FORMAT, None)
+    machine, offer = node.machine, NewState(b"1", FORMAT, None)
     assert machine.publish(sink, offer, None, tree.now, tree.wall) is Outcome.NOT_ASSIGNED
     assert machine.relabel(sink, None, tree.now, tree.wall) is Outcome.NOT_ASSIGNED
     assert machine.set_synchronized(sink, None, tree.now) is Outcome.NOT_ASSIGNED
@@ -69,9 +69,9 @@ def test_nothing_can_be_done_with_a_contract_that_is_closed_or_of_the_other_kind
     tree: Tree, node: Node, observer: Observer, exposer: Exposer
 ) -> None:
     exposer.close()
-    machine, offer = node.machine, Offer(b"1", FORMAT, None)
+    machine, offer = node.machine, NewState(b"1", FORMAT, None)
     for contract in (exposer.contract, observer.contract, 999):
-        assert machine.offer(contract, offer, None, tree.now, tree.wall) is Outcome.NOT_ASSIGNED
+        assert machine.set_kept(contract, offer, None, tree.now, tree.wall) is Outcome.NOT_ASSIGNED
         assert machine.relabel_kept(contract, None, tree.now, tree.wall) is Outcome.NOT_NEWER
         assert machine.set_kept_synchronized(contract, 1.0, tree.now) is Outcome.NOT_ASSIGNED
         assert machine.sink_of(contract) is None
@@ -88,7 +88,7 @@ def test_a_contract_that_is_closed_publishes_nothing_though_its_many_sinks_end_i
     tree.run()
     sinks = dict(exposer.sinks)
     exposer.close()
-    machine, offer = node.machine, Offer(b"1", FORMAT, None)
+    machine, offer = node.machine, NewState(b"1", FORMAT, None)
     assert len(machine.world.sinks) > 100  # most of them have not ended yet
     for sink in sinks.values():
         assert machine.publish(sink, offer, None, tree.now, tree.wall) is Outcome.NOT_ASSIGNED
@@ -125,7 +125,7 @@ def test_default_versions_grow_though_the_clock_stands_or_goes_back(
     sink, machine = exposer.sinks[THING], node.machine
     versions: list[Version] = []
     for wall in (EPOCH, EPOCH, EPOCH - 10**9, EPOCH + 1):
-        offer = Offer(b"%d" % len(versions), FORMAT, None)
+        offer = NewState(b"%d" % len(versions), FORMAT, None)
         assert machine.publish(sink, offer, None, tree.now, wall) is Outcome.ACCEPTED
         view = machine.view_of(observer.streams[THING])
         assert view is not None

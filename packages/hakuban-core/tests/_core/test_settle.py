@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hakuban._core.records import Outcome
+from hakuban._core.new_state import Outcome
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import ChannelKind
+from hakuban._session_events import ChannelKind
 from support.peer import Above, Below, closed, opened, sent
 
 if TYPE_CHECKING:

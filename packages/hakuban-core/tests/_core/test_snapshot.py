@@ -8,7 +8,7 @@ import pytest
 
 from hakuban._core.events import LinkUp
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import ChannelKind, PeerNamed
+from hakuban._session_events import ChannelKind, PeerNamed
 from support.peer import Above, Below, opened
 
 if TYPE_CHECKING:

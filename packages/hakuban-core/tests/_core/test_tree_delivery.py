@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hakuban._core.events import Tick
-from hakuban._core.records import Offer, Outcome
+from hakuban._core.new_state import NewState, Outcome
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import OpenChannel, SendContracts, SendState, SendSynchronized, Verb
+from hakuban._session_events import OpenChannel, SendContracts, SendState, SendSynchronized, Verb
 from support.tree import Shape, Tree, Way
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_the_outermost_format_travels_with_the_state(shape: Shape) -> None:
     observer, exposer = a.observe(X), b.expose(X)
     tree.run()
     for number, format in enumerate((("JSON",), ("JSON", "abc"))):
-        sink, offer = exposer.sinks[X], Offer(b"same", format, (number,))
+        sink, offer = exposer.sinks[X], NewState(b"same", format, (number,))
         machine = b.machine
         assert machine.publish(sink, offer, None, tree.now, tree.wall) is Outcome.ACCEPTED
         b.handle(Tick())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import SendState, SendSynchronized
+from hakuban._session_events import SendState, SendSynchronized
 from support.tree import Shape, Tree, Way
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hakuban._core.records import Outcome
+from hakuban._core.new_state import Outcome
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import CloseChannel, OpenChannel, SendContracts, SendState
+from hakuban._session_events import CloseChannel, OpenChannel, SendContracts, SendState
 from support.tree import Shape, Tree, Way
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import ChannelKind, ContractAction, StateReceived, Verb
+from hakuban._session_events import ChannelKind, ContractAction, StateReceived, Verb
 from hakuban._states import Content
 from support.machines import FORMAT
 from support.peer import Above, Below, announced, opened, sent

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hakuban._messages import Verb
-from hakuban._wire import Limits, Session, encoding
+from hakuban._limits import Limits
+from hakuban._session_events import Verb
+from hakuban._wire import Session, encoding
 from hakuban._wire.reader import Reader
 from hakuban._wire.tags import (
     ChannelTag,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hakuban._exceptions import LinkError
-from hakuban._messages import ChannelKind, OpenChannel, Verb
+from hakuban._session_events import ChannelKind, OpenChannel, Verb
 from hakuban._wire import encoding
 from hakuban._wire.tags import ChannelTag, MessageTag, Side, StateTag
 from hakuban._wire.varint import unsigned

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hakuban._exceptions import DiffError, LinkError, PeerViolationError, WireError
-from hakuban._messages import (
+from hakuban._session_events import (
     ChannelKind,
     CloseChannel,
     ContractAction,

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from hakuban._messages import ChannelKind
+from hakuban._session_events import ChannelKind
 from hakuban._wire import encoding
 from hakuban._wire.tags import MessageTag, Side
 from support.wire import linked, with_channel

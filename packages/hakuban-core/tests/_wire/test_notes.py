@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-from hakuban._messages import (
+from hakuban._limits import Limits
+from hakuban._session_events import (
     ChannelKind,
     ContractAction,
     Note,
@@ -23,12 +24,12 @@ from hakuban._messages import (
     Verb,
 )
 from hakuban._states import Content
-from hakuban._wire import Limits, Session, encoding, notes
+from hakuban._wire import Session, encoding, notes
 from hakuban._wire.tags import MessageTag, Side
 from support.wire import THING, deliver, linked
 
 if TYPE_CHECKING:
-    from hakuban._messages import PeerEvent
+    from hakuban._session_events import PeerEvent
 
 ID = "7c1e2b90a4d35f68"
 LARGEST = 64 * 1024

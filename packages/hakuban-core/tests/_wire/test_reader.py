@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hakuban._exceptions import PeerViolationError, WireError
-from hakuban._messages import ItemIgnored
+from hakuban._limits import Limits
+from hakuban._session_events import ItemIgnored
 from hakuban._wire import encoding
-from hakuban._wire.limits import Limits
 from hakuban._wire.reader import Reader
 from hakuban._wire.varint import unsigned
 from support.wire import finished

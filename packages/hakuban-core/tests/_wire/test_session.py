@@ -8,7 +8,8 @@ import pytest
 
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._exceptions import LinkError, PeerViolationError, ProtocolMismatchError, WireError
-from hakuban._messages import (
+from hakuban._limits import Limits
+from hakuban._session_events import (
     ChannelClosed,
     ChannelKind,
     ChannelOpened,
@@ -25,7 +26,7 @@ from hakuban._messages import (
     Verb,
 )
 from hakuban._states import Content
-from hakuban._wire import Limits, Session, encoding
+from hakuban._wire import Session, encoding
 from hakuban._wire.tags import ChannelTag, MessageTag, Side
 from support.wire import THING, deliver, linked, with_channel
 

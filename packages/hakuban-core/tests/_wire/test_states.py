@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hakuban._diff import diff
 from hakuban._exceptions import DiffError, PeerViolationError
-from hakuban._messages import (
+from hakuban._limits import Limits
+from hakuban._session_events import (
     ChannelKind,
     CloseChannel,
     ItemIgnored,
@@ -23,7 +24,7 @@ from hakuban._messages import (
     SynchronizedReceived,
 )
 from hakuban._states import Content
-from hakuban._wire import Limits, Session, encoding
+from hakuban._wire import Session, encoding
 from hakuban._wire.tags import MessageTag, Side, StateTag
 from support.wire import THING, deliver, linked, with_channel
 

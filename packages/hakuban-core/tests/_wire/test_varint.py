@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hakuban._wire.limits import Limits
+from hakuban._limits import Limits
 from hakuban._wire.reader import Reader
 from hakuban._wire.varint import from_zigzag, signed, unsigned
 

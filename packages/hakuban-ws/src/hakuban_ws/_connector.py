@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-    from hakuban.transport import Liveness, TransportOptions
+    from hakuban.transport import Heartbeats, TransportOptions
 
     from ._handshake import Agreement
     from ._urls import Endpoint
@@ -31,7 +31,7 @@ _SILENT = "it accepts the connection and says nothing: is it another protocol, o
 
 
 async def open_stream(
-    endpoint: Endpoint, options: TransportOptions, liveness: Liveness
+    endpoint: Endpoint, options: TransportOptions, heartbeats: Heartbeats
 ) -> WebSocketStream:
     """Connect, over TLS for wss, and upgrade, all within `handshake_timeout`.
 
@@ -59,7 +59,7 @@ async def open_stream(
         seconds = f"{share:.2g}" if host.untried or host.failures else f"{whole:g}"
         try:
             with _within(share, f"{where}: no answer within {seconds} s; {_SILENT}"):
-                return await _establish(sock, where, endpoint, options, liveness)
+                return await _establish(sock, where, endpoint, options, heartbeats)
         except OSError as error:  # a TimeoutError is one too; a refusal is none, but an answer
             host.failures.append(error)
 
@@ -78,7 +78,7 @@ async def _establish(
     where: str,
     endpoint: Endpoint,
     options: TransportOptions,
-    liveness: Liveness,
+    heartbeats: Heartbeats,
 ) -> WebSocketStream:
     question = "is it a wss:// listener, or another protocol?"
     with ExitStack() as failing:
@@ -93,7 +93,7 @@ async def _establish(
         stream = WebSocketStream(
             channel,
             agreement,
-            liveness,
+            heartbeats,
             options,
             listening=False,
             received=rest,

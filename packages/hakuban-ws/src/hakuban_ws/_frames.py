@@ -212,7 +212,7 @@ class FrameReader:
         self.starved = False
 
     def messages(self) -> list[bytes]:
-        """Give the next messages: at most 1,000, and at most 1 MiB unless a single one is longer.
+        """Return the next messages: at most 1,000, and at most 1 MiB unless a single one is longer.
 
         Look at `starved`, `ping` and `close` after each call.
 

@@ -13,7 +13,7 @@ import anyio
 from hakuban.sockets import Acceptor, SocketStream, prepare_socket
 from hakuban.transport import (
     ConnectionRequest,
-    Liveness,
+    Heartbeats,
     ReassemblyLimit,
     RefusedError,
     get_logger,
@@ -58,7 +58,7 @@ class Listener:
         self._endpoint = endpoint
         self._options = options
         self._handler = handler
-        self._liveness = Liveness()
+        self._heartbeats = Heartbeats()
         self._reassembly = ReassemblyLimit(options.max_message)
 
     async def run(self, sockets: Sequence[socket.socket]) -> None:
@@ -71,7 +71,7 @@ class Listener:
             turn_away=self._turn_away,
         )
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._liveness.run)
+            tasks.start_soon(self._heartbeats.run)
             await acceptor.run(sockets)
 
     def _turn_away(self, sock: socket.socket) -> None:
@@ -158,7 +158,7 @@ class Listener:
         stream = WebSocketStream(
             channel,
             agreement,
-            self._liveness,
+            self._heartbeats,
             self._options,
             listening=True,
             received=head.rest,

@@ -25,7 +25,7 @@ from ._tls import tls_words
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hakuban.transport import Identity, Liveness, ReassemblyLimit, TransportOptions
+    from hakuban.transport import Heartbeats, Identity, ReassemblyLimit, TransportOptions
 
     from ._handshake import Agreement
 
@@ -65,7 +65,7 @@ class WebSocketStream:
 
     __slots__ = (
         "__weakref__", "_channel", "_check_at", "_close_answer", "_close_sent", "_closed", "_end", "_gave_at",
-        "_keep_alive", "_last_words", "_listening", "_liveness", "_ping_due", "_pong", "_read_ahead", "_reader",
+        "_heartbeats", "_keep_alive", "_last_words", "_listening", "_ping_due", "_pong", "_read_ahead", "_reader",
         "_reassembly", "_sending", "_sends", "_writer", "close_code", "close_reason", "identity", "local_address",
         "peer_clock", "peer_is_ours", "remote_address",
     )  # fmt: skip
@@ -74,7 +74,7 @@ class WebSocketStream:
         self,
         channel: SocketStream,
         agreement: Agreement,
-        liveness: Liveness,
+        heartbeats: Heartbeats,
         options: TransportOptions,
         *,
         listening: bool,
@@ -92,7 +92,7 @@ class WebSocketStream:
         self._gave_at = 0.0
         if received:
             self._reader.feed(received)
-        self._liveness = liveness
+        self._heartbeats = heartbeats
         self._keep_alive = KeepAlive(
             options, time.monotonic(), ours=agreement.ours, listening=listening
         )
@@ -112,7 +112,7 @@ class WebSocketStream:
         self.peer_clock = agreement.peer_clock
         self.identity: Identity | None = None
         self._check_at = self._keep_alive.due
-        liveness.watch(self, self._check_at)
+        heartbeats.watch(self, self._check_at)
 
     @property
     def last_heard(self) -> float:
@@ -145,7 +145,7 @@ class WebSocketStream:
             await checkpoint()
 
     async def receive(self, /) -> Sequence[bytes]:
-        """Give the next messages."""
+        """Return the next messages."""
         waited = False
         if self._gave_at:
             self._read_ahead.handled(time.monotonic() - self._gave_at)
@@ -195,7 +195,7 @@ class WebSocketStream:
             self._channel.close()
 
     def check(self, now: float) -> float | None:
-        """Send a ping or end the link when that is due; called by `Liveness`."""
+        """Send a ping or end the link when that is due; called by `Heartbeats`."""
         # Where a retry came in between, the entry it overtook is not needed any more.
         if self._closed or self._end is not None or now < self._check_at:
             return None
@@ -317,7 +317,7 @@ class WebSocketStream:
             retry_at = time.monotonic() + _RETRY_SECONDS
             if retry_at < self._check_at:
                 self._check_at = retry_at
-                self._liveness.watch(self, retry_at)
+                self._heartbeats.watch(self, retry_at)
 
     def _flush_control(self) -> bool:
         """Send them as far as the socket takes them now; returns whether it is stuck."""

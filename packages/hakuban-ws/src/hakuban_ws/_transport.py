@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from hakuban.sockets import bind_sockets
-from hakuban.transport import InvalidURLError, Liveness, check_exposure
+from hakuban.transport import Heartbeats, InvalidURLError, check_exposure
 
 from ._connector import open_stream
 from ._handshake import ClientHandshake
@@ -55,11 +55,11 @@ class WebSocketTransport:
             `retry` is True for HTTP 404, 408, 425, 429 and 5xx.
         """
         endpoint = _checked(url, options, listening=False)
-        liveness = Liveness()
-        stream = await open_stream(endpoint, options, liveness)
+        heartbeats = Heartbeats()
+        stream = await open_stream(endpoint, options, heartbeats)
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(liveness.run)
+            tasks.start_soon(heartbeats.run)
             try:
                 yield stream
             except Exception as error:  # noqa: BLE001  # raised below: from in here it would come out as a group

@@ -36,7 +36,7 @@ class Allowance:
         self._chunks -= 1
 
     def take(self, size: int, *, unfinished: bool) -> Window | None:
-        """A chunk was taken by the reader; give what is granted with that, if it is worth a frame.
+        """A chunk was taken by the reader; return what is granted with that, if it is worth a frame.
 
         :param unfinished: whether the reader waits for the rest of a message: that is no reading ahead.
         """

@@ -41,7 +41,7 @@ class Codec:
         self._frames.most = MAX_FRAME + (0 if box is None else OVERHEAD)
 
     def encode(self, body: bytes, flags: int = 0) -> bytes:
-        """Give the bytes of a message or command, to be sent before those of the next one."""
+        """Return the bytes of a message or command, to be sent before those of the next one."""
         if self._box is None:
             return encode(body, flags)
         return encode(self._box.seal(body, flags))
@@ -51,14 +51,14 @@ class Codec:
         self._frames.feed(data)
 
     def take_frame(self) -> Frame | None:
-        """Give the next frame of the handshake; None when it has not come as a whole.
+        """Return the next frame of the handshake; None when it has not come as a whole.
 
         :raises PeerViolationError: it is none.
         """
         return self._frames.take()
 
     def take(self) -> bytes | None:
-        """Give the next message; empty where a command came, None when nothing has come as a whole.
+        """Return the next message; empty where a command came, None when nothing has come as a whole.
 
         :raises PeerViolationError: it is none, or has several frames.
         """

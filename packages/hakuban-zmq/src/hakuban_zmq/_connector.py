@@ -19,7 +19,7 @@ from ._sources import TURN, as_os_error
 from ._stream import ZeroMQStream
 
 if TYPE_CHECKING:
-    from hakuban.transport import Liveness, TransportOptions
+    from hakuban.transport import Heartbeats, TransportOptions
 
     from ._curve import ConnectorKeys
     from ._frames import Window
@@ -43,13 +43,13 @@ class Connector(Hub):
     stuck = False  # libzmq does not say when it has sent something; credit bounds what it holds
 
     def __init__(
-        self, endpoint: Endpoint, options: TransportOptions, window: Window, liveness: Liveness
+        self, endpoint: Endpoint, options: TransportOptions, window: Window, heartbeats: Heartbeats
     ) -> None:
         super().__init__(shared.acquire(), shared.release, str(endpoint))
         self._endpoint = endpoint
         self._options = options
         self._window = window
-        self._liveness = liveness
+        self._heartbeats = heartbeats
         self._session = secrets.token_bytes(SESSION)
         self._encrypted = False
         self._answered = anyio.Event()
@@ -150,7 +150,7 @@ class Connector(Hub):
         stream.peer_clock = welcome.clock
         stream.remote_address = self.url
         stream.local_address = f"zmq+{self._endpoint.kind} client {self._session.hex()[:8]}"
-        stream.watch(self._liveness)
+        stream.watch(self._heartbeats)
         return stream
 
     def _note(self, event: int, value: int) -> None:

@@ -29,7 +29,7 @@ class SharedContext:
         self._users = 0
 
     def acquire(self) -> zmq.Context[zmq.Socket[bytes]]:
-        """Give the context; `release` goes with it."""
+        """Return the context; `release` goes with it."""
         with self._lock:
             if self._context is None:
                 self._context = _new_context()

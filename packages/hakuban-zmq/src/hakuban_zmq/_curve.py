@@ -50,7 +50,7 @@ class ConnectorKeys:
     server: bytes
 
     def options(self) -> dict[str, object]:
-        """Give the options of the socket."""
+        """Return the options of the socket."""
         return {
             "curve_publickey": self.public,
             "curve_secretkey": self.secret,

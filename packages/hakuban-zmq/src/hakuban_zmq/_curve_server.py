@@ -155,12 +155,12 @@ class CurveBox:
         self._said = 0
 
     def next_nonce(self) -> bytes:
-        """Give the next one of this side."""
+        """Return the next one of this side."""
         self._said += 1
         return self._said.to_bytes(_NONCE, "big")
 
     def seal(self, body: bytes, flags: int = 0) -> bytes:
-        """Give the body of the frame that carries another one."""
+        """Return the body of the frame that carries another one."""
         nonce = self.next_nonce()
         inner = b"%c%b" % (2 if flags & COMMAND else 0, body)
         return b"%b%b%b" % (
@@ -170,7 +170,7 @@ class CurveBox:
         )
 
     def open(self, frame: Frame) -> Frame:
-        """Give the frame that another one carries.
+        """Return the frame that another one carries.
 
         :raises PeerViolationError: it carries none, or one that was changed or has come before.
         """

@@ -115,7 +115,7 @@ def frame(kind: int, session: bytes, body: bytes = b"") -> bytes:
 
 
 def session_of(data: bytes) -> bytes:
-    """Give the session that a frame is meant for; it is shorter than a session where the frame is none."""
+    """Return the session that a frame is meant for; it is shorter than a session where the frame is none."""
     return data[1:HEADER]
 
 
@@ -245,7 +245,7 @@ class Reassembly:
         self._part = bytearray()
 
     def messages(self, data: bytes) -> Iterator[bytes]:
-        """Give the messages that a frame completes.
+        """Return the messages that a frame completes.
 
         :raises PeerViolationError: it is malformed, or a message is too large (code 1009).
         """

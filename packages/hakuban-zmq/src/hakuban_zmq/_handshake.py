@@ -62,7 +62,7 @@ class Handshake:
         self._keys = keys
 
     async def run(self) -> str:
-        """Give the key that the other side has proven to own; "" without CURVE.
+        """Return the key that the other side has proven to own; "" without CURVE.
 
         :raises PeerViolationError: it speaks something else.
         :raises UnknownKeyError: its key is not on the list.

@@ -158,7 +158,7 @@ class Hub:
 
 
 def socket_options(window: Window) -> dict[str, Any]:
-    """Give what bounds the queues and messages of a socket."""
+    """Return what bounds the queues and messages of a socket."""
     # libzmq counts a message as sent up to half a mark later than it was.
     mark = 2 * (window.chunks + _CONTROL)
     return {

@@ -10,7 +10,7 @@ import anyio
 from hakuban.sockets import Acceptor, SocketStream, prepare_socket
 from hakuban.transport import (
     ConnectionRequest,
-    Liveness,
+    Heartbeats,
     PeerViolationError,
     ReassemblyLimit,
     RefusedError,
@@ -68,7 +68,7 @@ class Listener:
         most = options.max_connections
         self._limit = default_max_connections() if most is None else most
         self._links = 0
-        self._liveness = Liveness()
+        self._heartbeats = Heartbeats()
         self._reassembly = ReassemblyLimit(options.max_message)
         self._revocation = Revocation(self._allowed)
         self._acceptor = Acceptor(
@@ -87,8 +87,8 @@ class Listener:
         async with anyio.create_task_group() as self._tasks:
             try:
                 async with anyio.create_task_group() as tasks:
-                    self._revocation.begin(self._liveness)
-                    tasks.start_soon(self._liveness.run)
+                    self._revocation.begin(self._heartbeats)
+                    tasks.start_soon(self._heartbeats.run)
                     if self._allowed is not None:
                         tasks.start_soon(self._allowed.watch)
                     started()
@@ -184,7 +184,7 @@ class Listener:
         connection.send(welcome.encode(hello.session))
         connection.begin(stream)
         self._revocation.watch(stream, key)
-        stream.watch(self._liveness)
+        stream.watch(self._heartbeats)
         return stream
 
     async def _handle(self, stream: ZeroMQStream) -> None:

@@ -33,7 +33,7 @@ _lock = threading.Lock()
 
 
 def connect_address(endpoint: Endpoint) -> str:
-    """Give what libzmq connects to.
+    """Return what libzmq connects to.
 
     :raises ConnectionRefusedError: nobody listens under this name of this process.
     """

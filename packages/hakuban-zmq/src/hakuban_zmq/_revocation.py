@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from hakuban.transport import RefusedError, get_logger
 
 if TYPE_CHECKING:
-    from hakuban.transport import Liveness
+    from hakuban.transport import Heartbeats
 
     from ._allow_list import AllowList
 
@@ -45,10 +45,10 @@ class Revocation:
         self._missing: frozenset[bytes] = frozenset()
         self._looks = 0
 
-    def begin(self, liveness: Liveness) -> None:
+    def begin(self, heartbeats: Heartbeats) -> None:
         """Have `check` called."""
         if self._allowed is not None:
-            liveness.watch(self, 0.0)
+            heartbeats.watch(self, 0.0)
 
     def admit(self, key: str) -> None:
         """Look at the key of somebody who says hello: the connection may be older than the list.
@@ -64,7 +64,7 @@ class Revocation:
             self._links[link] = key.encode()
 
     def check(self, now: float) -> float:
-        """Compare the links with the list, if there was another look at it; called by `Liveness`."""
+        """Compare the links with the list, if there was another look at it; called by `Heartbeats`."""
         if self._allowed is None or self._allowed.looks == self._looks:
             return now + _AGAIN
         self._looks = self._allowed.looks

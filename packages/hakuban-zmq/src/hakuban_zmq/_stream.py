@@ -42,7 +42,7 @@ from ._hub import CLOSED_PIPE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hakuban.transport import Identity, Liveness, ReassemblyLimit, TransportOptions
+    from hakuban.transport import Heartbeats, Identity, ReassemblyLimit, TransportOptions
 
     from ._frames import Window
     from ._hub import Pipe
@@ -131,9 +131,9 @@ class ZeroMQStream:
         self.peer_clock: int | None = None
         self.identity: Identity | None = None
 
-    def watch(self, liveness: Liveness) -> None:
+    def watch(self, heartbeats: Heartbeats) -> None:
         """Have `check` called."""
-        liveness.watch(self, self._keep_alive.due)
+        heartbeats.watch(self, self._keep_alive.due)
 
     @property
     def last_heard(self) -> float:
@@ -173,7 +173,7 @@ class ZeroMQStream:
             raise anyio.BrokenResourceError(str(self._end) or "the other side closed the link")
 
     async def receive(self, /) -> Sequence[bytes]:
-        """Give the next messages."""
+        """Return the next messages."""
         waited = False
         read_ahead = self._allowance.read_ahead
         if self._gave_at:
@@ -233,7 +233,7 @@ class ZeroMQStream:
             pipe.forget()
 
     def _take(self) -> list[bytes]:
-        """Give what one `receive` may give, of what lies here."""
+        """Return what one `receive` may give, of what lies here."""
         batch: list[bytes] = []
         size, overhead, whole = 0, 0, self._whole
         while True:
@@ -338,7 +338,7 @@ class ZeroMQStream:
         self.lose(reason)
 
     def check(self, now: float) -> float | None:
-        """Send a ping or end the link when that is due; called by `Liveness`."""
+        """Send a ping or end the link when that is due; called by `Heartbeats`."""
         if self._closed or self._ended:
             return None
         rule, heard = self._keep_alive, self._last_received

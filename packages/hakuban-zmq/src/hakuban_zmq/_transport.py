@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from hakuban.transport import (
+    Heartbeats,
     InvalidURLError,
-    Liveness,
     check_exposure,
     get_logger,
     redacted,
@@ -162,12 +162,12 @@ class ZeroMQTransport:
         tasks: TaskGroup,
     ) -> tuple[Connector, ZeroMQStream]:
         """Try the addresses of a host in turn."""
-        liveness = Liveness()
+        heartbeats = Heartbeats()
         failure: OSError | None = None
         addresses = await endpoint.resolve()
         deadline = anyio.current_effective_deadline()
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-            connector = Connector(address, options, self._window, liveness)
+            connector = Connector(address, options, self._window, heartbeats)
             connector.open(keys)
             tasks.start_soon(connector.run)
             # one that says nothing leaves the others their time; the last one has what is left
@@ -184,7 +184,7 @@ class ZeroMQTransport:
                     await connector.stop()
                 raise
             else:
-                tasks.start_soon(liveness.run)
+                tasks.start_soon(heartbeats.run)
                 return connector, stream
         assert failure is not None
         raise failure
@@ -241,7 +241,7 @@ class ZeroMQTransport:
             logger.warning(_ABSTRACT, redacted(url))
 
     def _mode_of_path(self, url: str, endpoint: Endpoint) -> int:
-        """Give who may connect to a path.
+        """Return who may connect to a path.
 
         :raises InvalidURLError: the environment names no mode.
         """
@@ -258,7 +258,7 @@ class ZeroMQTransport:
             ) from None
 
     def _connector_files(self, url: str, endpoint: Endpoint) -> tuple[str, str] | None:
-        """Give where the own certificate is and that of the listener; None without CURVE.
+        """Return where the own certificate is and that of the listener; None without CURVE.
 
         :raises KeyFileError: the own one is not named.
         """
@@ -272,7 +272,7 @@ class ZeroMQTransport:
         return own, server
 
     def _listener_files(self, url: str, endpoint: Endpoint) -> tuple[str, str | None] | None:
-        """Give where the own certificate is and, if there is a list, those of whom it lets in; None without CURVE.
+        """Return where the own certificate is and, if there is a list, those of whom it lets in; None without CURVE.
 
         :raises KeyFileError: the own one is not named.
         """

@@ -60,7 +60,7 @@ class Endpoint:
         return self.kind == "ipc" and self.host.startswith("@")
 
     async def resolve(self) -> Sequence[Endpoint]:
-        """Give the same with addresses for the name of the host.
+        """Return the same with addresses for the name of the host.
 
         :raises OSError: the name is not known.
         """

@@ -43,7 +43,7 @@ class Frame(NamedTuple):
 
 
 def greeting(mechanism: bytes) -> bytes:
-    """Give what a listener says first."""
+    """Return what a listener says first."""
     return b"%b\x03\x01%b%c%b" % (
         _SIGNATURE,
         mechanism.ljust(20, b"\0"),
@@ -72,7 +72,7 @@ def check_greeting(data: bytes, mechanism: bytes) -> bool:
 
 
 def encode(body: bytes, flags: int = 0) -> bytes:
-    """Give the bytes of a frame."""
+    """Return the bytes of a frame."""
     size = len(body)
     if size <= _SHORT:
         return b"%c%c%b" % (flags, size, body)
@@ -100,7 +100,7 @@ class FrameReader:
         self._data += data
 
     def take(self) -> Frame | None:
-        """Give the next frame; None when it has not come as a whole.
+        """Return the next frame; None when it has not come as a whole.
 
         :raises PeerViolationError: its flags are unknown, or it is too large.
         """
@@ -131,12 +131,12 @@ class FrameReader:
 
 
 def command(name: bytes, data: bytes) -> bytes:
-    """Give the body of a command."""
+    """Return the body of a command."""
     return b"%c%b%b" % (len(name), name, data)
 
 
 def read_command(body: bytes) -> tuple[bytes, bytes]:
-    """Give the name of a command, and what comes with it.
+    """Return the name of a command, and what comes with it.
 
     :raises PeerViolationError: it is none.
     """
@@ -147,7 +147,7 @@ def read_command(body: bytes) -> tuple[bytes, bytes]:
 
 
 def expect_command(frame: Frame, name: bytes) -> bytes:
-    """Give what comes with a command.
+    """Return what comes with a command.
 
     :raises PeerViolationError: it is another one, or none; the other side's own reason is told if it gives one.
     """
@@ -163,12 +163,12 @@ def expect_command(frame: Frame, name: bytes) -> bytes:
 
 
 def error_command(reason: bytes) -> bytes:
-    """Give the body of what says no; libzmq takes three digits for the status of an authentication."""
+    """Return the body of what says no; libzmq takes three digits for the status of an authentication."""
     return command(b"ERROR", b"%c%b" % (len(reason), reason))
 
 
 def pong(data: bytes) -> bytes:
-    """Give the body of the answer to a PING.
+    """Return the body of the answer to a PING.
 
     :param data: what came with it.
     :raises PeerViolationError: that is too much or too little.
@@ -180,7 +180,7 @@ def pong(data: bytes) -> bytes:
 
 
 def encode_metadata(properties: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Give the bytes of names and values."""
+    """Return the bytes of names and values."""
     return b"".join(
         b"%c%b%b%b" % (len(name), name, len(value).to_bytes(4, "big"), value)
         for name, value in properties
@@ -188,7 +188,7 @@ def encode_metadata(properties: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def read_metadata(data: bytes) -> dict[bytes, bytes]:
-    """Give values by their names in small letters.
+    """Return values by their names in small letters.
 
     :raises PeerViolationError: they do not add up.
     """

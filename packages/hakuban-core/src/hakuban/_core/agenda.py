@@ -6,9 +6,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from . import notes
-from .links import SETTLED_AT_ONCE
 from .publishing import publish_again
-from .settle import lighten, settle
+from .settle import rebalance, settle
+from .world import SETTLED_AT_ONCE
 
 if TYPE_CHECKING:
     from .world import World
@@ -33,8 +33,8 @@ def work_off(world: World, now: float) -> None:
         if not world.touched:
             return
         settle_touched(world, now)
-    if world.dying:
-        world.bury()
+    if world.reaping:
+        world.reap()
     if world.walks:
         _walk(world)
     if world.backlog:
@@ -66,7 +66,7 @@ def _settle_some(world: World, now: float) -> None:
 
 def _look_at_some(world: World, now: float) -> None:
     for record in list(islice(world.rebalancing, _LOOKS_AT_ONCE)):
-        lighten(world, record, now)
+        rebalance(world, record, now)
         if world.left <= 0:
             break
 

@@ -3,58 +3,23 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from typing import TYPE_CHECKING, TypeAlias
 
-from .records import ExposeContract, Interest, LocalSink, ObjectRecord, Upstream
+from .facts import ExposeContract, Interest, LocalSink, ObjectRecord, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 Choice: TypeAlias = ExposeContract | Interest | Upstream
 
-_TOLERANCE = 1e-9
 _COALESCE = 0.25  # seconds from a change of loads to the rebalancing that it causes
 _RETRY = 0.01  # seconds: a crossing that rounding put into the past is tried again after this
 _REST = 1e-4  # seconds of rest after a look, for each object looked at
 
 
-class Ramp:
-    """A load limit that changes with time: straight lines from (declared, 0) through each point, then constant."""
-
-    __slots__ = ("_limits", "_times")
-
-    def __init__(self, points: Sequence[tuple[float, int]], now: float) -> None:
-        self._times = [now, *(now + seconds for seconds, _ in points)]
-        self._limits = [0.0, *(float(limit) for _, limit in points)]
-
-    def limit(self, now: float) -> float:
-        """Give the limit at a time."""
-        after = bisect_right(self._times, now)
-        if after == len(self._times):
-            return self._limits[-1]
-        start, end = self._times[after - 1], self._times[after]
-        low, high = self._limits[after - 1], self._limits[after]
-        return low + (now - start) / (end - start) * (high - low)
-
-    def allows(self, load: float, now: float) -> bool:
-        """Whether a load is within the limit."""
-        return load <= self.limit(now) + _TOLERANCE
-
-    def crossing(self, load: float, now: float) -> float:
-        """Give the earliest time after `now` at which the limit allows a load that it forbids now; infinity if never."""
-        for after in range(bisect_right(self._times, now), len(self._times)):
-            start, end = self._times[after - 1], self._times[after]
-            low, high = self._limits[after - 1], self._limits[after]
-            if high + _TOLERANCE >= load:
-                share = (load - low) / (high - low)  # it rises: the load was forbidden so far
-                return start + min(share, 1.0) * (end - start)
-        return math.inf
-
-
 def choose(record: ObjectRecord, now: float) -> Choice | None:
     """Pick the exposer of an object whose data are needed; first match wins, ties go to the lowest id."""
-    if record.fed:
+    if record.upstream_inlets:
         return Upstream.UPSTREAM
     local = _choose_local(record)
     if local is not None:
@@ -103,7 +68,7 @@ def _lightest(record: ObjectRecord, now: float) -> Interest | None:
 
 
 def _next_crossing(record: ObjectRecord, rivals: Iterable[Interest], now: float) -> float:
-    """Give the time at which a load-limit ramp lets in some peer that it keeps out now; infinity if none will."""
+    """Return the time at which a load-limit ramp lets in some peer that it keeps out now; infinity if none will."""
     first = math.inf
     for interest in rivals:
         ramp = interest.link.ramp

@@ -26,12 +26,12 @@ LONGEST_PAUSE: Final = 30.0
 
 
 def default_version(clock: int) -> Version:
-    """Give the version of what is published at a time."""
+    """Return the version of what is published at a time."""
     return (0, *divmod(clock, _SECOND))
 
 
 def base_of(clock: int, now: float) -> int:
-    """Give the base of what a clock shows now."""
+    """Return the base of what a clock shows now."""
     return clock - int(now * 1e9)
 
 
@@ -69,7 +69,7 @@ class Clock:
         return self._base or 0
 
     def read(self, now: float) -> int:
-        """Give what it shows."""
+        """Return what it shows."""
         return (self._base or 0) + int(now * 1e9)
 
     def see_wall(self, wall: int, now: float, *, root: bool) -> None:

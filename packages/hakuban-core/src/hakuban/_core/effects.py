@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from .._descriptors import ObjectDescriptor
     from .._exceptions import LinkError
-    from .._states import Version
-    from .freshness import View
+    from .._states import Version, View
 
 
 @dataclass(slots=True)

@@ -8,54 +8,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._states import MOST_VERSION_ITEMS
+from .._limits import MOST_INT64, MOST_VERSION_ITEMS
+from .._states import View
 
 if TYPE_CHECKING:
     from .._states import Content, Version
 
-_INT64_MAX = 2**63 - 1
 _KEPT_BASES = 4
 _SMALL_BASES = 64 * 1024
-_GREATEST_AGE = 1e13  # seconds; as microseconds it fits the 64 bits of the protocol
 
 
 def bumped(version: Version) -> Version:
-    """Give the next version that the same counter would give: strictly larger, and hardly so.
+    """Return the next version that the same counter would give: strictly larger, and hardly so.
 
     Only behind the largest of all versions there is none: then an empty one.
     """
     if not version:
         return (0,)
-    if version[-1] < _INT64_MAX:
+    if version[-1] < MOST_INT64:
         return (*version[:-1], version[-1] + 1)
     if len(version) < MOST_VERSION_ITEMS:
         return (*version, 0)
     # longer than peers accept: carry, as a counter does
-    while version and version[-1] == _INT64_MAX:
+    while version and version[-1] == MOST_INT64:
         version = version[:-1]
     return (*version[:-1], version[-1] + 1) if version else ()
-
-
-class View:
-    """What an observer sees; a new object whenever content or freshness change, so that cursors compare by identity.
-
-    `since` is None while synchronized, else the monotonic time at which the content was last known to be current.
-    """
-
-    __slots__ = ("content", "since")
-
-    def __init__(self, content: Content, since: float | None) -> None:
-        self.content: Content = content
-        self.since: float | None = since
-
-    def age(self, now: float) -> int:
-        """Give the age in microseconds, as peers hear it: 0 while synchronized, at least 1 after that."""
-        return 0 if self.since is None else age_of(self.since, now)
-
-
-def age_of(since: float, now: float) -> int:
-    """Give the age of what is not current since then, as peers hear it: in microseconds, at least 1."""
-    return max(1, int(min(now - since, _GREATEST_AGE) * 1e6))
 
 
 class Source:

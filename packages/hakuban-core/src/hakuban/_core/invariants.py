@@ -8,22 +8,27 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, TypeAlias
 
-from .links import NO_WISH, Downlink, Inlet, Link, Uplink, wish_of
-from .records import (
+from .announcement import NOTHING
+from .facts import (
+    Downlink,
+    Inlet,
     Interest,
+    Link,
     LocalSink,
     ObjectRecord,
     ObserveContract,
     TagInterest,
     TagRecord,
+    Uplink,
     Upstream,
 )
+from .sums import announcement_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .facts import ExposeContract
     from .machine import Machine
-    from .records import ExposeContract
     from .world import World
 
 Claims: TypeAlias = "Iterator[tuple[bool, str]]"
@@ -71,7 +76,8 @@ def story(record: ObjectRecord) -> str:
     """Tell all facts of an object, for people."""
     held, view = record.held, record.held.view
     fed, feeding = (
-        [item.channel for item in channels] for channels in (record.fed, record.feeding)
+        [item.channel for item in channels]
+        for channels in (record.upstream_inlets, record.upstream_outlets)
     )
     return "\n".join(
         (
@@ -108,7 +114,7 @@ def _name(exposer: LocalSink | Interest | Upstream | None) -> str:
 
 
 def _of_dead_links(world: World) -> Iterator[ObjectRecord]:
-    for link in world.dying:
+    for link in world.reaping:
         if isinstance(link, Downlink):
             yield from link.interests
             for tag in link.tags:
@@ -124,36 +130,34 @@ def _of_walks(world: World) -> Iterator[ObjectRecord]:
 
 
 def _is_known(world: World, link: Link) -> bool:
-    return world.links.get(link.id) is link if link.alive else link in world.dying
+    return world.links.get(link.id) is link if link.alive else link in world.reaping
 
 
 # ---- objects ---------------------------------------------------------------------------------------------------------
 
 
 def _claims_of_object(world: World, record: ObjectRecord) -> Claims:
-    yield (
-        world.objects.get(record.descriptor) is record,
-        "the object has the name it is filed under",
-    )
+    holds = world.objects.get(record.descriptor) is record
+    yield holds, "the object has the name it is filed under"
     names = tuple(tag.descriptor for tag in record.tags)
     yield names == record.descriptor.tags, "the object has the tags of its descriptor"
     for tag in record.tags:
         yield tag.objects.get(record.id) is record, "a tag knows the objects that carry it"
         yield world.tags.get(tag.descriptor) is tag, "tags of objects are known"
     for link, interest in record.interests.items():
-        yield interest.link is link, "a wish is filed under the link it came from"
-        yield interest.record is record, "a wish is filed under the object it is for"
+        yield interest.link is link, "an interest is filed under the link it came from"
+        yield interest.record is record, "an interest is filed under the object it is for"
         yield link.interests.get(record) is interest, "a link knows what it wants"
-        yield _is_known(world, link), "wishes come from known links"
+        yield _is_known(world, link), "interests come from known links"
         inlet, outlet = interest.inlet, interest.outlet
         yield inlet is None or link.inlets.get(inlet.channel) is inlet, "a link knows its channels"
         yield inlet is None or inlet.record is record, "a sink channel is for its object"
         yield outlet is None or outlet.record is record, "a stream channel is for its object"
-    for inlet, uplink in record.fed.items():
+    for inlet, uplink in record.upstream_inlets.items():
         yield uplink.inlets.get(inlet.channel) is inlet, "the link above knows the channels to us"
         yield _is_known(world, uplink), "the channels to us are of a known link"
         yield inlet.record is record, "a channel to us feeds its object"
-    for outlet, uplink in record.feeding.items():
+    for outlet, uplink in record.upstream_outlets.items():
         yield uplink.outlets.get(outlet.channel) is outlet, "the link above knows our channels"
         yield _is_known(world, uplink), "our channels are of a known link"
         yield outlet.record is record, "a channel of ours is fed by its object"
@@ -176,14 +180,20 @@ def _may_vouch(world: World, record: ObjectRecord, source: object) -> bool:
         return record.exposer is source and world.sinks.get(source.id) is source
     exposer = record.exposer
     produced = isinstance(exposer, Interest) and exposer.inlet is source
-    return isinstance(source, Inlet) and not source.closing and (produced or source in record.fed)
+    return (
+        isinstance(source, Inlet)
+        and not source.closing
+        and (produced or source in record.upstream_inlets)
+    )
 
 
 def _claims_of_sums(record: ObjectRecord | TagRecord) -> Claims:
-    wishes: list[Interest | TagInterest] = [*record.interests.values()]
-    capacity = sum(item.capacity for item in (*wishes, *record.exposers.values()))
-    sums = (sum(item.observes for item in wishes), sum(item.exposes for item in wishes), capacity)
-    yield (record.observing, record.exposing, record.capacity) == sums, f"wishes add up to {sums}"
+    interests: list[Interest | TagInterest] = [*record.interests.values()]
+    capacity = sum(item.capacity for item in (*interests, *record.exposers.values()))
+    counts = (sum(one.observes for one in interests), sum(one.exposes for one in interests))
+    sums = (*counts, capacity)
+    holds = (record.observing, record.exposing, record.capacity) == sums
+    yield holds, f"interests add up to {sums}"
 
 
 # ---- what settling has derived ---------------------------------------------------------------------------------------
@@ -192,7 +202,13 @@ def _claims_of_sums(record: ObjectRecord | TagRecord) -> Claims:
 def _claims_of_settled(record: ObjectRecord) -> Claims:
     interests = record.interests.values()
     below = any(item.observes or item.exposes for item in interests)
-    exists = bool(record.observers or record.exposers or record.fed or record.feeding or below)
+    exists = bool(
+        record.observers
+        or record.exposers
+        or record.upstream_inlets
+        or record.upstream_outlets
+        or below
+    )
     yield record.in_use, "somebody holds something of the object"
     yield record.should_exist is exists, f"should_exist is {exists}"
     needed = exists and _is_needed(record)
@@ -201,7 +217,7 @@ def _claims_of_settled(record: ObjectRecord) -> Claims:
     for interest in interests:
         busy = interest in interest.link.control
         yield busy or not interest.unused, "a link wants something of the objects it knows"
-        yield _counts_tags(record, interest), "wishes by tags are counted"
+        yield _counts_tags(record, interest), "interests by tags are counted"
         stream, sink = _has_to_have(record, interest)
         yield interest.stream_wanted is stream, f"a stream to link {interest.link.id}: {stream}"
         yield interest.sink_wanted is sink, f"a sink to link {interest.link.id}: {sink}"
@@ -228,16 +244,18 @@ def _is_needed(record: ObjectRecord) -> bool:
     here = [*record.observers, *(item for tag in record.tags for item in tag.observers)]
     below = [item for item in record.interests.values() if item.observes or item.tag_observers]
     no_exposers = [item for item in below if not _is_able(item)]
-    return bool(record.fed or record.feeding or here or no_exposers or below[1:])
+    return bool(
+        record.upstream_inlets or record.upstream_outlets or here or no_exposers or below[1:]
+    )
 
 
 def _counts_tags(record: ObjectRecord, interest: Interest) -> bool:
     tags = [tag for tag in record.tags if interest.link in tag.interests and record.should_exist]
-    wishes = [tag.interests[interest.link] for tag in tags]
+    of_tags = [tag.interests[interest.link] for tag in tags]
     return (interest.tag_observers, interest.tag_exposers, interest.tag_capacity) == (
-        sum(wish.observes for wish in wishes),
-        sum(wish.exposes for wish in wishes),
-        sum(wish.capacity for wish in wishes),
+        sum(one.observes for one in of_tags),
+        sum(one.exposes for one in of_tags),
+        sum(one.capacity for one in of_tags),
     )
 
 
@@ -262,7 +280,7 @@ def _claims_of_exposer(world: World, record: ObjectRecord) -> Claims:
     produced_below = isinstance(exposer, Interest)
     if not record.data_needed:
         yield exposer is None, "what nobody needs nobody produces"
-    elif record.fed:
+    elif record.upstream_inlets:
         yield exposer is Upstream.UPSTREAM, "the exposer is above, since it sends states"
     elif here:
         yield isinstance(exposer, LocalSink) and exposer.contract in here, "the exposer is here"
@@ -283,8 +301,8 @@ def _claims_of_exposer(world: World, record: ObjectRecord) -> Claims:
 
 def _claims_of_link(link: Downlink | Uplink, *, more_to_say: bool) -> Claims:
     yield link.alive, "known links are alive"
-    yield all(item.link is link for item in link.outdated), "outdated channels are the link's own"
-    more_to_say = (more_to_say or bool(link.outdated)) and not link.careful
+    yield all(item.link is link for item in link.dirty), "outdated channels are the link's own"
+    more_to_say = (more_to_say or bool(link.dirty)) and not link.careful
     notes = link.notes.due or link.postponed is not None
     yield link.awake or not (more_to_say or notes), "who has something to say is awake"
 
@@ -295,18 +313,16 @@ def _claims_of_downlink(world: World, link: Downlink) -> Claims:
     for interest in interests:
         record = interest.record
         yield record.interests.get(link) is interest, "an object knows what a link wants of it"
-        yield (
-            world.objects.get(record.descriptor) is record,
-            "a link wants something of known objects",
-        )
+        holds = world.objects.get(record.descriptor) is record
+        yield holds, "a link wants something of known objects"
     channels = {item.inlet for item in interests if item.inlet is not None}
     yield {*link.inlets.values()} == channels, "each channel to us belongs to an object"
     yield {*link.control} <= {*interests}, "channels are opened and closed for known objects"
-    for tag, wish in link.tags.items():
-        yield tag.interests.get(link) is wish, "a tag knows what a link wants of it"
+    for tag, of_tag in link.tags.items():
+        yield tag.interests.get(link) is of_tag, "a tag knows what a link wants of it"
         yield world.tags.get(tag.descriptor) is tag, "a link wants something of known tags"
     announced = sum(item.observes + item.exposes for item in interests)
-    announced += sum(wish.observes + wish.exposes for wish in link.tags.values())
+    announced += sum(one.observes + one.exposes for one in link.tags.values())
     yield link.contracts == announced, f"the peer has announced {announced} contracts"
     loads = [item.record.load for item in interests if item.record.exposer is item]
     yield link.assigned == len(loads), f"the peer produces {len(loads)} objects"
@@ -318,20 +334,20 @@ def _claims_of_uplink(world: World, link: Uplink, waiting: set[ObjectRecord]) ->
     yield from _claims_of_link(link, more_to_say=bool(link.unannounced or link.announcing))
     yield world.uplink is link, "there is one link above"
     for inlet in link.inlets.values():
-        yield inlet in inlet.record.fed, "an object knows the channels that feed it"
+        yield inlet in inlet.record.upstream_inlets, "an object knows the channels that feed it"
     for outlet in link.outlets.values():
-        yield outlet in outlet.record.feeding, "an object knows the channels that it feeds"
-    if world.dying:
-        return  # wishes of the dead count until they are buried
+        yield outlet in outlet.record.upstream_outlets, "an object knows the channels that it feeds"
+    if world.reaping:
+        return  # interests of the dead count until they are reaped
     to_come = {*link.unannounced, *link.announcing}
     records: list[ObjectRecord | TagRecord] = [*world.objects.values(), *world.tags.values()]
     for record in records:
-        right = link.announced.get(record.descriptor, NO_WISH) == wish_of(record)
+        right = link.announced.get(record.descriptor, NOTHING) == announcement_of(record)
         done = right or record.descriptor in to_come or record in waiting
         done = done or record.descriptor in link.unsaid
         yield done, f"what is wanted of {record.descriptor} is announced, or will be"
     for descriptor in link.announced:
-        wanted = descriptor in to_come or world.wish(descriptor) != NO_WISH
+        wanted = descriptor in to_come or world.announcement(descriptor) != NOTHING
         yield wanted, f"{descriptor} is announced, and somebody wants it"
 
 
@@ -344,10 +360,11 @@ def _claims_of_tag(world: World, tag: TagRecord) -> Claims:
     for record in tag.objects.values():
         yield tag in record.tags, "an object knows its tags"
         yield world.objects.get(record.descriptor) is record, "objects of tags are known"
-    for link, wish in tag.interests.items():
-        yield _is_known(world, link), "wishes for tags come from known links"
-        yield wish.tag is tag and link.tags.get(tag) is wish, "a link knows what it wants of a tag"
-        yield wish.observes or wish.exposes, "a link wants something of the tags it knows"
+    for link, interest in tag.interests.items():
+        yield _is_known(world, link), "interests for tags come from known links"
+        known = interest.tag is tag and link.tags.get(tag) is interest
+        yield known, "a link knows what it wants of a tag"
+        yield interest.observes or interest.exposes, "a link wants something of the tags it knows"
 
 
 def _claims_of_contract(world: World, contract: ObserveContract | ExposeContract) -> Claims:

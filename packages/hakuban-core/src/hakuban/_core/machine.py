@@ -5,23 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, assert_never
 
-from .._messages import SendState
+from .._limits import MOST_CAPACITY
+from .._session_events import SendState
 from . import agenda, notes, oversize
 from .assignment import Balancer
 from .clock import Clock, base_of
 from .events import Event, LinkDown, LinkUp, Tick
-from .links import Downlink, Uplink
-from .peers import Peers
-from .publishing import offer_kept, publish_offer, set_synchronized
-from .records import (
-    MAX_CAPACITY,
-    ExposeContract,
-    ObjectRecord,
-    ObserveContract,
-    Offer,
-    Outcome,
-    TagRecord,
-)
+from .facts import Downlink, ExposeContract, ObjectRecord, ObserveContract, TagRecord, Uplink
+from .incoming import Incoming
+from .new_state import NewState, Outcome
+from .publishing import publish_new, set_kept, set_synchronized
 from .settle import close_sink, open_sink
 from .snapshot import NodeSnapshot, Picture
 from .world import STEP, World
@@ -30,10 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from .._descriptors import ObjectDescriptor, TagDescriptor
-    from .._messages import Instruction, Note, PeerEvent
-    from .._states import Version
+    from .._session_events import Instruction, Note, PeerEvent
+    from .._states import Version, View
     from .effects import Effect
-    from .freshness import View
 
 _BATCH = 32  # things said in one step
 _BATCH_BYTES = 64 * 1024
@@ -54,7 +46,7 @@ class Machine:
     :param software: its version.
     """
 
-    __slots__ = ("_link_ids", "_peers", "world")
+    __slots__ = ("_incoming", "_link_ids", "world")
 
     def __init__(
         self,
@@ -68,13 +60,13 @@ class Machine:
     ) -> None:
         self.world: World = World(Balancer(rebalance), Clock(int(max_clock_lead * 1e9)))
         self.world.node, self.world.name, self.world.software = node, name, software
-        self._peers = Peers(self.world, max_contracts)
+        self._incoming = Incoming(self.world, max_contracts)
         self._link_ids = 0
 
     # ---- what happens ------------------------------------------------------------------------------------------------
 
     def new_link(self) -> int:
-        """Give the id of a link to come: 0, 1, 2 ..."""
+        """Return the id of a link to come: 0, 1, 2 ..."""
         self._link_ids += 1
         return self._link_ids - 1
 
@@ -95,7 +87,7 @@ class Machine:
                 assert_never(event)
         agenda.work_off(self.world, now)
 
-    def hear(self, link: int, events: Sequence[PeerEvent], now: float) -> int:
+    def receive(self, link: int, events: Sequence[PeerEvent], now: float) -> int:
         """Take what the peer of a link has said, one thing after the other; the effects wait to be taken.
 
         :return: how many things were taken: all, unless there was much to do because of them.
@@ -110,7 +102,7 @@ class Machine:
                 break
             taken += 1
             world.left -= _ITEM
-            self._peers.received(speaker, event, now)
+            self._incoming.apply(speaker, event, now)
             if world.touched:
                 agenda.settle_touched(world, now)
         agenda.work_off(world, now)
@@ -122,14 +114,14 @@ class Machine:
         return self.world.left > 0
 
     def take_effects(self) -> list[Effect]:
-        """Give the effects that nobody has taken yet."""
+        """Return the effects that nobody has taken yet."""
         world = self.world
         world.left = STEP
         effects, world.effects = world.effects, []
         return effects
 
     def next_deadline(self) -> float | None:
-        """Give the time at which a `Tick` is due; None for never, 0.0 for now."""
+        """Return the time at which a `Tick` is due; None for never, 0.0 for now."""
         world = self.world
         if any(world.queues):
             return 0.0
@@ -150,7 +142,7 @@ class Machine:
         link.local_address = event.local_address
         link.remote_address = event.remote_address
         world.links[link.id] = link
-        world.wake(link)
+        world.mark_ready(link)
         if event.clock is not None:
             link.notes.heard_clock = base_of(event.clock, now)
             world.clock.follow(link.notes.heard_clock, now)
@@ -159,7 +151,7 @@ class Machine:
     # ---- what a link asks for ----------------------------------------------------------------------------------------
 
     def next_for(self, link: int, now: float) -> Instruction | None:
-        """Give the next thing to send on a link; None when there is nothing, until `LinkReady` is said again."""
+        """Return the next thing to send on a link; None when there is nothing, until `LinkReady` is said again."""
         if (found := self.world.links.get(link)) is None:
             return None
         instruction = notes.next_for(self.world, found, now)
@@ -168,12 +160,12 @@ class Machine:
         return instruction
 
     def first_note(self, link: int, max_message: int, now: float) -> Note | None:
-        """Give what is to be said first on a link to a peer that is, or may be, of this project."""
+        """Return what is to be said first on a link to a peer that is, or may be, of this project."""
         found = self.world.links.get(link)
         return None if found is None else notes.first_note(self.world, found, max_message, now)
 
     def read_clock(self, now: float, wall: int) -> int:
-        """Give what the clock of this node shows, Unix nanoseconds. Changes nothing, so it needs no lock.
+        """Return what the clock of this node shows, Unix nanoseconds. Changes nothing, so it needs no lock.
 
         :param wall: the wall clock of this machine, Unix nanoseconds.
         """
@@ -206,7 +198,7 @@ class Machine:
         return found is not None and oversize.room_has_grown(self.world, found)
 
     def next_batch_for(self, link: int, now: float) -> tuple[list[Instruction], bool]:
-        """Give the next few things to send on a link, and whether there may be more.
+        """Return the next few things to send on a link, and whether there may be more.
 
         They are few, since what is newer by the time they are sent cannot take their place.
         """
@@ -245,7 +237,7 @@ class Machine:
         found = self.world.exposer(contract)
         if found is not None:
             found.target.capacity -= found.capacity
-            found.capacity = min(capacity, MAX_CAPACITY)
+            found.capacity = min(capacity, MOST_CAPACITY)
             found.target.capacity += found.capacity
             self._touch(found)
             agenda.work_off(self.world, now)
@@ -264,7 +256,7 @@ class Machine:
         agenda.work_off(self.world, now)
 
     def sink_of(self, contract: int, descriptor: ObjectDescriptor | None = None) -> int | None:
-        """Give the living sink of an expose contract; of a tag contract for the object named."""
+        """Return the living sink of an expose contract; of a tag contract for the object named."""
         found = self.world.exposer(contract)
         if found is None:
             return None
@@ -273,12 +265,12 @@ class Machine:
         return None if sink is None else sink.id
 
     def view_of(self, stream: int) -> View | None:
-        """Give what is to be seen on a stream; None before the first state."""
+        """Return what is to be seen on a stream; None before the first state."""
         record = self.world.streams.get(stream)
         return None if record is None else record.held.view
 
-    def offer(
-        self, contract: int, offer: Offer, age: float | None, now: float, wall: int
+    def set_kept(
+        self, contract: int, offer: NewState, age: float | None, now: float, wall: int
     ) -> Outcome:
         """Set the value of an object contract: published if assigned, and at each assignment to come.
 
@@ -288,17 +280,19 @@ class Machine:
         if found is None:
             return Outcome.NOT_ASSIGNED
         notes.see_wall(self.world, wall, now)
-        outcome = offer_kept(self.world, found, offer, _since(age, now), now)
+        outcome = set_kept(self.world, found, offer, _since(age, now), now)
         agenda.work_off(self.world, now)
         return outcome
 
-    def publish(self, sink: int, offer: Offer, age: float | None, now: float, wall: int) -> Outcome:
+    def publish(
+        self, sink: int, offer: NewState, age: float | None, now: float, wall: int
+    ) -> Outcome:
         """Publish a state for one assignment, which has to be a living one."""
         found = self.world.sink(sink)
         if found is None:
             return Outcome.NOT_ASSIGNED
         notes.see_wall(self.world, wall, now)
-        content = publish_offer(self.world, found, offer, _since(age, now), now)
+        content = publish_new(self.world, found, offer, _since(age, now), now)
         if content is not None:
             # older than this one: it is not to be published again at the next assignment
             found.contract.kept = found.contract.kept_content = None
@@ -312,18 +306,18 @@ class Machine:
             return Outcome.NOT_ASSIGNED
         if found.last is None:
             return Outcome.NOT_NEWER
-        offer = Offer(found.last.data, found.last.format, version)
+        offer = NewState(found.last.data, found.last.format, version)
         return self.publish(sink, offer, None, now, wall)
 
     def relabel_kept(
         self, contract: int, version: Version | None, now: float, wall: int
     ) -> Outcome:
-        """Give the value of an object contract another version."""
+        """Return the value of an object contract another version."""
         found = self.world.exposer(contract)
         if found is None or found.kept is None:
             return Outcome.NOT_NEWER
-        offer = Offer(found.kept.data, found.kept.format, version)
-        return self.offer(contract, offer, None, now, wall)
+        offer = NewState(found.kept.data, found.kept.format, version)
+        return self.set_kept(contract, offer, None, now, wall)
 
     def set_synchronized(self, sink: int, age: float | None, now: float) -> Outcome:
         """Say for one assignment how fresh its last state is."""
@@ -360,7 +354,7 @@ class Machine:
         return Picture(self.world)
 
     def snapshot(self, now: float) -> NodeSnapshot:
-        """Give a picture of one moment."""
+        """Return a picture of one moment."""
         picture = self.picture()
         while (snapshot := picture.go_on(now)) is None:
             self.world.left = STEP
@@ -372,7 +366,7 @@ class Machine:
         return self._opened(contract, now)
 
     def _expose(self, record: ObjectRecord | TagRecord, capacity: int, now: float) -> int:
-        contract = ExposeContract(self.world.new_id(), record, min(capacity, MAX_CAPACITY))
+        contract = ExposeContract(self.world.new_id(), record, min(capacity, MOST_CAPACITY))
         record.exposers[contract.id] = contract
         record.capacity += contract.capacity
         return self._opened(contract, now)

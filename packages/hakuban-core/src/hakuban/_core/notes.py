@@ -14,18 +14,18 @@ from msgspec import UNSET, UnsetType
 
 from .._descriptors import ObjectDescriptor
 from .._exceptions import CircleError, InvalidDescriptorError
-from .._messages import ChannelKind, Note, OpenChannel, SendNote
+from .._limits import MOST_INT64
+from .._session_events import ChannelKind, Note, OpenChannel, SendNote
+from . import outgoing
 from .clock import JUMP, base_of, default_version
 from .effects import ClockDoubted, PeerIgnores
-from .links import Downlink, Uplink
-from .records import Interest, LocalSink
+from .facts import Downlink, Interest, LocalSink, Uplink
 
 if TYPE_CHECKING:
-    from .._messages import Instruction
+    from .._session_events import Instruction
     from .._states import Version
+    from .facts import Link, ObjectRecord
     from .freshness import Source
-    from .links import Link
-    from .records import ObjectRecord
     from .world import World
 
 _Held: TypeAlias = "tuple[tuple[str, ...], str, Version]"
@@ -44,7 +44,6 @@ _LONGEST_HELD: Final = 4_096  # characters of an object's name of which the vers
 _LONGEST_BELOW: Final = 4
 _MOST_REPORTED: Final = 100  # things that the other side of a link ignores
 _SLICE: Final = 256  # links woken in one step
-_INT64_MAX: Final = 2**63 - 1
 
 
 def first_note(world: World, link: Link, max_message: int, now: float) -> Note:
@@ -93,7 +92,7 @@ def next_note(world: World, link: Link, now: float) -> SendNote | None:
 
 
 def next_for(world: World, link: Downlink | Uplink, now: float) -> Instruction | None:
-    """Give the next thing to say on a link: notes first, and then what the protocol says."""
+    """Return the next thing to say on a link: notes first, and then what the protocol says."""
     if link.postponed is not None:
         postponed, link.postponed = link.postponed, None
         return postponed
@@ -103,7 +102,7 @@ def next_for(world: World, link: Downlink | Uplink, now: float) -> Instruction |
             return note
     if link.careful:
         return None
-    instruction = link.next_for(world, now)
+    instruction = outgoing.next_for(world, link, now)
     if isinstance(instruction, OpenChannel) and instruction.kind is ChannelKind.SINK:
         link.postponed = _to_exceed(world, link, world.objects[instruction.descriptor], now)
     return instruction
@@ -202,7 +201,7 @@ def _restate(world: World) -> None:
 
 
 def _clock(world: World, now: float) -> int:
-    return max(0, min(world.clock.read(now), _INT64_MAX))
+    return max(0, min(world.clock.read(now), MOST_INT64))
 
 
 def _clock_heard(world: World, link: Downlink | Uplink, base: int, now: float) -> None:
@@ -250,7 +249,7 @@ def _held_heard(world: World, link: Link, held: _Held) -> None:
     if isinstance(exposer, Interest):
         producer: Link | None = exposer.link if exposer.inlet is not None else None
     else:
-        producer = world.uplink if record.fed else None
+        producer = world.uplink if record.upstream_inlets else None
     if producer is not None and producer is not link and producer.notes.spoken:
         producer.notes.held[record] = None
         _tell(world, producer)
@@ -260,7 +259,7 @@ def _tell(world: World, link: Link) -> None:
     """Have a link asked for what there is to tell. Its peer has sent a note: others get no more than the first one."""
     assert link.notes.spoken
     link.notes.due = True
-    world.wake(link)
+    world.mark_ready(link)
 
 
 def _look_above(world: World, link: Uplink) -> None:
@@ -273,7 +272,7 @@ def _look_above(world: World, link: Uplink) -> None:
         here = ids.index(world.node)
         if world.node == min(ids[: here + 1]):
             names = [world.name, *(name for _, name in above[:here]), world.name]
-            world.refuse(link, CircleError(names))
+            world.end_with(link, CircleError(names))
             return
         above = above[:here]
     world.set_above(tuple((id, name[:_LONGEST_NAME]) for id, name in above[:_LONGEST_CHAIN]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._descriptors import ObjectDescriptor
-from .links import Downlink, Outlet
+from .facts import Downlink, Outlet
 
 _TRY = 5  # units of work
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .._descriptors import TagDescriptor
-    from .links import Uplink
-    from .records import Interest, ObjectRecord
+    from .facts import Interest, ObjectRecord, Uplink
     from .world import World
 
 
@@ -50,7 +49,7 @@ def room_has_grown(world: World, link: Downlink | Uplink) -> bool:
         outlet = _outlet(link, record)
         if outlet is not None:
             outlet.sent = None
-            link.outdated[outlet] = None
+            link.dirty[outlet] = None
     if isinstance(link, Downlink):
         while link.deaf and world.left > 0:
             world.left -= _TRY
@@ -58,7 +57,7 @@ def room_has_grown(world: World, link: Downlink | Uplink) -> bool:
     else:
         link.announcing = [*link.unsaid, *link.announcing]
         link.unsaid.clear()
-    world.wake(link)
+    world.mark_ready(link)
     return bool(link.skipped or (isinstance(link, Downlink) and link.deaf))
 
 
@@ -74,4 +73,6 @@ def _outlet(link: Downlink | Uplink, record: ObjectRecord) -> Outlet | None:
     if isinstance(link, Downlink):
         interest = link.interests.get(record)
         return None if interest is None else interest.outlet
-    return next((outlet for outlet, above in record.feeding.items() if above is link), None)
+    return next(
+        (outlet for outlet, above in record.upstream_outlets.items() if above is link), None
+    )

@@ -38,7 +38,7 @@ class Pages(Generic[T]):
         return page is not None and id in page
 
     def get(self, id: int) -> T | None:
-        """Give what has an id; None if nothing has."""
+        """Return what has an id; None if nothing has."""
         page = self._pages.get((id - self._start) >> _BITS)
         return None if page is None else page.get(id)
 
@@ -62,9 +62,9 @@ class Pages(Generic[T]):
         return found
 
     def values(self) -> Iterator[T]:
-        """Give all there is; the oldest first."""
+        """Return all there is; the oldest first."""
         return chain.from_iterable(page.values() for page in self._pages.values())
 
     def items(self) -> Iterator[tuple[int, T]]:
-        """Give all there is, by their ids."""
+        """Return all there is, by their ids."""
         return chain.from_iterable(page.items() for page in self._pages.values())

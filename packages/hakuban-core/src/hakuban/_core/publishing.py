@@ -8,14 +8,12 @@ from .._states import Content
 from .clock import default_version
 from .effects import StaleVersion
 from .freshness import bumped
+from .new_state import NewState, Outcome
 from .notes import exceed
-from .records import ExposeContract, LocalSink, Offer, Outcome
 
 if TYPE_CHECKING:
-    from .._states import Version
-    from .freshness import View
-    from .links import Inlet
-    from .records import ObjectRecord
+    from .._states import Version, View
+    from .facts import ExposeContract, Inlet, LocalSink, ObjectRecord
     from .world import World
 
 
@@ -29,7 +27,9 @@ def publish(
     """Take a state from a source; say whether its version was newer than the held one."""
     held = record.held
     before = held.view
-    newer = held.publish(source, content, since, bases=bool(record.interests or record.feeding))
+    newer = held.publish(
+        source, content, since, bases=bool(record.interests or record.upstream_outlets)
+    )
     if not newer and before is not None:
         _note_ignored(world, record, source, content, before.content)
     _shown(world, record, before)
@@ -66,8 +66,8 @@ def lose(world: World, record: ObjectRecord, source: LocalSink | Inlet, at: floa
     _shown(world, record, before)
 
 
-def publish_offer(
-    world: World, sink: LocalSink, offer: Offer, since: float | None, now: float
+def publish_new(
+    world: World, sink: LocalSink, offer: NewState, since: float | None, now: float
 ) -> Content | None:
     """Publish what a local contract offers, with a default version if it names none.
 
@@ -95,11 +95,11 @@ def publish_kept(world: World, sink: LocalSink, now: float) -> None:
         sink.last = offer
         publish(world, sink.record, sink, view.content, contract.kept_since)
     else:
-        contract.kept_content = publish_offer(world, sink, offer, contract.kept_since, now)
+        contract.kept_content = publish_new(world, sink, offer, contract.kept_since, now)
 
 
-def offer_kept(
-    world: World, contract: ExposeContract, offer: Offer, since: float | None, now: float
+def set_kept(
+    world: World, contract: ExposeContract, offer: NewState, since: float | None, now: float
 ) -> Outcome:
     """Take the newest value of an object contract: publish it if assigned, and keep it for later assignments."""
     kept = contract.kept
@@ -107,7 +107,7 @@ def offer_kept(
         contract.kept_since = since  # the same version again says only how fresh it is
     sink = next(iter(contract.sinks.values()), None)
     if sink is not None:
-        content = publish_offer(world, sink, offer, since, now)
+        content = publish_new(world, sink, offer, since, now)
         if content is None:
             return Outcome.NOT_NEWER
         contract.kept_content = content
@@ -117,20 +117,20 @@ def offer_kept(
     return Outcome.KEPT if sink is None else Outcome.ACCEPTED
 
 
-def _not_newer(offer: Offer, kept: Offer | None) -> bool:
+def _not_newer(offer: NewState, kept: NewState | None) -> bool:
     if kept is None or kept.version is None or offer.version is None:
         return False
     return offer.version <= kept.version
 
 
 def publish_again(world: World, id: int, now: float) -> None:
-    """Give what a sink has published a newer version, if it was a default one, and is what is held."""
+    """Return what a sink has published a newer version, if it was a default one, and is what is held."""
     sink = world.sinks.get(id)
     view = None if sink is None else sink.record.held.view
     if sink is None or view is None or sink.last is None:
         return
     if sink.last.version is None and view.content.version == sink.version:
-        content = publish_offer(world, sink, sink.last, view.since, now)
+        content = publish_new(world, sink, sink.last, view.since, now)
         if sink.contract.kept is sink.last:
             sink.contract.kept_content = content
 
@@ -143,4 +143,4 @@ def _default_version(world: World, seen: Version, now: float) -> Version:
 
 def _shown(world: World, record: ObjectRecord, before: View | None) -> None:
     if record.held.view is not before:
-        world.show(record)
+        world.mark_dirty(record)

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING
 
 from .assignment import Choice, choose, choose_lighter
 from .effects import SinkClosed, SinkOpened, StreamClosed, StreamOpened
-from .links import Downlink
+from .facts import (
+    Downlink,
+    ExposeContract,
+    Interest,
+    LocalSink,
+    ObjectRecord,
+    ObserveContract,
+    Upstream,
+)
 from .publishing import lose, publish_kept
-from .records import ExposeContract, Interest, LocalSink, ObjectRecord, ObserveContract, Upstream
+from .sums import count, drop_tags, forget, set_tags
 
 if TYPE_CHECKING:
-    from .records import Rest, TagInterest
+    from .facts import Rest, TagInterest
     from .world import World
 
 
@@ -30,8 +38,8 @@ _PIECE = 64  # of what there may be many of, so many at a time
 def settle(world: World, record: ObjectRecord, now: float) -> None:
     """Bring one object in line with its facts: as far as this step has room for it, and the rest in the next one."""
     world.left -= _SETTLING + 2 * len(record.tags)
-    if world.dying:
-        _drop_dead(world, record, now)
+    if world.reaping:
+        _drop_reaped(world, record, now)
     existed, record.should_exist = record.should_exist, _should_exist(record)
     if record.should_exist and not existed:
         _count_anew(world, record)
@@ -50,7 +58,7 @@ def settle(world: World, record: ObjectRecord, now: float) -> None:
         record.held.drop()
     done &= _settle_channels(world, record, now)
     world.balancer.classify(record, now)
-    world.announce(record)
+    world.mark_unannounced(record)
     if done:
         record.done()
         world.settled(record)
@@ -59,11 +67,11 @@ def settle(world: World, record: ObjectRecord, now: float) -> None:
         world.postpone(record)
 
 
-def lighten(world: World, record: ObjectRecord, now: float) -> None:
+def rebalance(world: World, record: ObjectRecord, now: float) -> None:
     """Move an object to a peer that has less to do than the one that produces it, if the difference is worth it."""
     del world.rebalancing[record]
     world.left -= _LOOKING + _RIVAL * len(record.able)
-    if world.dying or record in world.backlog:
+    if world.reaping or record in world.backlog:
         settle(world, record, now)
         if record.has_rest:
             return
@@ -76,30 +84,30 @@ def lighten(world: World, record: ObjectRecord, now: float) -> None:
     settle(world, record, now)
 
 
-def _drop_dead(world: World, record: ObjectRecord, now: float) -> None:
-    if len(world.dying) < len(record.interests):
-        found = (record.interests.get(link) for link in world.dying if isinstance(link, Downlink))
+def _drop_reaped(world: World, record: ObjectRecord, now: float) -> None:
+    if len(world.reaping) < len(record.interests):
+        found = (record.interests.get(link) for link in world.reaping if isinstance(link, Downlink))
         dead = [interest for interest in found if interest is not None]
     else:
         dead = [interest for interest in record.interests.values() if not interest.link.alive]
-    world.left -= 2 * min(len(world.dying), len(record.interests)) + 5 * len(dead)
+    world.left -= 2 * min(len(world.reaping), len(record.interests)) + 5 * len(dead)
     for interest in dead:
-        interest.forget()
+        forget(interest)
         if record.exposer is interest:
             _unassign(world, record, now)
-    for inlet, link in [item for item in record.fed.items() if not item[1].alive]:
-        del record.fed[inlet]
+    for inlet, link in [item for item in record.upstream_inlets.items() if not item[1].alive]:
+        del record.upstream_inlets[inlet]
         del link.inlets[inlet.channel]
         lose(world, record, inlet, min(now, link.ended_at))
-    for outlet, link in [item for item in record.feeding.items() if not item[1].alive]:
-        del record.feeding[outlet]
+    for outlet, link in [item for item in record.upstream_outlets.items() if not item[1].alive]:
+        del record.upstream_outlets[outlet]
         del link.outlets[outlet.channel]
 
 
 def _should_exist(record: ObjectRecord) -> bool:
     return bool(
-        record.fed
-        or record.feeding
+        record.upstream_inlets
+        or record.upstream_outlets
         or record.observers
         or record.exposers
         or record.observing
@@ -118,7 +126,7 @@ def _count_anew(world: World, record: ObjectRecord) -> None:
 
 
 def _count(world: World, record: ObjectRecord) -> bool:
-    """Bring what is known of the wishes of peers up to date, where they have changed; say whether that was all."""
+    """Bring what is known of the interests of peers up to date, where they have changed; say whether that was all."""
     rest = record.rest
     if not record.should_exist:
         # tags keep no object alive: nothing is noted of one that is about to go
@@ -127,7 +135,7 @@ def _count(world: World, record: ObjectRecord) -> bool:
     elif not _count_tags(world, record, rest):
         return False
     for interest in rest.changed:
-        interest.count()
+        count(interest)
     rest.unsettled.update(rest.changed)
     rest.changed.clear()
     return True
@@ -154,23 +162,23 @@ def _count_tags(world: World, record: ObjectRecord, rest: Rest) -> bool:
 
 
 def _count_link(record: ObjectRecord, link: Downlink) -> None:
-    wishes: list[TagInterest | None]
+    interests: list[TagInterest | None]
     if len(link.tags) < len(record.tags):
-        wishes = [wish for tag, wish in link.tags.items() if record.id in tag.objects]
+        interests = [interest for tag, interest in link.tags.items() if record.id in tag.objects]
     else:
-        wishes = [tag.interests.get(link) for tag in record.tags]
+        interests = [tag.interests.get(link) for tag in record.tags]
     observers = exposers = capacity = 0
-    for wish in wishes:
-        if wish is not None:
-            observers += wish.observes
-            exposers += wish.exposes
-            capacity += wish.capacity
+    for interest in interests:
+        if interest is not None:
+            observers += interest.observes
+            exposers += interest.exposes
+            capacity += interest.capacity
     if observers or exposers or link in record.interests:
-        link.interest(record).set_tags(observers, exposers, capacity)
+        set_tags(link.interest(record), observers, exposers, capacity)
 
 
 def _data_needed(record: ObjectRecord) -> bool:
-    if record.fed or record.feeding or record.observers:
+    if record.upstream_inlets or record.upstream_outlets or record.observers:
         return True
     if any(tag.observers for tag in record.tags):
         return True
@@ -311,7 +319,7 @@ def _settle_channels(world: World, record: ObjectRecord, now: float) -> bool:
 
 def _settle_channel(world: World, record: ObjectRecord, interest: Interest, now: float) -> None:
     if not record.should_exist and (interest.tag_observers or interest.tag_exposers):
-        interest.drop_tags()
+        drop_tags(interest)
     interest.sink_wanted = record.exposer is interest
     interest.stream_wanted = _stream_wanted(record, interest)
     outlet = interest.outlet
@@ -325,9 +333,9 @@ def _settle_channel(world: World, record: ObjectRecord, interest: Interest, now:
             outlet.last_since = view.since if view is not None and stale else None
     if not interest.has_what_it_wants:
         interest.link.control[interest] = None
-        world.wake(interest.link)
+        world.mark_ready(interest.link)
     elif interest.unused:
-        interest.forget()
+        forget(interest)
 
 
 def _stream_wanted(record: ObjectRecord, interest: Interest) -> bool:

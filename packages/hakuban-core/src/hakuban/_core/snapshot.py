@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .links import Downlink
-from .records import Interest, LocalSink, ObjectRecord, TagRecord
+from .facts import Downlink, Interest, LocalSink, ObjectRecord, TagRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .._descriptors import ObjectDescriptor
-    from .links import Uplink
-    from .records import Exposer
+    from .facts import Exposer, Uplink
     from .world import World
 
 Json = dict[str, Any]
@@ -54,7 +52,7 @@ class NodeSnapshot:
         return self.upstream is not None
 
     def to_json(self) -> Json:
-        """Give the JSON of the crate's `ExchangeSnapshot`."""
+        """Return the JSON of the crate's `ExchangeSnapshot`."""
         return {
             "objects": self.objects,
             "tags": self.tags,
@@ -74,7 +72,7 @@ class Picture:
         self._strokes = self._draw()
 
     def go_on(self, now: float) -> NodeSnapshot | None:
-        """Draw, as far as this step has room; give the picture when it is done."""
+        """Draw, as far as this step has room; return the picture when it is done."""
         self._now = now
         for cost in self._strokes:
             self._world.left -= cost
@@ -83,7 +81,7 @@ class Picture:
         return self._snapshot
 
     def _draw(self) -> Iterator[int]:
-        """Draw one thing after the other; give what each has cost, in units of work."""
+        """Draw one thing after the other; return what each has cost, in units of work."""
         world, snapshot = self._world, self._snapshot
         links, tags, records = (
             [*world.links.values()],
@@ -126,8 +124,8 @@ def _object(record: ObjectRecord, uplink: Uplink | None, now: float) -> Json:
     upstream = None
     if uplink is not None:
         upstream = {
-            "sinks_receiving_from_upstream_count": len(record.fed),
-            "streams_sending_to_upstream_count": len(record.feeding),
+            "sinks_receiving_from_upstream_count": len(record.upstream_inlets),
+            "streams_sending_to_upstream_count": len(record.upstream_outlets),
         }
     return {
         "id": record.id,
@@ -158,7 +156,9 @@ def _exposer(record: ObjectRecord, exposer: Exposer | None) -> Json | None:
         return {kind: exposer.contract.id}
     if isinstance(exposer, Interest):
         return {"DownstreamConnection": exposer.link.id}
-    above = next(iter(record.fed.values()), None)  # none, if that has changed and is not settled
+    above = next(
+        iter(record.upstream_inlets.values()), None
+    )  # none, if that has changed and is not settled
     return None if above is None else {"UpstreamConnection": above.id}
 
 
@@ -198,11 +198,11 @@ def _tag(tag: TagRecord, uplink: Uplink | None) -> Json:
         "downstream_links": [
             {
                 "downstream_connection_id": link.id,
-                "tag_observer": wish.observes,
-                "tag_exposer": wish.exposes,
-                "tag_exposer_capacity": wish.capacity,
+                "tag_observer": interest.observes,
+                "tag_exposer": interest.exposes,
+                "tag_exposer_capacity": interest.capacity,
             }
-            for link, wish in tag.interests.items()
+            for link, interest in tag.interests.items()
         ],
         "cumulative_tag_exposer_capacity": tag.capacity,
     }

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from .._descriptors import ObjectDescriptor
+from .announcement import NOTHING, Announcement
 from .effects import CloseLink, Effect, LinkReady, StateChanged
-from .links import NEVER, NO_WISH, wish_of
+from .facts import Downlink, ExposeContract, Interest, ObjectRecord, TagRecord
+from .link_notes import NEVER
 from .pages import Pages
-from .records import ExposeContract, Interest, ObjectRecord, TagRecord
+from .sums import announcement_of, change
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
+    from collections.abc import Iterable, Sized
 
     from .._descriptors import TagDescriptor
     from .._exceptions import LinkError
     from .assignment import Balancer
     from .clock import Clock
-    from .links import Downlink, Link, Uplink
-    from .records import LocalSink, ObserveContract
+    from .facts import Inlet, Link, LocalSink, ObserveContract, Outlet, Uplink
 
 
 STEP: Final = 10_000
@@ -28,6 +30,10 @@ STEP: Final = 10_000
 No step does much more than that, however much it is about. What is left over is done in the next one, which is due at once.
 """
 
+SETTLED_AT_ONCE: Final = 64  # objects of a dead link that are settled at a time
+# contracts that a dead link has announced: to let go of all at once takes a while
+_FORGOTTEN: Final = 2_000
+_REAPED_TAG: Final = 8  # units of work, for what a dead link wanted of a tag
 SHOWN_AT_ONCE: Final = 1_000  # streams and channels
 SHOWING: Final = 5  # units of work for each of them
 
@@ -39,9 +45,35 @@ class World:
     """
 
     __slots__ = (
-        "above", "backlog", "balancer", "clock", "contracts", "dying", "effects", "issued", "issued_time", "left",
-        "links", "name", "node", "objects", "objects_made", "queues", "rebalancing", "republishing", "showing",
-        "shown_since", "sinks", "software", "speaking", "streams", "tags", "tags_made", "to_tell", "touched", "uplink",
+        "above",
+        "backlog",
+        "balancer",
+        "clock",
+        "contracts",
+        "effects",
+        "issued",
+        "issued_time",
+        "left",
+        "links",
+        "name",
+        "node",
+        "objects",
+        "objects_made",
+        "queues",
+        "reaping",
+        "rebalancing",
+        "republishing",
+        "showing",
+        "shown_since",
+        "sinks",
+        "software",
+        "speaking",
+        "streams",
+        "tags",
+        "tags_made",
+        "to_tell",
+        "touched",
+        "uplink",
         "walks",
     )  # fmt: skip
 
@@ -74,7 +106,9 @@ class World:
         # objects whose views have changed, and who is still to be told, last first
         self.showing: dict[ObjectRecord, list[int | Interest]] = {}
         self.shown_since: dict[ObjectRecord, None] = {}  # those that have changed again meanwhile
-        self.dying: dict[Downlink | Uplink, None] = {}  # dead, and their facts are not all gone yet
+        self.reaping: dict[
+            Downlink | Uplink, None
+        ] = {}  # dead, and their facts are not all gone yet
         self.queues: tuple[Sized, ...] = self._all_queues()
         self.issued: int = 0
         # Their ids are their own: between two objects there may be a thousand tags and streams, and a table of objects by
@@ -88,7 +122,7 @@ class World:
             self.backlog,
             self.walks,
             self.showing,
-            self.dying,
+            self.reaping,
             self.rebalancing,
             self.to_tell,
             self.republishing,
@@ -104,7 +138,7 @@ class World:
         self.queues = self._all_queues()
 
     def new_id(self) -> int:
-        """Give an id for a contract, stream or sink: never used twice."""
+        """Return an id for a contract, stream or sink: never used twice."""
         self.issued += 1
         return self.issued
 
@@ -160,7 +194,7 @@ class World:
 
         :param link: the peer that wants something else of it now; None for a contract of this process.
         """
-        self.announce(tag)
+        self.mark_unannounced(tag)
         if tag.objects:
             if tag.next_round is None:
                 tag.next_round = {}
@@ -197,38 +231,38 @@ class World:
         self.touched.pop(record, None)
         self.backlog.pop(record, None)
 
-    def announce(self, record: ObjectRecord | TagRecord) -> None:
+    def mark_unannounced(self, record: ObjectRecord | TagRecord) -> None:
         """Have the upstream link told what this node wants of an object or tag, if that is news."""
         uplink = self.uplink
         if uplink is None:
             return
         descriptor = record.descriptor
-        if wish_of(record) == uplink.announced.get(descriptor, NO_WISH):
+        if announcement_of(record) == uplink.announced.get(descriptor, NOTHING):
             uplink.unannounced.pop(descriptor, None)
         elif descriptor not in uplink.unsaid:
             uplink.unannounced[descriptor] = None
-            self.wake(uplink)
+            self.mark_ready(uplink)
 
-    def wish(self, descriptor: ObjectDescriptor | TagDescriptor) -> tuple[bool, int]:
-        """Give what this node wants of an object or tag, known or not."""
+    def announcement(self, descriptor: ObjectDescriptor | TagDescriptor) -> Announcement:
+        """Return what this node wants of an object or tag, known or not."""
         record: ObjectRecord | TagRecord | None
         if isinstance(descriptor, ObjectDescriptor):
             record = self.objects.get(descriptor)
         else:
             record = self.tags.get(descriptor)
-        return NO_WISH if record is None else wish_of(record)
+        return NOTHING if record is None else announcement_of(record)
 
-    def wake(self, link: Link) -> None:
+    def mark_ready(self, link: Link) -> None:
         """The link has something to send."""
         if not link.awake and link.alive:
             link.awake = True
             self.effects.append(LinkReady(link.id))
 
-    def show(self, record: ObjectRecord) -> None:
+    def mark_dirty(self, record: ObjectRecord) -> None:
         """The view of an object has changed: tell whoever looks at it; if they are many, in slices."""
-        for outlet in record.feeding:
-            outlet.link.outdated[outlet] = None
-            self.wake(outlet.link)
+        for outlet in record.upstream_outlets:
+            outlet.link.dirty[outlet] = None
+            self.mark_ready(outlet.link)
         streams, interests = record.streams, record.interests
         many = len(streams) + len(interests)
         if many > SHOWN_AT_ONCE:
@@ -243,8 +277,8 @@ class World:
             for interest in interests.values():
                 channel = interest.outlet
                 if channel is not None:
-                    interest.link.outdated[channel] = None
-                    self.wake(interest.link)
+                    interest.link.dirty[channel] = None
+                    self.mark_ready(interest.link)
 
     def show_on(self) -> None:
         """Tell some more of those who look at an object."""
@@ -257,13 +291,13 @@ class World:
                 if viewer in record.streams:
                     self.effects.append(StateChanged(viewer))
             elif viewer.outlet is not None and viewer.link.alive:
-                viewer.link.outdated[viewer.outlet] = None
-                self.wake(viewer.link)
+                viewer.link.dirty[viewer.outlet] = None
+                self.mark_ready(viewer.link)
         if not ahead:
             del self.showing[record]
             if record in self.shown_since:
                 del self.shown_since[record]
-                self.show(record)
+                self.mark_dirty(record)
 
     def end_link(self, link: Downlink | Uplink, at: float) -> None:
         """Mark a link dead. Its facts are void from here on; its objects are settled in slices.
@@ -279,15 +313,37 @@ class World:
         if link is self.uplink:
             self.uplink = None
             self.set_above(())
-        self.dying[link] = None
+        self.reaping[link] = None
 
-    def bury(self) -> None:
+    def reap(self) -> None:
         """Have some of the objects settled that a dead link concerned: that takes its facts away."""
-        link = next(iter(self.dying))
-        if link.bury(self):
-            del self.dying[link]
+        link = next(iter(self.reaping))
+        gone = self._reap_below(link) if isinstance(link, Downlink) else self._reap_above(link)
+        if gone:
+            del self.reaping[link]
 
-    def refuse(self, link: Downlink | Uplink, reason: LinkError) -> None:
+    def _reap_below(self, link: Downlink) -> bool:
+        """Take some away; say whether none are left."""
+        while link.tags and self.left > 0:
+            self.left -= _REAPED_TAG
+            tag, interest = link.tags.popitem()
+            change(interest, observes=False, exposes=False, capacity=0)
+            del tag.interests[link]
+            self.mark_unannounced(tag)
+            self.forget_tag(tag)
+        self.backlog.update(dict.fromkeys(islice(link.interests, SETTLED_AT_ONCE)))
+        return not (link.tags or link.interests)
+
+    def _reap_above(self, link: Uplink) -> bool:
+        """Take some away; say whether none are left."""
+        for _ in range(min(_FORGOTTEN, len(link.announced))):
+            link.announced.popitem()
+        channels: Iterable[Inlet | Outlet] = chain(link.inlets.values(), link.outlets.values())
+        some = islice(channels, SETTLED_AT_ONCE)
+        self.backlog.update(dict.fromkeys(channel.record for channel in some))
+        return not (link.announced or link.inlets or link.outlets)
+
+    def end_with(self, link: Downlink | Uplink, reason: LinkError) -> None:
         """End the link of a peer that broke a rule."""
         self.end_link(link, math.inf)
         self.effects.append(CloseLink(link.id, reason))

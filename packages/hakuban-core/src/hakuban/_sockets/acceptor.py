@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .._liveness import default_max_connections
 from .._text import redacted
+from .._transport.heartbeats import default_max_connections
 from .addresses import address_text
 from .places import Places, send_any_away
 from .reserve import missing_in_reserve
@@ -108,7 +108,7 @@ class Acceptor:
             await anyio.sleep(_PAUSE_SECONDS)
 
     def _accept_some(self, listening: socket.socket, connections: TaskGroup) -> bool:
-        """Accept who waits; give whether to go on, for there are descriptors left.
+        """Accept who waits; return whether to go on, for there are descriptors left.
 
         :raises OSError: of `accept`; nobody waits any more, for example.
         """

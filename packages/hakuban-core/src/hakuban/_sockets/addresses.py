@@ -33,7 +33,7 @@ _BACKLOG = 2048
 
 
 def address_text(address: Address) -> str:
-    """Give an address as people write it: 127.0.0.1:3001, [::1]:3001, /run/hakuban.
+    """Return an address as people write it: 127.0.0.1:3001, [::1]:3001, /run/hakuban.
 
     An abstract Unix socket is "@name"; one without a name, as that of whoever connects has none, is "".
     """

@@ -70,7 +70,7 @@ class Places:
             known.remove(self)
 
     def take(self) -> tuple[Place, anyio.CancelScope]:
-        """Give a place, and the scope that is cancelled to end its connection.
+        """Return a place, and the scope that is cancelled to end its connection.
 
         It is shielded, so that connections outlive the listening sockets: whoever is sent away must not come right back
         in.
@@ -93,7 +93,7 @@ class Places:
         self._strangers.pop(place, None)
 
     def send_away(self, most: int) -> int:
-        """Send the silent away, the longest silent first; give how many go.
+        """Send the silent away, the longest silent first; return how many go.
 
         :param most: how many.
         """

@@ -42,7 +42,7 @@ class SocketReceiver:
         await anyio.wait_readable(self._sock)
 
     def take(self) -> bytes:
-        """Give the next piece, at most `most` bytes; an empty one means that the other side has shut down writing.
+        """Return the next piece, at most `most` bytes; an empty one means that the other side has shut down writing.
 
         :raises BlockingIOError: there is nothing.
         :raises OSError: the connection is gone.
@@ -123,7 +123,7 @@ class LoopSocketReceiver(SocketReceiver):
             waiter.set_result(None)
 
     def _receive(self) -> bytes | OSError | None:
-        """Give what is there, an error too; None when there is nothing."""
+        """Return what is there, an error too; None when there is nothing."""
         try:
             return super().take()
         except BlockingIOError:

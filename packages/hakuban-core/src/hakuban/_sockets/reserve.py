@@ -11,7 +11,7 @@ _RESERVE: Final = 64
 
 
 def missing_in_reserve(accepted: int) -> int:
-    """Give how many descriptors of the reserve are in use, whoever uses them; 0 while it is untouched.
+    """Return how many descriptors of the reserve are in use, whoever uses them; 0 while it is untouched.
 
     A new descriptor is the lowest free one: so all below it are in use, and no count has to be kept.
 

@@ -80,7 +80,7 @@ class Link:
     accepted: MessageStream
 
     def directions(self) -> list[tuple[MessageStream, MessageStream]]:
-        """Give (sender, receiver) for each direction."""
+        """Return (sender, receiver) for each direction."""
         return [(self.connected, self.accepted), (self.accepted, self.connected)]
 
 
@@ -161,7 +161,7 @@ class Environment:
 
     @asynccontextmanager
     async def link(self, **changes: Any) -> AsyncIterator[Link]:
-        """Give one link, with changed options on both sides; leaving it closes both ends."""
+        """Return one link, with changed options on both sides; leaving it closes both ends."""
         send, accepted = anyio.create_memory_object_stream["MessageStream"](1)
         with send, accepted:
 
@@ -244,7 +244,7 @@ def _short(message: bytes | None) -> str:
 
 
 async def error_of(call: Callable[[], Awaitable[object]]) -> Exception | None:
-    """Give what a call raises, or None."""
+    """Return what a call raises, or None."""
     try:
         await call()
     except Exception as error:  # noqa: BLE001 -- whatever a transport raises is what is looked at

@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint, current_token
 
 from .._exceptions import InvalidURLError, PeerViolationError, RefusedError
 from .._plain import plain_text
-from ..transport import MIB, ConnectionRequest, identify, redacted
+from ..transport import ConnectionRequest, identify, redacted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -27,6 +27,7 @@ __all__ = ["MemoryStream", "MemoryTransport", "cut_links"]
 
 BUFFER: Final = 64 * 1024
 OVERHEAD: Final = 64  # counted for each message, so that empty ones fill a buffer too
+MIB: Final = 1024 * 1024
 MOST_MESSAGES: Final = 1_000
 
 
@@ -132,7 +133,7 @@ class MemoryStream:
             raise anyio.BrokenResourceError
 
     async def receive(self, /) -> Sequence[bytes]:
-        """Give what has come: 1 to 1,000 messages, at most 1 MiB unless a single one is larger.
+        """Return what has come: 1 to 1,000 messages, at most 1 MiB unless a single one is larger.
 
         :raises anyio.EndOfStream: the peer has closed, and all that it sent was received.
         :raises anyio.ClosedResourceError: after `aclose`.

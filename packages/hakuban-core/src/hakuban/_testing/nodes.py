@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from .._node import LocalNode
+from .._api.node import LocalNode
 from .memory import MemoryTransport
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ __all__ = ["linked_nodes"]
 async def linked_nodes(
     count: int = 2, *, router: LocalNode | None = None
 ) -> AsyncIterator[tuple[LocalNode, ...]]:
-    """Give nodes that are connected, in memory, to one router: what one exposes, the others can observe.
+    """Return nodes that are connected, in memory, to one router: what one exposes, the others can observe.
 
         async with linked_nodes() as (here, there): ...
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 
-from .._node import LocalNode
+from .._api.node import LocalNode
 from .environment import PATIENCE, Finding
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class OtherProcess:
             self._process.stdin.flush()
 
     async def url(self) -> str:
-        """Wait until it listens and has connected to this process; give the URL where it listens.
+        """Wait until it listens and has connected to this process; return the URL where it listens.
 
         :raises Finding: it does not get that far.
         """
@@ -118,7 +118,7 @@ class OtherProcess:
 
 
 def link_arguments(options: TransportOptions) -> Any:
-    """Give the options as `LocalNode.connect` and `listen` take them."""
+    """Return the options as `LocalNode.connect` and `listen` take them."""
     names = {field.name for field in fields(options)} - {"clock"}
     return {name: getattr(options, name) for name in names}
 

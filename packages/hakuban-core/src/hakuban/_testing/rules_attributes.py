@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .._waking import in_event_loop
+from .._loops.wakeups import in_event_loop
 from ..transport import ConnectionRequest, Identity, RefusedError
 from .environment import PATIENCE, Finding, Rule, end_of, error_of, exchange, until, within
 from .rules_serving import echo

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from ..transport import MIB, PeerViolationError
+from ..transport import PeerViolationError
 from .environment import (
     PATIENCE,
     Finding,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MESSAGE_RULES"]
 
+MIB: Final = 1024 * 1024
 TOO_BIG: Final = 1009
 MOST_MESSAGES: Final = 1_000
 SIZES: Final = (0, 1, 2, 125, 126, 127, 0, 4_095, 4_096, 65_535, 65_536, 65_537, 1, 0, 200_000, 3)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from anyio.lowlevel import checkpoint
 
-from .._node import LocalNode
+from .._api.node import LocalNode
 from .environment import PATIENCE, Rule, until, within
 from .peer import CAN_FREEZE, Carried, OtherProcess, link_arguments
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from .._remotes import Connection, Listener
+    from .._net.connection import Connection, Listener
     from .environment import Environment
 
 __all__ = ["PROCESS_RULES"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .limits import Limits
 from .session import Session
 
-__all__ = ["Limits", "Session"]
+__all__ = ["Session"]

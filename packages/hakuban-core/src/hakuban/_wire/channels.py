@@ -8,7 +8,7 @@ from weakref import ref
 
 from hakuban._diff import diff, diffing, patch, patching
 from hakuban._exceptions import PeerViolationError
-from hakuban._messages import ItemIgnored, StateReceived, SynchronizedReceived
+from hakuban._session_events import ItemIgnored, StateReceived, SynchronizedReceived
 from hakuban._states import Content
 
 from . import encoding
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from hakuban._descriptors import ObjectDescriptor
-    from hakuban._messages import PeerEvent
+    from hakuban._session_events import PeerEvent
 
     from .reader import Patch, Reader
 
@@ -147,11 +147,11 @@ class Outlet:
         self._synchronized_prefix = _prefix(channel, StateTag.SET_SYNCHRONIZED)
 
     def synchronized(self, age: int) -> bytes:
-        """Give the message that says how old the last state is."""
+        """Return the message that says how old the last state is."""
         return self._synchronized_prefix + encoding.age(age)
 
     def body(self, content: Content) -> bytes:
-        """Give the body of a patch from what was sent last, if it is alive, to a state; shared by all links."""
+        """Return the body of a patch from what was sent last, if it is alive, to a state; shared by all links."""
         base, origin = self._base()
         body = content.encodings.get(origin)
         if body is None:
@@ -167,7 +167,7 @@ class Outlet:
             _keep_body(content, origin, _body(content, base, difference))
 
     def _base(self) -> tuple[Content | None, ref[Content] | None]:
-        """Give what was sent last if it is alive, and its key among the encodings."""
+        """Return what was sent last if it is alive, and its key among the encodings."""
         base = None if self.last is None else self.last()
         return base, None if base is None else self.last
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from hakuban._canonical import MAX_DEPTH, depth_of
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._exceptions import InvalidDescriptorError, PeerViolationError, WireError
-from hakuban._messages import ChannelKind, ContractAction, ItemIgnored, PeerLimited, PeerNamed, Verb
+from hakuban._session_events import (
+    ChannelKind,
+    ContractAction,
+    ItemIgnored,
+    PeerLimited,
+    PeerNamed,
+    Verb,
+)
 
 from . import encoding
 from .tags import ChannelTag, ControlTag, ExchangeTag
@@ -19,7 +26,7 @@ from .tags import ChannelTag, ControlTag, ExchangeTag
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from hakuban._messages import PeerEvent
+    from hakuban._session_events import PeerEvent
 
     from .reader import Reader
 

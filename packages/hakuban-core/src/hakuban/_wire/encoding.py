@@ -11,7 +11,7 @@ from .varint import signed, unsigned
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hakuban._messages import Verb
+    from hakuban._session_events import Verb
     from hakuban._states import Format, Version
 
 MAX_AGE = 2**64 - 1

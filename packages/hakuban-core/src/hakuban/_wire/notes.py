@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import DecodeError
 from msgspec.json import Decoder, Encoder
 
-from hakuban._messages import Note, NoteIgnored, NoteReceived
+from hakuban._session_events import Note, NoteIgnored, NoteReceived
 
 if TYPE_CHECKING:
     from .reader import Reader

@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from hakuban._exceptions import PeerViolationError, WireError
-from hakuban._messages import ItemIgnored
+from hakuban._session_events import ItemIgnored
 
 from .tags import EventTag, Side
 from .varint import MARKER_16, WIDTHS, from_zigzag
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hakuban._states import Format, Version
 
-    from .limits import Limits
+    from .._limits import Limits
 
 _SECONDS = struct.Struct("<f").unpack
 
@@ -117,7 +117,7 @@ class Reader:
         return len(self._data)
 
     def rest(self) -> bytes:
-        """Give what was not read."""
+        """Return what was not read."""
         return self._data[self._at :]
 
     def blob(self) -> bytes:
@@ -238,7 +238,7 @@ class Reader:
 
 
 def _beginning(data: bytes) -> str:
-    """Give what was passed over for people: the texts in it, without the lengths between them."""
+    """Return what was passed over for people: the texts in it, without the lengths between them."""
     return "".join(filter(str.isprintable, data[:_SHOWN].decode("utf-8", "ignore")))
 
 

@@ -8,7 +8,7 @@ from weakref import ref
 from msgspec import UNSET
 
 from hakuban._exceptions import LinkError, PeerViolationError, ProtocolMismatchError, WireError
-from hakuban._messages import (
+from hakuban._session_events import (
     ChannelClosed,
     ChannelKind,
     ChannelOpened,
@@ -24,9 +24,9 @@ from hakuban._messages import (
     SynchronizedReceived,
 )
 
+from .._limits import Limits
 from . import control, encoding, notes
 from .channels import Inlet, Outlet, Role, patch_prefix
-from .limits import Limits
 from .reader import Reader
 from .tags import INITIALIZE, ChannelTag, EventTag, MessageTag, Side, StateTag
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from hakuban._descriptors import ObjectDescriptor, TagDescriptor
-    from hakuban._messages import ContractAction, Instruction, Note, PeerEvent
+    from hakuban._session_events import ContractAction, Instruction, Note, PeerEvent
 
     from .channels import Entry
 
@@ -100,7 +100,7 @@ class Session:
     # ---- sending ----------------------------------------------------------------------------------------------------
 
     def opening(self, note: Note | None = None) -> list[bytes]:
-        """Give the messages that begin the link: they wait for nothing the other side says.
+        """Return the messages that begin the link: they wait for nothing the other side says.
 
         :param note: for a peer that may be of this project; before the name, by which the link is up for users.
         """
@@ -123,7 +123,7 @@ class Session:
         self.max_sent: int = min(limit for limit in limits if limit is not None)
 
     def keep_alive(self) -> bytes:
-        """Give a message that says nothing, for transports that cannot notice silence."""
+        """Return a message that says nothing, for transports that cannot notice silence."""
         return self._control([])
 
     def _note(self, note: Note) -> bytes:

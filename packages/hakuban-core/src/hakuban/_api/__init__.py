@@ -1,0 +1,1 @@
+"""What users hold: nodes, contracts, streams and sinks, and how values become bytes."""

@@ -1,0 +1,96 @@
+"""What all four contracts have in common."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import TYPE_CHECKING, NoReturn, Self, SupportsIndex
+
+from typing_extensions import override
+
+from .._engine.entries import NOT_OPEN
+from .._exceptions import ClosedError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .._descriptors import ObjectDescriptor, TagDescriptor
+    from .._engine.engine import Engine
+    from .._engine.entries import ContractEntry
+
+__all__ = ["Contract"]
+
+
+class Contract:
+    """A contract of a node: in effect from its making until `close`. A context manager that closes it.
+
+    Thread-safe, and independent of event loops. A contract that is never closed is closed when it is collected,
+    which is logged at WARNING, and gives a ResourceWarning.
+    """
+
+    __slots__ = ("__weakref__", "_engine", "_entry")
+
+    _entry: ContractEntry
+
+    def __init__(self, engine: Engine, entry: ContractEntry) -> None:
+        self._engine = engine
+        self._entry = entry
+
+    @property
+    def closed(self) -> bool:
+        """Whether the contract, or its node, was closed."""
+        return self._entry.closed
+
+    def close(self) -> None:
+        """End the contract; loops over it end. Never waits, from signal handlers and finalizers too; twice is fine."""
+        self._engine.close_entry(self._entry)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @override
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        # its copy would close it when it is collected
+        raise TypeError(
+            f"a {type(self).__name__} belongs to its node, and is neither copied nor pickled"
+        )
+
+    def __del__(self) -> None:
+        try:
+            entry = self._entry
+        except AttributeError:
+            return  # __init__ was interrupted
+        engine = self._engine
+        if entry.closed or entry.id == NOT_OPEN or sys.is_finalizing():
+            return
+        if engine.forked or engine.cause is not None:
+            return  # there is nothing left to release
+        text = (
+            f"{self!r} was never closed, and is withdrawn since nobody keeps it:"
+            " write `with ... as contract:`, or keep it and call close()"
+        )
+        if engine.release_entry(entry, text):
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=1)
+
+    @override
+    def __repr__(self) -> str:
+        closed = " closed" if self._entry.closed else ""
+        return f"<{type(self).__name__} {self._descriptor}{closed}>"
+
+    def _closed_error(self) -> ClosedError:
+        step = (
+            "make a new LocalNode" if self._engine.closed else "make another one where it is needed"
+        )
+        return ClosedError(self._descriptor, f"the {type(self).__name__} of", step)
+
+    @property
+    def _descriptor(self) -> ObjectDescriptor | TagDescriptor:
+        return self._entry.descriptor

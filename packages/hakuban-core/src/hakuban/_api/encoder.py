@@ -1,0 +1,67 @@
+"""From what users set to what the machine publishes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._checks import checked_version
+from .._core.new_state import NewState
+from .._exceptions import SerializationError, StateTooLargeError
+from .._formats import checked_format
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .._states import Format
+    from .serializers import Serializer
+
+__all__ = ["Encoder"]
+
+
+class Encoder:
+    """Encodes values for one contract, outside all locks; what comes out are plain values that nobody changes."""
+
+    __slots__ = ("_max_state", "_serializer")
+
+    def __init__(self, serializer: Serializer, max_state: int) -> None:
+        self._serializer = serializer
+        self._max_state = max_state
+
+    def encode(self, value: Any, version: Iterable[int] | None) -> NewState:
+        """Encode a value; `version` None asks for a default one."""
+        checked = None if version is None else checked_version(version)
+        format, data = self._encode(value)
+        if len(data) > self._max_state:
+            raise StateTooLargeError(len(data), self._max_state)
+        return NewState(data, format, checked)
+
+    def _encode(self, value: Any) -> tuple[Format, bytes]:
+        encoded: Any = self._serializer.serialize(value)
+        if not isinstance(encoded, tuple) or tuple.__len__(encoded) != 2:
+            raise self._misbehaved(
+                value, f"a tuple (format, data) was expected, not {encoded!r:.100}"
+            )
+        format, data = tuple.__iter__(encoded)
+        if type(data) is not bytes:
+            data = self._bytes_of(value, format, data)
+        try:
+            return checked_format(format), data
+        except (TypeError, ValueError) as error:
+            raise self._misbehaved(value, str(error)) from error
+
+    def _bytes_of(self, value: Any, format: Any, data: Any) -> bytes:
+        """Copy a buffer, which its owner may change later."""
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            try:
+                return memoryview(data).tobytes()
+            except ValueError as error:  # a view that was released
+                raise self._misbehaved(value, str(error)) from error
+        if isinstance(format, (bytes, bytearray, memoryview)):
+            raise self._misbehaved(value, "(data, format) has to be (format, data)")
+        step = "; encode it to bytes first" if isinstance(data, str) else ""
+        raise self._misbehaved(value, f"data are bytes, not {type(data).__name__}{step}")
+
+    def _misbehaved(self, value: Any, reason: str) -> SerializationError:
+        return SerializationError(
+            type(value), f"{type(self._serializer).__name__}.serialize: {reason}"
+        )

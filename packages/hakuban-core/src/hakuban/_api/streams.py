@@ -1,0 +1,281 @@
+"""Reading states: of one object, by a contract of its own or as a member of a tag."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from typing_extensions import override
+
+from .._engine.polling import ENDED, PENDING, Ended, Pending
+from .._engine.waiting import Cursor, Missing, wait_for, wait_for_blocking
+from .._exceptions import ClosedError
+from .._states import ObjectState, View
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from .._descriptors import ObjectDescriptor
+    from .._engine.engine import Engine
+    from .._engine.entries import StreamEntry
+    from .._states import Version
+    from .decoding import Decoder
+
+__all__ = ["ObjectStateStream", "StateReader"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class StateReader(ABC, Generic[T_co]):
+    """The reading half of whatever shows the states of one object.
+
+    Thread-safe. Reading gives what is known now and never waits; iterating and `wait_state` wait. Each loop,
+    `async for` in a task or `for` in a thread without event loop, has its own position: it begins with the current
+    state, gives the newest one whenever version or freshness have changed since the loop last looked, and skips what
+    came in between. A link or exposer that is lost never ends a loop: the state is given again, with its age.
+    """
+
+    __slots__ = ()
+
+    _engine: Engine
+    _decode: Decoder[T_co]
+
+    @property
+    @abstractmethod
+    def descriptor(self) -> ObjectDescriptor:
+        """The object."""
+
+    def object_state(self) -> ObjectState[T_co] | None:
+        """Return the current state; None before the first one."""
+        view = self._view()
+        return None if view is None else self._state(view)
+
+    def object_data(self) -> T_co | None:
+        """Return the decoded value of the current state; None before the first one.
+
+        :raises DeserializationError: the data are not what the type or serializer of the contract expects.
+        """
+        view = self._view()
+        return None if view is None else self._decode(view.content, self.descriptor)
+
+    def object_version(self) -> Version | None:
+        """Return the version of the current state; None before the first one."""
+        view = self._view()
+        return None if view is None else view.content.version
+
+    @property
+    def synchronized(self) -> bool:
+        """Whether an assigned exposer says that the current state is the object's state now. False without a state."""
+        view = self._view()
+        return view is not None and view.since is None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the current state was last known to be current; 0.0 while synchronized, inf without a state."""
+        view = self._view()
+        return math.inf if view is None else _age(view) or 0.0
+
+    async def wait_state(self) -> ObjectState[T_co]:
+        """Return the current state; wait for the first one. Use `anyio.fail_after` for a time limit.
+
+        :raises ClosedError: it was closed before there was one.
+        """
+        return self._first(await wait_for(self._engine, self._place(), self._poll_any))
+
+    def wait_state_sync(self, timeout: float | None = None) -> ObjectState[T_co]:
+        """Do what `wait_state` does, blocking this thread.
+
+        :param timeout: seconds to wait at most, or None.
+        :raises WaitTimeoutError: there was none in that time.
+        :raises ClosedError: it was closed before there was one.
+        :raises RuntimeError: an event loop runs in this thread.
+        """
+        missing = Missing(
+            self.descriptor,
+            "no state",
+            "is this node connected, and does somebody expose the object? See snapshot() of the router",
+        )
+        return self._first(
+            wait_for_blocking(
+                self._engine, self._place(), self._poll_any, timeout, "await wait_state()", missing
+            )
+        )
+
+    def __aiter__(self) -> AsyncIterator[ObjectState[T_co]]:
+        return self._cursor()
+
+    def __iter__(self) -> Iterator[ObjectState[T_co]]:
+        return self._cursor()
+
+    def _cursor(self) -> _StateCursor[T_co]:
+        return _StateCursor(self._engine, self._place(), self._poll, self._state)
+
+    def _state(self, view: View) -> ObjectState[T_co]:
+        return ObjectState(view.content, _age(view), self._decode, self.descriptor)
+
+    def _first(self, view: object) -> ObjectState[T_co]:
+        if not isinstance(view, View):
+            raise self._ended_error()
+        return self._state(view)
+
+    def _view(self) -> View | None:
+        self._engine.help_out()  # what is read may be what waits to be settled
+        entry = self._stream()
+        return None if entry is None else entry.view
+
+    def _poll_any(self) -> View | Ended | Pending:
+        return self._poll(None)
+
+    def _poll(self, seen: View | None) -> View | Pending | Ended:
+        """Return the current view if it is another one than `seen`."""
+        if self._over():
+            return ENDED
+        entry = self._stream()
+        if entry is None:
+            return PENDING
+        # in this order: nothing is shown after a stream has closed, so a view cannot be overlooked
+        closed, view = entry.closed, entry.view
+        if view is not None and view is not seen and not _alike(view, seen):
+            return view
+        return ENDED if closed and self._ends_with(entry) else PENDING
+
+    @abstractmethod
+    def _over(self) -> bool:
+        """Say whether the user has ended it."""
+
+    @abstractmethod
+    def _ended_error(self) -> ClosedError:
+        """Make what is raised to those who wait for something that will not come."""
+
+    @abstractmethod
+    def _place(self) -> object:
+        """Return the place at which changes are announced."""
+
+    @abstractmethod
+    def _stream(self) -> StreamEntry | None: ...
+
+    @abstractmethod
+    def _ends_with(self, entry: StreamEntry) -> bool:
+        """Say whether it is at its end when this stream has closed."""
+
+
+class _StateCursor(Cursor[ObjectState[T]]):
+    __slots__ = ("_make", "_poll_newer", "_seen")
+
+    def __init__(
+        self,
+        engine: Engine,
+        place: object,
+        poll_newer: Callable[[View | None], View | Pending | Ended],
+        make: Callable[[View], ObjectState[T]],
+    ) -> None:
+        super().__init__(engine, place)
+        self._poll_newer = poll_newer
+        self._make = make
+        self._seen: View | None = None
+
+    @override
+    def _poll(self) -> View | Pending | Ended:
+        return self._poll_newer(self._seen)
+
+    @override
+    def _take(self, item: Any) -> ObjectState[T]:
+        self._seen = item
+        return self._make(item)
+
+
+class ObjectStateStream(StateReader[T_co]):
+    """One object as a tag contract sees it: an item of the loop over a `TagObserve`.
+
+    It ends when the object ceases to exist for this node, or the stream or the contract is closed. Reads and loops as
+    `ObjectObserve` does.
+    """
+
+    __slots__ = ("_closed", "_contract", "_decode", "_engine", "_entry", "_last")
+
+    def __init__(
+        self,
+        engine: Engine,
+        entry: StreamEntry,
+        decode: Decoder[T_co],
+        contract: object,
+    ) -> None:
+        self._engine = engine
+        self._entry = entry
+        self._decode = decode
+        self._contract = (
+            contract  # or it would be collected, and closed, while its streams are in use
+        )
+        self._closed = False
+        self._last: View | None = None
+
+    @property
+    @override
+    def descriptor(self) -> ObjectDescriptor:
+        """The object."""
+        return self._entry.descriptor
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream has ended. The last state stays readable, and is not synchronized any more."""
+        return self._closed or self._entry.closed
+
+    def close(self) -> None:
+        """End the loops over this stream. Never waits, from signal handlers and finalizers too; twice is fine.
+
+        The contract goes on: the object is produced for it as before, and its next loop gives another stream of the
+        object, which begins with the current state.
+        """
+        if not self._closed:
+            self._last = self._entry.last_view(monotonic())
+            self._closed = True  # at once: also where waking has to be left to the operation that this interrupts
+        self._engine.close_quietly(lambda _machine, _now: self._engine.wake(self._entry))
+
+    @override
+    def _over(self) -> bool:
+        return self._closed or self._entry.owner.closed
+
+    @override
+    def _ended_error(self) -> ClosedError:
+        step = "the object has ceased, or the contract was closed; loop over the contract for the next one"
+        return ClosedError(self.descriptor, "the stream of", step)
+
+    @override
+    def _place(self) -> object:
+        return self._entry
+
+    @override
+    def _stream(self) -> StreamEntry:
+        return self._entry
+
+    @override
+    def _view(self) -> View | None:
+        return self._last if self._closed else super()._view()
+
+    @override
+    def _ends_with(self, entry: StreamEntry) -> bool:
+        return True
+
+    @override
+    def __repr__(self) -> str:
+        closed = " closed" if self.closed else ""
+        return f"<ObjectStateStream {self.descriptor}{closed}>"
+
+
+def _alike(view: View, seen: View | None) -> bool:
+    """Say whether the state went stale and became current again, unchanged, while nobody looked."""
+    return (
+        seen is not None
+        and view.content.version == seen.content.version
+        and view.since is None
+        and seen.since is None
+        and view.content.data == seen.content.data
+        and view.content.format == seen.content.format
+    )
+
+
+def _age(view: View) -> float | None:
+    return None if view.since is None else max(0.0, monotonic() - view.since)

@@ -1,0 +1,41 @@
+"""Types that observers ask for: what msgspec says it takes, and can never fill."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+__all__ = ["foreign_type"]
+
+# What decoded values are made of, where no type says more.
+_DECODED: Final = (bool, int, float, str, bytes, list, dict, type(None))
+
+
+def foreign_type(type: Any) -> Any:
+    """Return a class in a type that msgspec leaves to others (a pydantic model), so that no value can be one; else None.
+
+    :raises TypeError: msgspec does not know the type.
+    """
+    import msgspec.inspect  # takes milliseconds, and few programs observe with a type
+
+    kinds = [msgspec.inspect.type_info(type)]
+    seen: set[int] = set()
+    while kinds:
+        kind = kinds.pop()
+        if isinstance(kind, msgspec.inspect.CustomType) and _never_decoded(kind.cls):
+            return kind.cls
+        if id(kind) not in seen:  # types may refer to themselves
+            seen.add(id(kind))
+            kinds += _inside(kind)
+    return None
+
+
+def _never_decoded(cls: Any) -> bool:
+    return not any(issubclass(plain, cls) for plain in _DECODED)
+
+
+def _inside(kind: Any) -> list[Any]:
+    import msgspec.inspect
+
+    values = [getattr(kind, name) for name in kind.__struct_fields__]
+    ones = [one for value in values for one in (value if isinstance(value, tuple) else (value,))]
+    return [one for one in ones if isinstance(one, (msgspec.inspect.Type, msgspec.inspect.Field))]

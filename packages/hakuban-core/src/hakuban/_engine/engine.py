@@ -1,0 +1,234 @@
+"""The engine of a node: the steps of its machine, its contracts and links, and its timers."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from contextlib import suppress
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING, Final
+
+from typing_extensions import override
+
+from .._core.events import LinkDown, LinkUp
+from .._descriptors import TagDescriptor
+from .._exceptions import ClosedError, NodeBrokenError
+from .entries import NOT_OPEN
+from .registry import Registry
+from .steps import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.machine import Machine
+    from .._core.snapshot import NodeSnapshot
+    from .entries import ContractEntry, LinkEntry, TickerEntry
+
+__all__ = ["Engine"]
+
+_HELPERS: Final = 8  # of those who wait are woken when something is due that no timer does: one is enough, if it can run
+
+
+class Engine(Steps):
+    """What the handles of a node, its links and its timers have to do with its machine. Thread-safe.
+
+    :ivar closed: whether the user has closed the node.
+    :ivar links: the links by their ids.
+    :ivar name: the name of the node.
+    """
+
+    __slots__ = ("_registry", "_released", "closed", "links", "name", "timers", "upstream_url")
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        super().__init__(machine)
+        self.name: str = name
+        # contracts that nobody holds any more, and what to say of that: closed in slices
+        self._released: deque[tuple[ContractEntry, str]] = deque()
+        self._registry = Registry(machine, self.wake, self._outbox.append, self.log)
+        self.links: dict[int, LinkEntry] = self._registry.links
+        self.timers: list[TickerEntry] = []
+        self.closed: bool = False
+        self.upstream_url: str | None = None
+
+    def clock(self) -> int:
+        """Return the time for default versions: Unix nanoseconds by the clock of the tree's root."""
+        return self._machine.read_clock(monotonic(), time_ns())
+
+    def count(self) -> tuple[int, int]:
+        """Count the open contracts of this process, and the objects that the node knows. Never waits."""
+        return len(self._registry.contracts), len(self._machine.world.objects)
+
+    def snapshot(self) -> NodeSnapshot:
+        """Take a picture, in steps that let go of the lock in between."""
+        self.catch_up()
+        picture = self.call(lambda machine, _: machine.picture())
+        while (snapshot := self.call(lambda _, now: picture.go_on(now))) is None:
+            self.give_way()
+        return snapshot
+
+    @override
+    def until_due(self) -> float | None:
+        deadline = self.deadline
+        return None if deadline is None or self.timers else max(0.0, deadline - monotonic())
+
+    # ---- contracts and links ----------------------------------------------------------------------------------------
+
+    def open_entry(self, entry: ContractEntry, operation: Callable[[Machine, float], int]) -> None:
+        """Open a contract.
+
+        :raises ClosedError: the node is closed.
+        """
+
+        def open(machine: Machine, now: float) -> None:
+            if not self.closed:
+                entry.id = operation(machine, now)
+                self._registry.contracts[entry.id] = entry
+
+        self.call(open)
+        if entry.id == NOT_OPEN:
+            self.expect_open()
+        if isinstance(entry.descriptor, TagDescriptor):
+            self.catch_up()
+
+    def expect_open(self) -> None:
+        """Raise ClosedError if the node is closed."""
+        if self.closed:
+            raise ClosedError(self.name, "the node", "make a new LocalNode")
+
+    def close_entry(self, entry: ContractEntry) -> None:
+        """Close a contract, now or at the next occasion."""
+        self.close_quietly(lambda machine, now: self._close_entry(machine, entry, now))
+        if self.cause is not None:
+            entry.closed = True  # all that can be done for it
+        elif isinstance(entry.descriptor, TagDescriptor):
+            self.catch_up()
+
+    def close_quietly(self, operation: Callable[[Machine, float], object]) -> None:
+        """Run an operation that ends something; where it has no meaning any more, do nothing."""
+        if not self._lock.forked and self.cause is None:
+            with suppress(NodeBrokenError):
+                self.submit(operation)
+
+    def release_entry(self, entry: ContractEntry, warning: str) -> bool:
+        """Close a contract that nobody holds any more, and log that, without ever waiting: for finalizers.
+
+        :return: whether the caller may do anything, for example give the warning; else there is only the log.
+        """
+        free = not self._lock.inside
+        self._released.append((entry, warning))
+        self._winding_up = True
+        if free:
+            self._afterwards()
+        return free
+
+    def _close_entry(self, machine: Machine, entry: ContractEntry, now: float) -> None:
+        if not entry.closed:
+            entry.closed = True
+            self._registry.contracts.pop(entry.id, None)
+            machine.close_contract(entry.id, now)
+            self.wake(entry)
+
+    def close(self) -> None:
+        """Close all links and contracts, and open none any more: from the first step on, and the contracts in slices."""
+
+        def close(_machine: Machine, _now: float) -> None:
+            self.closed = self._winding_up = True
+            self._stop_links()
+            self.wake(self)
+
+        self.close_quietly(close)
+        with suppress(NodeBrokenError):
+            while self._winding_up and not self._lock.refuses_caller():
+                self.call(lambda _machine, _now: None)
+                self.give_way()
+            self.catch_up()
+
+    def _wind_up(self, now: float) -> None:
+        """Close some of them. Under the lock."""
+        machine, contracts = self._machine, self._registry.contracts
+        self._winding_up = False  # first: a finalizer may come at any time, and says so again
+        while self._released or (self.closed and contracts):
+            if self._released:
+                entry, warning = self._released[0]
+                if not entry.closed:
+                    self._close_entry(machine, entry, now)
+                    self.log(logging.WARNING, "%s", warning)
+                self._released.popleft()
+            else:
+                self._close_entry(machine, contracts.popitem()[1], now)
+            if not machine.has_room:
+                self._winding_up = True  # there may be more: the next step looks
+                return
+
+    def enter_link(self, link: LinkEntry, event: LinkUp) -> None:
+        """Make a link known to the machine, and give it its id."""
+
+        def enter(machine: Machine, now: float) -> None:
+            link.id = event.link = machine.new_link()
+            self.links[link.id] = link
+            machine.handle(event, now)
+            if self.closed:
+                self._stop(link)
+
+        self.call(enter)
+
+    def exit_link(self, link: LinkEntry) -> None:
+        """A link has ended; twice does no harm."""
+
+        def forget() -> None:
+            if self.links.pop(link.id, None) is not None:
+                link.ended()
+
+        def exit(machine: Machine, now: float) -> None:
+            forget()
+            machine.handle(LinkDown(link.id, link.vouched_until), now)
+
+        self.close_quietly(exit)
+        if self.cause is not None:
+            self.update(link, forget)
+
+    def add_timer(self, timer: TickerEntry) -> None:
+        """Leave ticking to a timer; without any, whoever calls does what is due."""
+        self.call(lambda _machine, _now: self.timers.append(timer))
+
+    def remove_timer(self, timer: TickerEntry) -> None:
+        """Undo `add_timer`."""
+
+        def remove(_machine: Machine, _now: float) -> None:
+            self.timers.remove(timer)
+            self.deadline = None  # who waits has not heard of it: it was the timer's
+
+        self.close_quietly(remove)
+
+    def log(self, level: int, text: str, *arguments: object) -> None:
+        """Have something logged. Only under the lock, where nothing else may log."""
+        self._log.add(level, text, *arguments)
+
+    def _stop(self, link: LinkEntry) -> None:
+        self._outbox.append(link.cancel)
+
+    @override
+    def _stop_links(self) -> None:
+        for link in self.links.values():
+            self._stop(link)
+
+    @override
+    def _take_effects(self, now: float) -> None:
+        if self._winding_up:
+            self._wind_up(now)
+        effects = self._machine.take_effects()
+        if effects:
+            self._registry.apply(effects)
+        before = self.deadline
+        deadline = 0.0 if self._winding_up else self._machine.next_deadline()
+        self.deadline: float | None = deadline
+        if deadline is None or self.timers:
+            self._due = False
+            if deadline is not None and deadline != before:
+                for timer in self.timers:
+                    if deadline < timer.until:
+                        self.wake(timer)
+        else:
+            self._due = deadline <= now
+            if before is None or deadline < before:
+                self._wake_some(_HELPERS)

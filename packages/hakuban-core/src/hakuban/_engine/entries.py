@@ -1,0 +1,163 @@
+"""What the engine keeps of each contract, link and ticker: written under the node's lock, read from anywhere.
+
+Handles (what users hold) refer to entries, and never the other way round: so a handle that was forgotten is noticed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
+
+from .._descriptors import ObjectDescriptor
+from .._states import View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._descriptors import TagDescriptor
+    from .._exceptions import LinkError
+    from .._remote import Peer
+
+__all__ = [
+    "ContractEntry",
+    "ExposeEntry",
+    "LinkEntry",
+    "ObserveEntry",
+    "SinkEntry",
+    "StreamEntry",
+    "TickerEntry",
+]
+
+NOT_OPEN: Final = -1
+
+M = TypeVar("M", bound="StreamEntry | SinkEntry")
+
+
+class StreamEntry:
+    """An object as one observe contract sees it. `view` is the last one when the stream is closed.
+
+    `place` is where its changes are announced: a contract on one object is waited for as a whole.
+    """
+
+    __slots__ = ("closed", "descriptor", "id", "owner", "place", "view")
+
+    def __init__(
+        self, id: int, descriptor: ObjectDescriptor, owner: ObserveEntry, view: View | None
+    ) -> None:
+        self.id: int = id
+        self.descriptor: ObjectDescriptor = descriptor
+        self.owner: ObserveEntry = owner
+        self.place: object = owner if isinstance(owner.descriptor, ObjectDescriptor) else self
+        self.view: View | None = view
+        self.closed: bool = False
+
+    def last_view(self, now: float) -> View | None:
+        """Return what stays to be seen where the stream ends now: nobody says any more that it is current."""
+        view = self.view
+        return View(view.content, now) if view is not None and view.since is None else view
+
+
+class SinkEntry:
+    """One assignment of an object to one expose contract."""
+
+    __slots__ = ("closed", "descriptor", "id", "owner")
+
+    def __init__(self, id: int, descriptor: ObjectDescriptor, owner: ExposeEntry) -> None:
+        self.id: int = id
+        self.descriptor: ObjectDescriptor = descriptor
+        self.owner: ExposeEntry = owner
+        self.closed: bool = False
+
+
+class _Members(Generic[M]):
+    """A contract, and the objects it concerns in the order of their opening; `newest` is the last that was opened."""
+
+    __slots__ = ("closed", "descriptor", "id", "members", "newest")
+
+    def __init__(self, descriptor: ObjectDescriptor | TagDescriptor) -> None:
+        self.id: int = NOT_OPEN
+        self.descriptor: ObjectDescriptor | TagDescriptor = descriptor
+        self.closed: bool = False
+        self.members: dict[ObjectDescriptor, M] = {}
+        self.newest: M | None = None
+
+    def add(self, member: M) -> None:
+        """An object has come."""
+        self.members[member.descriptor] = self.newest = member
+
+    def remove(self, member: M) -> None:
+        """An object has gone; maybe another life of it has begun already."""
+        if self.members.get(member.descriptor) is member:
+            del self.members[member.descriptor]
+
+
+class ObserveEntry(_Members[StreamEntry]):
+    """An observe contract and its streams."""
+
+    __slots__ = ()
+
+
+class ExposeEntry(_Members[SinkEntry]):
+    """An expose contract and its sinks.
+
+    `served` says that `serve` runs; `loops` are those over sinks that wait for the next one.
+    """
+
+    __slots__ = ("capacity", "loops", "served")
+
+    def __init__(self, descriptor: ObjectDescriptor | TagDescriptor, capacity: int) -> None:
+        super().__init__(descriptor)
+        self.capacity: int = capacity
+        self.served: bool = False
+        self.loops: set[object] = set()
+
+
+ContractEntry: TypeAlias = ObserveEntry | ExposeEntry
+
+
+class LinkEntry(Protocol):
+    """A link, as the engine knows it. Its methods are called under the lock.
+
+    :ivar id: its number; -1 before the engine has given it one.
+    :ivar upstream: whether this side connected.
+    :ivar remote: the other side, once it has said its name.
+    :ivar fault: what the machine has against the peer; set under the lock.
+    :ivar wake: lets it look whether there is something to send; from any thread, without waiting.
+    :ivar cancel: ends it; from any thread, without waiting.
+    """
+
+    id: int
+    fault: LinkError | None
+    wake: Callable[[], None]
+    cancel: Callable[[], None]
+
+    @property
+    def upstream(self) -> bool: ...
+
+    @property
+    def remote(self) -> Peer | None: ...
+
+    @property
+    def vouched_until(self) -> float | None:
+        """The monotonic time until which the peer vouched for what it had said; None for now."""
+        ...
+
+    def mark_ready(self) -> None:
+        """The machine has something to send."""
+        ...
+
+    def named(self, name: str) -> None:
+        """The peer has said its name."""
+        ...
+
+    def ended(self) -> None:
+        """What it told is void. Called once."""
+        ...
+
+
+class TickerEntry(Protocol):
+    """A task that ticks, as the engine knows it: a place where it waits.
+
+    :ivar until: the monotonic time at which it will look again; it is woken for less.
+    """
+
+    until: float

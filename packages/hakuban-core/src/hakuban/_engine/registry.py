@@ -1,0 +1,180 @@
+"""The entries of all contracts and the flags of all links, kept in step with the machine."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from .._core.effects import (
+    ClockDoubted,
+    CloseLink,
+    Effect,
+    Ignored,
+    LinkReady,
+    PeerIgnores,
+    PeerRenamed,
+    SinkClosed,
+    SinkOpened,
+    StaleVersion,
+    StateChanged,
+    StreamClosed,
+    StreamOpened,
+)
+from .._core.pages import Pages
+from .entries import ExposeEntry, ObserveEntry, SinkEntry, StreamEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.machine import Machine
+    from .entries import ContractEntry, LinkEntry
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """Takes the effects of a machine, right after they came up and under the same lock.
+
+    :param wake: has everybody woken who waits at a place.
+    :param later: has something done outside the lock.
+    :param log: has something logged.
+    :ivar contracts: the open contracts by their ids.
+    :ivar links: the links that are up by their ids.
+    """
+
+    __slots__ = (
+        "_appliers",
+        "_later",
+        "_log",
+        "_machine",
+        "_sinks",
+        "_streams",
+        "_wake",
+        "contracts",
+        "links",
+    )
+
+    def __init__(
+        self,
+        machine: Machine,
+        wake: Callable[[object], None],
+        later: Callable[[Callable[[], None]], None],
+        log: Callable[..., None],
+    ) -> None:
+        self._machine = machine
+        self._wake = wake
+        self._later = later
+        self._log = log
+        self._streams: Pages[StreamEntry] = Pages()
+        self._sinks: dict[int, SinkEntry] = {}
+        self.contracts: dict[int, ContractEntry] = {}
+        self.links: dict[int, LinkEntry] = {}
+        self._appliers: dict[type[Effect], Callable[..., None]] = {
+            StateChanged: self._state_changed,
+            StreamOpened: self._stream_opened,
+            StreamClosed: self._stream_closed,
+            SinkOpened: self._sink_opened,
+            SinkClosed: self._sink_closed,
+            LinkReady: self._link_ready,
+            CloseLink: self._close_link,
+            PeerRenamed: self._peer_renamed,
+            StaleVersion: self._stale_version,
+            Ignored: self._ignored,
+            PeerIgnores: self._peer_ignores,
+            ClockDoubted: self._clock_doubted,
+        }
+
+    def apply(self, effects: list[Effect]) -> None:
+        """Do what effects say."""
+        for effect in effects:
+            self._appliers[type(effect)](effect)
+
+    def _state_changed(self, effect: StateChanged) -> None:
+        entry = self._streams.get(effect.stream)
+        if entry is not None:
+            view = self._machine.view_of(effect.stream)
+            if view is not None:  # else the stream is about to close, and keeps what it has
+                entry.view = view
+                self._wake(entry.place)
+
+    def _stream_opened(self, effect: StreamOpened) -> None:
+        owner = self.contracts.get(effect.contract)
+        if isinstance(owner, ObserveEntry):
+            view = self._machine.view_of(effect.stream)
+            entry = StreamEntry(effect.stream, effect.descriptor, owner, view)
+            self._streams.add(effect.stream, entry)
+            owner.add(entry)
+            self._wake(owner)
+
+    def _stream_closed(self, effect: StreamClosed) -> None:
+        entry = self._streams.pop(effect.stream)
+        if entry is not None:
+            entry.view = effect.view or entry.view
+            entry.view = entry.last_view(monotonic())
+            entry.closed = True
+            entry.owner.remove(entry)
+            self._wake(entry.place)
+
+    def _sink_opened(self, effect: SinkOpened) -> None:
+        owner = self.contracts.get(effect.contract)
+        if isinstance(owner, ExposeEntry):
+            entry = SinkEntry(effect.sink, effect.descriptor, owner)
+            self._sinks[effect.sink] = entry
+            owner.add(entry)
+            self._wake(owner)
+
+    def _sink_closed(self, effect: SinkClosed) -> None:
+        entry = self._sinks.pop(effect.sink, None)
+        if entry is not None:
+            entry.closed = True
+            entry.owner.remove(entry)
+            self._wake(entry)
+
+    def _link_ready(self, effect: LinkReady) -> None:
+        link = self.links.get(effect.link)
+        if link is not None:
+            link.mark_ready()
+            self._later(link.wake)
+
+    def _close_link(self, effect: CloseLink) -> None:
+        link = self.links.get(effect.link)
+        if link is not None and link.fault is None:
+            link.fault = effect.reason  # its reader looks, since it is the one that has just called
+
+    def _peer_renamed(self, effect: PeerRenamed) -> None:
+        link = self.links.get(effect.link)
+        if link is not None:
+            link.named(effect.name)
+
+    def _stale_version(self, effect: StaleVersion) -> None:
+        self._log(
+            logging.WARNING,
+            "%s: a state of version %s was ignored, since %s is held already",
+            effect.descriptor,
+            effect.version,
+            effect.held,
+        )
+
+    def _ignored(self, effect: Ignored) -> None:
+        link = self.links.get(effect.link)
+        self._log(logging.WARNING, "%s: %s; it was ignored", link, effect.reason)
+
+    def _peer_ignores(self, effect: PeerIgnores) -> None:
+        link = self.links.get(effect.link)
+        self._log(
+            logging.ERROR,
+            "%s ignores %s: %s; what is ignored does not exist there",
+            link,
+            effect.descriptor,
+            effect.reason,
+        )
+
+    def _clock_doubted(self, effect: ClockDoubted) -> None:
+        link = self.links.get(effect.link)
+        self._log(
+            logging.ERROR,
+            "%s: its clock is %.0f s ahead of the one of this machine; no other node follows it: set one of them right",
+            link,
+            effect.lead,
+        )

@@ -1,0 +1,315 @@
+"""Steps of a machine: one at a time, under one lock, and what has to happen because of them outside that lock."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from functools import partial
+from itertools import islice
+from time import monotonic, sleep, time_ns
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+
+from .._core.events import Event, Tick
+from .._exceptions import NodeBrokenError, NodeForkedError
+from .lock import NodeLock
+from .log_box import LogBox
+from .polling import PENDING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .._core.machine import Machine
+    from .._loops.wakeups import Waiter
+    from .._session_events import PeerEvent
+
+__all__ = ["Steps"]
+
+T = TypeVar("T")
+
+_LEAST_IN_A_STEP: Final = 8  # objects settled, as a rule
+_MOMENT: Final = 0.0002  # seconds
+
+
+class Steps(ABC):
+    """Runs the machine of a node. Thread-safe; nothing here waits for anything but the lock.
+
+    Under the lock runs the machine, and the bookkeeping that mirrors its effects. Whom that concerns is put into an outbox,
+    which one thread at a time empties outside the lock, in order; each thing in it stands until it has been done, and may
+    be done twice. What is to be logged has a box of its own, which is emptied after that: handlers are user code, which
+    may block, raise and call the node, and nobody who is to be woken waits for them. An exception under the lock leaves
+    `_half_done` set: the node is broken.
+
+    No step takes long. What is left over is due at once: a timer does it, that is a task beside the links of the node;
+    without one whoever waits for something on the node does it, else whoever makes the next call.
+
+    :ivar cause: what broke the node, or None.
+    :ivar deadline: the monotonic time at which the machine wants a tick, or None.
+    """
+
+    __slots__ = (
+        "_deferred",
+        "_dispatching",
+        "_due",
+        "_half_done",
+        "_lock",
+        "_log",
+        "_machine",
+        "_outbox",
+        "_parked",
+        "_winding_up",
+        "cause",
+        "deadline",
+    )  # fmt: skip
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._lock = NodeLock()
+        self._dispatching = NodeLock()
+        self._half_done = False
+        self._due = False  # something is due, and no timer does it
+        self._winding_up = (
+            False  # contracts are left to be closed of which nobody waits for the end
+        )
+        self._deferred: deque[Callable[[Machine, float], object]] = deque()
+        self._outbox: deque[Callable[[], None]] = deque()
+        self._log = LogBox()
+        self._parked: dict[object, dict[Waiter, None]] = {}
+        self.cause: BaseException | None = None
+        self.deadline: float | None = None
+
+    @abstractmethod
+    def _take_effects(self, now: float) -> None:
+        """Take in what the machine has to say, and when it wants its next tick. Under the lock."""
+
+    @abstractmethod
+    def until_due(self) -> float | None:
+        """Return the seconds until somebody who waits has to do what is due; None where nobody has to."""
+
+    @abstractmethod
+    def _stop_links(self) -> None:
+        """Have all links end. Under the lock."""
+
+    # ---- calling the machine ----------------------------------------------------------------------------------------
+
+    def call(self, operation: Callable[[Machine, float], T]) -> T:
+        """Run an operation on the machine, at a monotonic time, and give its answer. It must not raise.
+
+        :raises NodeBrokenError: an earlier operation raised.
+        :raises NodeForkedError: the node belongs to the parent process.
+        :raises RuntimeError: called by a signal handler or finalizer that interrupts another operation.
+        """
+        if self._lock.refuses_caller():
+            self._refuse()
+        try:
+            return self._lock.run(self._apply, operation)
+        finally:
+            self._afterwards()
+
+    def catch_up(self) -> None:
+        """Do what is due, where no timer does it, for a call that concerns as many objects as there are.
+
+        That takes time in proportion, in steps that let go of the lock in between; whatever others add meanwhile.
+        """
+        most = 2 + len(self._machine.world.objects) // _LEAST_IN_A_STEP
+        while most and self.step():
+            most -= 1
+            self.give_way()
+
+    def step(self) -> bool:
+        """Do a slice of what is due, where no timer does it; say whether there was anything."""
+        if self.until_due() != 0.0 or self._lock.refuses_caller():
+            return False
+        self._due = True
+        try:
+            self._lock.run(self._apply_tick)
+        finally:
+            self._afterwards()
+        return True
+
+    def help_out(self) -> None:
+        """Do a slice of what is due, where no timer does it, and nobody else is at it. Never waits: for who only reads."""
+        if self._due:
+            self._afterwards()
+
+    def give_way(self) -> None:
+        """Let other threads go on; and for a moment, if they wait for the lock, as they would not get it by themselves."""
+        sleep(_MOMENT if self._lock.wanted else 0.0)
+
+    def submit(self, operation: Callable[[Machine, float], T]) -> T | None:
+        """Run an operation now, or at the next occasion where `call` would raise RuntimeError; then give None."""
+        if self._lock.inside:
+            self._deferred.append(operation)
+            return None
+        return self.call(operation)
+
+    def handle(self, event: Event) -> None:
+        """Tell the machine what has happened."""
+        self.call(lambda machine, now: machine.handle(event, now))
+
+    def receive(self, link: int, events: Sequence[PeerEvent]) -> None:
+        """Tell the machine what the peer of a link has said: in several steps, where it leads to much."""
+        while (taken := self.call(partial(_receive, link, events))) < len(events):
+            events = events[taken:]
+
+    def read(self, function: Callable[[], T]) -> T:
+        """Run a function that reads several entries, while none of them changes."""
+        if self._lock.inside:
+            return function()
+        if self._lock.refuses_caller():
+            self._refuse()
+        try:
+            return self._lock.run(function)
+        finally:
+            self._afterwards()
+
+    def update(self, place: object, function: Callable[[], None]) -> None:
+        """Change what is waited for at a place, and wake those who wait there. Works on a broken node."""
+
+        def change() -> None:
+            function()
+            self.wake(place)
+
+        if self._lock.forked:
+            return
+        try:
+            self._lock.run(change)
+        finally:
+            self._afterwards()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a child of the one that made the node."""
+        return self._lock.forked
+
+    def _refuse(self) -> NoReturn:
+        if self._lock.forked:
+            raise NodeForkedError
+        raise RuntimeError(
+            "a signal handler or finalizer has interrupted this node and asks it for an answer, which would wait"
+            " for ever; there, only close, set and set_object_data can be called: leave the rest to a thread or task"
+        )
+
+    def _apply(self, operation: Callable[[Machine, float], T]) -> T:
+        if self._half_done:
+            raise self._broken()
+        self._half_done = True
+        try:
+            now = monotonic()
+            while self._deferred:
+                self._deferred.popleft()(self._machine, now)
+            result = operation(self._machine, now)
+            self._take_effects(now)
+        except BaseException as error:
+            self._break(error)
+            raise
+        self._half_done = False
+        return result
+
+    def _broken(self) -> NodeBrokenError:
+        if self.cause is None:
+            # the thread inside was interrupted before it could say why
+            self._break(RuntimeError("an operation on the node was interrupted"))
+        error = NodeBrokenError()
+        error.__cause__ = self.cause
+        return error
+
+    def _break(self, error: BaseException) -> None:
+        self.cause = error
+        for waiters in self._parked.values():
+            self._outbox.extend(waiter.wake for waiter in waiters)
+        self._parked.clear()
+        self._stop_links()
+
+    def _afterwards(self) -> None:
+        """Do what is left to do outside the lock, or leave it to the thread that is at it."""
+        while self._deferred and self._lock.try_run(self._apply_deferred):
+            pass
+        # else whoever waits on this node does it, or makes the next call: this one may be about one object alone
+        if self._due or self._winding_up:
+            self._lock.try_run(self._apply_tick)
+            while self._winding_up and self.deadline != 0.0:  # a finalizer has come in the middle
+                if not self._lock.try_run(self._apply_tick):
+                    break
+        while self._outbox and self._dispatching.try_run(self._carry_out):
+            pass
+        if self._log.lines and not self._dispatching.inside:  # a finalizer may come in the middle
+            self._log.log_all()
+
+    def _apply_deferred(self) -> None:
+        if self._half_done:
+            self._deferred.clear()
+        else:
+            self._apply(lambda _machine, _now: None)
+
+    def _apply_tick(self) -> None:
+        if self._half_done:
+            self._due = self._winding_up = False
+        elif self._due or self._winding_up:
+            self._apply(lambda machine, now: machine.handle(Tick(time_ns()), now))
+
+    def _carry_out(self) -> None:
+        while self._outbox:
+            self._outbox[0]()
+            self._outbox.popleft()
+
+    # ---- waiting ----------------------------------------------------------------------------------------------------
+
+    def park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
+        """Have a waiter woken when something changes at a place, unless the poll gives something: then say False.
+
+        So it is where something is due and no timer does it: whoever waits makes a `step`, and parks again.
+        The poll must not raise. Whoever stops waiting unparks; a waiter that is woken has been unparked.
+        """
+        if self._lock.refuses_caller():
+            self._refuse()
+        try:
+            return self._lock.run(self._park, place, waiter, poll)
+        finally:
+            self._afterwards()
+
+    def _park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
+        if self._half_done:
+            raise self._broken()
+        if self.until_due() == 0.0 or poll() is not PENDING:
+            return False
+        self._parked.setdefault(place, {})[waiter] = None
+        return True
+
+    def unpark(self, place: object, waiter: Waiter) -> None:
+        """Forget a waiter; nothing if it was woken."""
+        if not self._lock.forked:
+            self._lock.run(self._unpark, place, waiter)
+            self._afterwards()
+
+    def _unpark(self, place: object, waiter: Waiter) -> None:
+        self._forget(place, waiter)
+        if self.until_due() is not None:
+            self._wake_some(1)  # it may have been this one who was to do what is due
+
+    def _forget(self, place: object, waiter: Waiter) -> None:
+        waiters = self._parked.get(place)
+        if waiters is not None and waiter in waiters:
+            del waiters[waiter]
+            if not waiters:
+                del self._parked[place]
+
+    def _wake_some(self, most: int) -> None:
+        """Have a few of those woken who wait for something, so that they look at the time. Under the lock."""
+        for place in list(islice(self._parked, most)):
+            waiter = next(iter(self._parked[place]))
+            self._outbox.append(waiter.wake)
+            # from here on another thread may wake it, and take it out there
+            self._forget(place, waiter)
+
+    def wake(self, place: object) -> None:
+        """Have everybody woken who is parked at a place. Only under the lock."""
+        waiters = self._parked.get(place)
+        if waiters is not None:
+            self._outbox.extend(
+                [waiter.wake for waiter in waiters]
+            )  # first, or an interruption could lose them
+            del self._parked[place]
+
+
+def _receive(link: int, events: Sequence[PeerEvent], machine: Machine, now: float) -> int:
+    return machine.receive(link, events, now)

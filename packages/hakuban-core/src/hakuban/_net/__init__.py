@@ -1,0 +1,1 @@
+"""Links: reads, writes, retries, and what users see of them."""

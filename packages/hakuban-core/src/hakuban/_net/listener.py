@@ -1,0 +1,209 @@
+"""The listening side."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from .._checks import checked_name
+from .._engine.ticker import LEAVING_TIME, ticking
+from .._exceptions import PluginError
+from .._loops.tracebacks import contained, forget_frames
+from .._loops.wakeups import was_cancelled
+from .._remote import Traffic
+from .._text import redacted
+from .._transport.authorizing import Authorizer
+from .._transport.plugins import authorizer, find_target
+from .blocks import LinkBlock
+from .close_codes import words
+from .connection import Listener
+from .link import Link
+from .link_log import link_down
+from .link_writer import Writers
+from .message_sizes import SizeCaps
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from anyio.abc import TaskStatus
+
+    from .._engine.engine import Engine
+    from .._remote import Peer
+    from .._transport.interface import MessageStream, Transport, TransportOptions
+    from .._transport.options import TransportArguments
+    from .._transport.plugins import LinkTarget
+    from .link_peer import LinkPeer
+    from .message_sizes import SizeCap, SizedLink
+
+__all__ = ["listen"]
+
+_REST: Final = 1.0  # seconds with nothing to send after which the task that sends ends
+_RESTS_PER_TURN: Final = 1_000  # links looked at before the loop gets its turn: well under 1 ms
+
+
+class _Acceptor:
+    """Runs a link for each stream that a transport has accepted.
+
+    :param writers: where links write.
+    """
+
+    __slots__ = (
+        "_engine",
+        "_links",
+        "_name",
+        "_options",
+        "_size_caps",
+        "_url",
+        "careful",
+        "max_taken",
+        "writers",
+    )
+
+    def __init__(
+        self, engine: Engine, url: str, options: TransportOptions, name: str, writers: Writers
+    ) -> None:
+        self._engine = engine
+        self._url = redacted(url)
+        self._links: dict[Link, None] = {}
+        self._options = options
+        self._name = name
+        self._size_caps = SizeCaps()
+        self.careful: bool = False
+        self.max_taken: int | None = None
+        self.writers: Writers = writers
+
+    async def accept(self, stream: MessageStream) -> None:
+        """Run one link. Raises nothing but cancellation."""
+        link = Link(
+            self._engine,
+            stream,
+            self._options,
+            url=self._url,
+            name=self._name,
+            traffic=Traffic(),
+            owner=self,
+        )
+        self._engine.update(self, lambda: self._links.update({link: None}))
+        try:
+            await link.run()
+        finally:
+            self._engine.update(self, lambda: self._links.pop(link))
+            self._size_caps.ended(link, monotonic(), self._links)
+            link_down(link, link.reason)
+            forget_frames(link.reason)
+
+    async def rest_writers(self) -> None:
+        """Let the tasks that have nothing to send end, until cancelled."""
+        while True:
+            await anyio.sleep(_REST)
+            await self._rest_idle()
+
+    async def _rest_idle(self) -> None:
+        for number, link in enumerate(self.links()):
+            link.writer.rest()
+            if number % _RESTS_PER_TURN == 0:
+                await checkpoint()
+
+    def established(self, _peer: LinkPeer, _remote: Peer) -> str:
+        """Hear from a link. Under the lock."""
+        return ""
+
+    def lost(self, _reason: Exception | None) -> None:
+        """Hear from a link. Under the lock."""
+
+    def size_cap(self, link: SizedLink) -> SizeCap | None:
+        """Return what was learnt of the size of messages that a peer takes."""
+        return self._size_caps.find(link)
+
+    def links(self) -> list[Link]:
+        """Return the links, in the order of their coming."""
+        return self._engine.read(lambda: list(self._links))
+
+
+def listen(
+    engine: Engine,
+    url: str,
+    *,
+    name: str | None,
+    default_name: str,
+    transport: Transport | None,
+    arguments: TransportArguments,
+) -> LinkBlock[Listener]:
+    """See `LocalNode.listen`."""
+    target = find_target(url, transport, arguments, listening=True)
+    asked = target.options.authorize
+    authorize = authorizer() if asked is None else Authorizer(asked)
+    options = replace(target.options, authorize=authorize, clock=engine.clock)
+    name = checked_name(name) or target.said.name or default_name
+    return LinkBlock(
+        lambda: _listening(engine, target, options, name),
+        "async with node.listen(...) as listener",
+    )
+
+
+@asynccontextmanager
+async def _listening(
+    engine: Engine, target: LinkTarget, options: TransportOptions, name: str
+) -> AsyncIterator[Listener]:
+    engine.expect_open()
+    # An exception of the body, or that nobody can listen there, would leave the task groups as an ExceptionGroup: so
+    # it goes around them. An end of `serve` once it listens is a fault of the transport, and cancels the body.
+    failure: BaseException | None = None
+    async with ticking(engine) as timer, anyio.create_task_group() as group:
+        try:
+            writers = Writers(group)
+            acceptor = _Acceptor(engine, target.url, options, name, writers)
+            group.start_soon(contained, anyio.CancelScope(), writers.run)
+            group.start_soon(contained, anyio.CancelScope(), acceptor.rest_writers)
+            bound = await group.start(_serve, target, options, acceptor)
+            yield Listener(bound, acceptor.links)
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
+            failure = error
+        timer.end_by = monotonic() + LEAVING_TIME
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+class _Started:
+    """Says whether a transport has said that it listens."""
+
+    def __init__(self, task_status: TaskStatus[str]) -> None:
+        self._task_status = task_status
+        self.called = False
+
+    def started(self, value: Any = None) -> None:
+        self.called = True
+        self._task_status.started(value)
+
+
+async def _serve(  # noqa: ASYNC128  # the transport calls it
+    target: LinkTarget,
+    options: TransportOptions,
+    acceptor: _Acceptor,
+    *,
+    task_status: TaskStatus[str],
+) -> None:
+    """Run a transport's `serve`, and raise if it ends although nobody has cancelled it, in whatever way.
+
+    Else the body would go on and nobody listen: a task group takes a return, and a CancelledError out of nowhere, for
+    an orderly end; and SystemExit would end the program.
+    """
+    status, cause = _Started(task_status), None
+    try:
+        await target.transport.serve(target.url, options, acceptor.accept, task_status=status)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: ASYNC103  # raised again if somebody asked for it
+        interrupted = isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt)
+        if interrupted or not status.called or was_cancelled():
+            raise
+        cause = error
+    if status.called and not was_cancelled():
+        reason = "its serve has returned" if cause is None else f"its serve raised {words(cause)}"
+        raise PluginError(f"the transport of {redacted(target.url)}", reason) from cause

@@ -1,0 +1,52 @@
+"""Signs of life on links whose transport gives none, and does not notice silence either."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
+
+import anyio
+
+from .._exceptions import LinkTimeoutError
+from .._transport.keep_alive import KeepAlive, Verdict
+
+if TYPE_CHECKING:
+    from .._transport.interface import TransportOptions
+    from .link_peer import LinkPeer
+    from .link_writer import LinkWriter
+
+__all__ = ["watch"]
+
+AT_REST: Final = 0.05  # seconds of waiting after which all that had come in meanwhile has been read
+
+
+class WaitingLink(Protocol):
+    """A link that waits for its peer.
+
+    :ivar peer: the other side.
+    :ivar writer: gives the signs of life.
+    :ivar reading_since: the monotonic time since when it waits; infinity while what was said is dealt with.
+    """
+
+    peer: LinkPeer
+    writer: LinkWriter
+    reading_since: float
+
+
+async def watch(link: WaitingLink, options: TransportOptions) -> None:
+    """Have something said now and then, until cancelled.
+
+    :raises LinkTimeoutError: the peer has been silent for too long.
+    """
+    rule = KeepAlive(options, monotonic(), ours=link.peer.ours)
+    while True:
+        await anyio.sleep(max(0.0, rule.due - monotonic()))
+        rule.ours = link.peer.ours
+        now, said = monotonic(), link.writer.last_sent
+        verdict = rule.check(now, link.peer.last_heard, said)
+        if verdict is Verdict.END:
+            if now - link.reading_since >= AT_REST:
+                raise LinkTimeoutError(rule.timeout)
+            verdict = rule.spare(now, said)
+        if verdict is Verdict.SIGN:
+            link.writer.give_sign()
