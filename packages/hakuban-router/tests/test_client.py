@@ -19,7 +19,7 @@ import hakuban
 import hakuban.sync
 from hakuban import ObjectDescriptor, TagDescriptor
 from hakuban_router._cli import UsageError
-from hakuban_router.client import parse
+from hakuban_router._client_arguments import parse
 from support.processes import Program
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the router; give the exit code: 0 after a signal, 2 for arguments and URLs, 1 for what the machine refuses."""
+    """Run the router; return the exit code: 0 after a signal, 2 for arguments and URLs, 1 for what the machine refuses."""
     gc.disable()  # until it listens: imports leave much to search through, and nothing to find
     occupy_closed()
     signals = record_signals()
@@ -54,8 +54,9 @@ def _main(argv: Sequence[str], signals: Signals) -> int:
 def _run(config: Config, signals: Signals) -> int:
     import anyio
 
-    from . import _app, _links
-    from ._failures import unforeseen
+    from . import _app
+    from . import _link_options as _links
+    from ._exit_codes import unforeseen
     from ._log import logger, start_logging
     from ._open_files import raise_open_files_limit
 
@@ -95,7 +96,7 @@ def _list_transports() -> int:
 
 
 def choose_loop(wanted: str) -> str:
-    """Give the event loop to use: "asyncio", "uvloop" or "trio".
+    """Return the event loop to use: "asyncio", "uvloop" or "trio".
 
     :raises UsageError: it is not installed.
     """

@@ -10,15 +10,15 @@ import anyio
 import hakuban
 from hakuban.transport import redacted
 
-from ._bell import Bell
-from ._failures import FORESEEN, Failure, failure, unforeseen
-from ._links import with_defaults
+from ._exit_codes import FORESEEN, Failure, failure, unforeseen
+from ._link_options import with_defaults
 from ._log import logger
 from ._memory import give_memory_back
 from ._monitor import Monitor
 from ._reports import write_reports
 from ._sd_notify import notify
-from ._signals import usr2_rings
+from ._signals import usr2_sets
+from ._socket_event import SocketEvent
 from ._standard_files import ignore_terminal_stop, read_lines
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ async def run(
         router = _Router(config, listening_tls, connecting_tls)
     except ValueError as error:  # a name that no peer accepts, for example
         return Failure(2, str(error))
-    with Bell() as asked, usr2_rings(asked):
+    with SocketEvent() as asked, usr2_sets(asked):
         ignore_terminal_stop()
-        read_lines(lambda _line: asked.ring())
+        read_lines(lambda _line: asked.set())
         problem = await router.run(signals, asked)
     router.node.close()
     return problem
@@ -79,7 +79,7 @@ class _Router:
         self._end = anyio.Event()
         self._problem: Failure | None = None  # of a link that was up
 
-    async def run(self, signals: Signals, asked: Bell) -> Failure | None:
+    async def run(self, signals: Signals, asked: SocketEvent) -> Failure | None:
         """Do all that a router does, until the end.
 
         :param asked: rung by whoever wants a report.

@@ -235,7 +235,7 @@ class Arguments:
 
 
 def _shown(value: object) -> object:
-    """Give a value for people: whatever is a URL, or was meant to be one, without its secrets."""
+    """Return a value for people: whatever is a URL, or was meant to be one, without its secrets."""
     from hakuban.transport import redacted
 
     return redacted(value) if isinstance(value, str) and "://" in value else value
@@ -317,7 +317,7 @@ def _flag(name: str) -> str:
 def _find(
     name: str, option: Option, given: Mapping[str, Any], environ: Mapping[str, str]
 ) -> tuple[str, list[str]]:
-    """Give the flag or variable that sets an option, and its texts; "" when nothing does."""
+    """Return the flag or variable that sets an option, and its texts; "" when nothing does."""
     if name in given:
         return _flag(name), given[name] if option.many else [given[name]]
     for variable in (PREFIX + name.upper(), option.variable):

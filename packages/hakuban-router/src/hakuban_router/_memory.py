@@ -33,7 +33,7 @@ async def give_memory_back() -> None:
 
 
 def find_trim() -> Callable[[int], int] | None:
-    """Give `malloc_trim` of glibc, the one that needs it; None where there is another C library."""
+    """Return `malloc_trim` of glibc, the one that needs it; None where there is another C library."""
     if sys.platform != "linux":
         return None
     import ctypes

@@ -65,7 +65,7 @@ class Monitor:
         return list(self._watches)
 
     def pictures(self) -> dict[str, Json]:
-        """Give the JSON of each monitor object, all of one picture of the node."""
+        """Return the JSON of each monitor object, all of one picture of the node."""
         snapshot = self._node.snapshot()
         listener: Json = {
             "url": self.listening[0] if self.listening else "",
@@ -105,7 +105,7 @@ class Monitor:
                 await self._renew()
 
     async def look(self, draw: Callable[[dict[str, Json]], T]) -> T:
-        """Give what `draw`, called in a thread, makes of the next picture, which is taken for all who look.
+        """Return what `draw`, called in a thread, makes of the next picture, which is taken for all who look.
 
         :raises NodeBrokenError: there is nothing to take a picture of.
         """

@@ -17,9 +17,9 @@ from ._report import START, Page, draw_page
 from ._stderr import StandardError
 
 if TYPE_CHECKING:
-    from ._bell import Bell
     from ._monitor import Monitor
     from ._report import Place
+    from ._socket_event import SocketEvent
 
 __all__ = ["write_reports"]
 
@@ -31,17 +31,17 @@ GO_ON: Final = (
 )
 
 
-async def write_reports(monitor: Monitor, asked: Bell) -> None:
+async def write_reports(monitor: Monitor, asked: SocketEvent) -> None:
     """Write a page to the standard error for each wish, one at a time, until cancelled.
 
     Who asks while a picture is being taken is answered by it; who asks later gets the next page.
     """
     place, until = START, -math.inf
     while True:
-        await asked.heard()
+        await asked.wait()
         began = monotonic()
         page = await _page(monitor, place if began < until else START)
-        asked.silence()
+        asked.clear()
         # abandoned at the end of the program; until then it waits for who reads
         await anyio.to_thread.run_sync(_write, page, abandon_on_cancel=True)
         place, until = page.next or START, monotonic() + CONTINUED

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from ._bell import Bell
+    from ._socket_event import SocketEvent
 
-__all__ = ["INTERRUPTED", "Signals", "record_signals", "usr2_rings"]
+__all__ = ["INTERRUPTED", "Signals", "record_signals", "usr2_sets"]
 
 INTERRUPTED: Final = 130  # what shells expect of a command that was interrupted: 128 + SIGINT
 
@@ -58,7 +58,7 @@ class Signals:
         self.first: int | None = None
         self._interrupted = interrupted
         self._code: int | None = None
-        self._bell: Bell | None = None
+        self._event: SocketEvent | None = None
         self._ours, self._theirs = socket.socketpair()
         self._theirs.setblocking(False)
         threading.Thread(target=self._see_to_it, name="signals", daemon=True).start()
@@ -90,14 +90,14 @@ class Signals:
 
         :param end: is told which signal it was, and gives the exit code for the case that leaving takes too long.
         """
-        from ._bell import Bell
         from ._log import logger
+        from ._socket_event import SocketEvent
 
-        with Bell() as self._bell:
+        with SocketEvent() as self._event:
             self._listen()  # in the loop's place: the thread wakes it for every signal
             task_status.started()
             while self.first is None:
-                await self._bell.heard()
+                await self._event.wait()
             logger.info("%s, leaving", signal.Signals(self.first).name)
             self._code = end(self.first)
 
@@ -111,8 +111,8 @@ class Signals:
     def _wait(self) -> int:
         while True:
             for signum in self._ours.recv(1024):
-                if self._bell is not None:
-                    self._bell.ring()  # the handlers run in the main thread, which may be asleep
+                if self._event is not None:
+                    self._event.set()  # the handlers run in the main thread, which may be asleep
                 if signum in _ENDING:
                     return signum
 
@@ -134,12 +134,12 @@ def _speak() -> None:
 
 
 @contextmanager
-def usr2_rings(bell: Bell) -> Iterator[None]:
-    """Have SIGUSR2 ring a bell within a block, where there is such a signal. Main thread only."""
+def usr2_sets(event: SocketEvent) -> Iterator[None]:
+    """Have SIGUSR2 set an event within a block, where there is such a signal. Main thread only."""
     if not hasattr(signal, "SIGUSR2"):
         yield
         return
-    signal.signal(signal.SIGUSR2, lambda _signum, _frame: bell.ring())
+    signal.signal(signal.SIGUSR2, lambda _signum, _frame: event.set())
     try:
         yield
     finally:

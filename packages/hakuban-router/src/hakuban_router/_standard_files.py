@@ -31,7 +31,7 @@ class OutputError(Exception):
 
 
 def write_out(data: bytes) -> bool:
-    """Write to the standard output, and flush it; give False when its reader has gone, which is no failure.
+    """Write to the standard output, and flush it; return False when its reader has gone, which is no failure.
 
     On a terminal what is not to be seen is escaped: names and states are written by peers.
 

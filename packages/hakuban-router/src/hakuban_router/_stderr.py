@@ -133,7 +133,7 @@ class StandardError(io.TextIOBase):
                     self._dropped += dropped + text.count("\n")
 
     def _take(self) -> tuple[str, int]:
-        """Give the next text, and how many lines after it were dropped."""
+        """Return the next text, and how many lines after it were dropped."""
         text = self._queue.popleft()
         self._size -= len(text) + OVERHEAD
         if self._queue:

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from hakuban_router._cli import Config, UsageError
-from hakuban_router._links import connecting_tls, listening_tls, with_defaults
+from hakuban_router._link_options import connecting_tls, listening_tls, with_defaults
 
 if TYPE_CHECKING:
     from pathlib import Path

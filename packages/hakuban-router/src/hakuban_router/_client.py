@@ -18,7 +18,7 @@ from typing_extensions import override
 import hakuban
 from hakuban.transport import redacted
 
-from ._failures import failure
+from ._exit_codes import failure
 from ._log import say, start_logging
 from ._signals import INTERRUPTED
 from ._standard_files import OutputError, read_lines, write_out
@@ -27,8 +27,8 @@ from ._stderr import write_out_errors
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable
 
+    from ._client_arguments import Request
     from ._signals import Signals
-    from .client import Request
 
     Sink = hakuban.ObjectStateSink[bytes]
 
@@ -43,7 +43,7 @@ NOBODY = "nobody observes this object here, or somebody else was chosen to produ
 
 
 def run(request: Request, signals: Signals) -> int:
-    """Do what is asked; give the exit code.
+    """Do what is asked; return the exit code.
 
     :param signals: they may have come before this already.
     """
@@ -72,7 +72,7 @@ class _Output:
         self._lock = anyio.Lock()
 
     async def write(self, line: bytes) -> bool:
-        """Write a line; give False when its reader has gone.
+        """Write a line; return False when its reader has gone.
 
         :raises OutputError: it cannot be written.
         """
@@ -130,7 +130,7 @@ class _Probe(ABC):
             self._scope.deadline = anyio.current_time() + self._request.timeout
 
     def _end(self, signum: int) -> int:
-        """Leave because of a signal; give the exit code."""
+        """Leave because of a signal; return the exit code."""
         if signum == signal.SIGINT:
             self.code = INTERRUPTED
         self._finish()
@@ -141,7 +141,7 @@ class _Probe(ABC):
         self._scope.cancel()
 
     async def _print(self, line: bytes) -> bool:
-        """Write a line of the output; give False, and finish, when there is nobody or nothing to write to."""
+        """Write a line of the output; return False, and finish, when there is nobody or nothing to write to."""
         try:
             written = await self._output.write(line)
         except OutputError as error:

@@ -13,36 +13,36 @@ import anyio
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Bell"]
+__all__ = ["SocketEvent"]
 
 GLANCE: Final = (
     0.2 if sys.platform == "win32" else math.inf
 )  # seconds: there a loop that waits runs no signal handlers
 
 
-class Bell:
-    """Rung by anybody, heard by one task; what rings before that task listens counts once. Closed by its block."""
+class SocketEvent:
+    """Set by anybody, waited for by one task; to set it before that task waits counts once. Closed by its block."""
 
     def __init__(self) -> None:
-        self._heard, self._rung = socket.socketpair()
-        for end in (self._heard, self._rung):
+        self._reader, self._writer = socket.socketpair()
+        for end in (self._reader, self._writer):
             end.setblocking(False)
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Wake the task. Never waits, and is safe in threads, signal handlers, and after the end of the block."""
-        with suppress(OSError):  # full: it is ringing already; closed: nobody listens any more
-            self._rung.send(b"!")
+        with suppress(OSError):  # full: it is set already; closed: nobody waits any more
+            self._writer.send(b"!")
 
-    async def heard(self) -> None:
-        """Wait until it was rung since the last time."""
-        while not self.silence():
+    async def wait(self) -> None:
+        """Wait until it was set since the last time."""
+        while not self.clear():
             with anyio.move_on_after(GLANCE):
-                await anyio.wait_readable(self._heard)
+                await anyio.wait_readable(self._reader)
 
-    def silence(self) -> bool:
-        """Forget that it was rung; say whether it was."""
+    def clear(self) -> bool:
+        """Take it down; say whether it was set."""
         with suppress(BlockingIOError):
-            return bool(self._heard.recv(65536))
+            return bool(self._reader.recv(65536))
         return False
 
     def __enter__(self) -> Self:
@@ -54,5 +54,5 @@ class Bell:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._heard.close()
-        self._rung.close()
+        self._reader.close()
+        self._writer.close()
