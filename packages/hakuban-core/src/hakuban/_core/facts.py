@@ -180,9 +180,8 @@ class ObjectRecord:
         self.exposers: dict[int, ExposeContract] = {}
         self.interests: dict[Downlink, Interest] = {}
         self.upstream_inlets: dict[Inlet, Uplink] = {}  # channels on which upstream sends us states
-        self.upstream_outlets: dict[
-            Outlet, Uplink
-        ] = {}  # channels on which upstream wants our states
+        # channels on which upstream wants our states
+        self.upstream_outlets: dict[Outlet, Uplink] = {}
         self.held: Held = Held()
         self.streams: dict[int, ObserveContract] = {}
         self.observing: int = 0
@@ -375,7 +374,6 @@ class Uplink(Link):
         self.unannounced: dict[ObjectDescriptor | TagDescriptor, None] = {}
         self.unsaid: dict[ObjectDescriptor | TagDescriptor, None] = {}  # too large for the peer
         self.announcing: list[ObjectDescriptor | TagDescriptor] = []  # taken from there; last first
-        self.withdrawing: ObjectDescriptor | TagDescriptor | None = (
-            None  # waits for what is flushed before it
-        )
+        # waits for what is flushed before it
+        self.withdrawing: ObjectDescriptor | TagDescriptor | None = None
         self.flush_before_withdrawal: list[ObjectRecord] = []

@@ -49,21 +49,21 @@ class NodeLock:
 
     @property
     def inside(self) -> bool:
-        """Whether the calling thread is in the middle of a function of this gate."""
+        """Whether the calling thread is in the middle of a function of this lock."""
         return get_ident() in self._threads
 
     @property
     def forked(self) -> bool:
-        """Whether this process is a child of the one that made the gate: then the lock may be held for ever."""
+        """Whether this process is a child of the one that made the lock: then the lock may be held for ever."""
         return self._process is not _process
 
     @property
     def wanted(self) -> bool:
-        """Whether another thread waits for this gate, or is in it."""
+        """Whether another thread waits for this lock, or is in it."""
         return len(self._threads) > (get_ident() in self._threads)
 
     def run(self, function: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
-        """Wait for the gate and run a function."""
+        """Wait for the lock and run a function."""
         me = get_ident()
         try:
             try:
@@ -77,7 +77,7 @@ class NodeLock:
                 self._leave(me)  # the first try was interrupted
 
     def try_run(self, function: Callable[[], object]) -> bool:
-        """Run a function if the gate is free; say whether it was: it is not for whoever is inside."""
+        """Run a function if the lock is free; say whether it was: it is not for whoever is inside."""
         me = get_ident()
         if me in self._threads:
             return False

@@ -47,18 +47,8 @@ class Steps(ABC):
     """
 
     __slots__ = (
-        "_deferred",
-        "_dispatching",
-        "_due",
-        "_half_done",
-        "_lock",
-        "_log",
-        "_machine",
-        "_outbox",
-        "_parked",
-        "_winding_up",
-        "cause",
-        "deadline",
+        "_deferred", "_dispatching", "_due", "_half_done", "_lock", "_log", "_machine", "_outbox", "_parked",
+        "_winding_up", "cause", "deadline",
     )  # fmt: skip
 
     def __init__(self, machine: Machine) -> None:
@@ -215,9 +205,8 @@ class Steps(ABC):
 
     def _break(self, error: BaseException) -> None:
         self.cause = error
-        for waiters in self._parked.values():
-            self._outbox.extend(waiter.wake for waiter in waiters)
-        self._parked.clear()
+        for place in list(self._parked):
+            self.wake(place)
         self._stop_links()
 
     def _afterwards(self) -> None:
@@ -305,9 +294,8 @@ class Steps(ABC):
         """Have everybody woken who is parked at a place. Only under the lock."""
         waiters = self._parked.get(place)
         if waiters is not None:
-            self._outbox.extend(
-                [waiter.wake for waiter in waiters]
-            )  # first, or an interruption could lose them
+            # first, or an interruption could lose them
+            self._outbox.extend([waiter.wake for waiter in waiters])
             del self._parked[place]
 
 
