@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from hakuban._core import invariants
 from hakuban._core.effects import (
     ClockDoubted,
-    CloseLink,
     Effect,
     Ignored,
     LinkReady,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from hakuban._core.events import Event
     from hakuban._exceptions import LinkError
     from hakuban._session_events import Instruction, PeerEvent
-    from hakuban._states import Version
+    from hakuban._states import Version, View
 
 Target: TypeAlias = ObjectDescriptor | TagDescriptor
 Result = TypeVar("Result")
@@ -258,7 +257,9 @@ class Node:
 
     def hear(self, link: int, event: PeerEvent) -> None:
         """Tell the machine what the peer of a link has said, and carry out what it says to that."""
-        self.machine.receive(link, [event], self.world.tick())
+        _, fault = self.machine.receive(link, [event], self.world.tick())
+        if fault is not None:
+            self.faults[link] = fault
         self._absorb(self.machine.take_effects())
 
     def pull(self, link: int) -> Instruction | None:
@@ -305,8 +306,6 @@ class Node:
                     self._sink(effect)
                 case LinkReady():
                     self._ready.add(effect.link)
-                case CloseLink():
-                    self.faults[effect.link] = effect.reason
                 case PeerRenamed():
                     self.peers[effect.link] = effect.name
                 case StaleVersion():
@@ -325,16 +324,15 @@ class Node:
                 self._streams[effect.stream] = observer, effect.descriptor
                 observer.streams[effect.descriptor] = effect.stream
                 observer.seen[effect.stream] = []
-                self._look(effect.stream)
+                self._look(effect.stream, effect.view)
         elif isinstance(effect, StreamClosed):
             if effect.stream in self._streams:
                 observer, descriptor = self._streams.pop(effect.stream)
                 observer.streams.pop(descriptor)
         else:
-            self._look(effect.stream)
+            self._look(effect.stream, effect.view)
 
-    def _look(self, stream: int) -> None:
-        view = self.machine.view_of(stream)
+    def _look(self, stream: int, view: View | None) -> None:
         if view is None or stream not in self._streams:
             return
         seen = self._streams[stream][0].seen[stream]

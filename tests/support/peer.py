@@ -63,7 +63,9 @@ class Peer:
             events = events[taken:]
 
     def _say_some(self, events: Sequence[PeerEvent], machine: Machine) -> int:
-        return machine.receive(self.link, events, self.node.world.now)
+        taken, fault = machine.receive(self.link, events, self.node.world.now)
+        assert fault is None
+        return taken
 
     def hear_all(self) -> list[Instruction]:
         """Take all that the node has to say, as the shell does it: in batches, until there is no more."""

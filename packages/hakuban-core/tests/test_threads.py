@@ -114,7 +114,11 @@ class Stress:
         check(engine._machine)
         assert self.failures == []
         assert self.seen > 100
-        assert (engine._parked, list(engine._outbox), list(engine._deferred)) == ({}, [], [])
+        assert (engine._parking.places, list(engine._outbox), list(engine._deferred)) == (
+            {},
+            [],
+            [],
+        )
         assert engine._registry.contracts == {}
         assert self.node.snapshot().objects == []
 

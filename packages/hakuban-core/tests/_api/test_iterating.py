@@ -42,7 +42,7 @@ class Waiting:
 
     def settle(self, node: LocalNode) -> Waiting:
         deadline = time.monotonic() + 10
-        while not node._engine._parked and not self._future.done():
+        while not node._engine._parking.places and not self._future.done():
             assert time.monotonic() < deadline
             time.sleep(0.001)
         return self
@@ -219,7 +219,7 @@ async def test_a_cancelled_wait_loses_nothing_and_leaves_nothing() -> None:
             assert scope.cancelled_caught
             with anyio.fail_after(5):
                 assert (await anext(states)).data == number
-        assert node._engine._parked == {}
+        assert node._engine._parking.places == {}
         with node.object(["weather"], 2).expose(), anyio.move_on_after(0) as scope:
             await anext(streams)
         assert scope.cancelled_caught
@@ -311,7 +311,7 @@ def test_a_blocking_wait_can_be_given_a_time_limit() -> None:
             with pytest.raises(TimeoutError):
                 wait(timeout=0.05)
             assert 0.05 <= time.monotonic() - began < 5
-        assert node._engine._parked == {}
+        assert node._engine._parking.places == {}
     with pytest.raises(anyio.ClosedResourceError):
         watcher.wait_state_sync(timeout=5)
     with pytest.raises(anyio.ClosedResourceError):
@@ -343,7 +343,7 @@ def test_threads_and_tasks_wait_on_the_same_contract() -> None:
         ]
         thread = Waiting(lambda: watcher.wait_state_sync(10).data)
         deadline = time.monotonic() + 10
-        while len(node._engine._parked.get(watcher._entry, [])) < 3:
+        while len(node._engine._parking.places.get(watcher._entry, [])) < 3:
             assert time.monotonic() < deadline
             time.sleep(0.001)
         contract.set_object_data("hello")

@@ -299,4 +299,4 @@ async def test_serving_ends_with_the_contract_and_when_it_is_cancelled() -> None
                         break
                 contract.close()
         assert log == ["end", "end"]
-    assert node._engine._parked == {}
+    assert node._engine._parking.places == {}

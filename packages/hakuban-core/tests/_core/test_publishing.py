@@ -76,7 +76,6 @@ def test_nothing_can_be_done_with_a_contract_that_is_closed_or_of_the_other_kind
         assert machine.set_kept_synchronized(contract, 1.0, tree.now) is Outcome.NOT_ASSIGNED
         assert machine.sink_of(contract) is None
         machine.set_capacity(contract, 3, tree.now)
-    assert machine.view_of(999) is None
 
 
 def test_a_contract_that_is_closed_publishes_nothing_though_its_many_sinks_end_in_slices(
@@ -127,7 +126,7 @@ def test_default_versions_grow_though_the_clock_stands_or_goes_back(
     for wall in (EPOCH, EPOCH, EPOCH - 10**9, EPOCH + 1):
         offer = NewState(b"%d" % len(versions), FORMAT, None)
         assert machine.publish(sink, offer, None, tree.now, wall) is Outcome.ACCEPTED
-        view = machine.view_of(observer.streams[THING])
+        view = machine.world.objects[THING].held.view
         assert view is not None
         versions.append(view.content.version)
     assert versions == sorted(set(versions))

@@ -95,7 +95,7 @@ def test_the_order_in_which_wishes_come_does_not_matter(
 def test_the_outermost_format_travels_with_the_state(shape: Shape) -> None:
     tree = Tree()
     a, b = tree.leaves(shape, "a", "b")
-    observer, exposer = a.observe(X), b.expose(X)
+    _, exposer = a.observe(X), b.expose(X)
     tree.run()
     for number, format in enumerate((("JSON",), ("JSON", "abc"))):
         sink, offer = exposer.sinks[X], NewState(b"same", format, (number,))
@@ -103,7 +103,7 @@ def test_the_outermost_format_travels_with_the_state(shape: Shape) -> None:
         assert machine.publish(sink, offer, None, tree.now, tree.wall) is Outcome.ACCEPTED
         b.handle(Tick())
         tree.run()
-        view = a.machine.view_of(observer.streams[X])
+        view = a.machine.world.objects[X].held.view
         assert view is not None
         assert view.content.format == format
 

@@ -245,7 +245,7 @@ def test_a_stream_may_be_closed_at_any_line_of_waiting_for_it() -> None:
             with ThreadPoolExecutor(1) as pool:
                 loop = pool.submit(intruder.run, functools.partial(list, stream))
                 deadline = time.monotonic() + 10
-                while not loop.done() and (intruder.done or not node._engine._parked):
+                while not loop.done() and (intruder.done or not node._engine._parking.places):
                     assert time.monotonic() < deadline, f"a waiter was forgotten: {at}"
                     time.sleep(0.0001)
                 struck = intruder.done

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from .._descriptors import ObjectDescriptor
-    from .._exceptions import LinkError
     from .._states import Version, View
 
 
 @dataclass(slots=True)
 class StreamOpened:
-    """An observe contract sees an object: states can be read under this id (`Machine.view_of`)."""
+    """An observe contract sees an object.
+
+    :ivar view: what is to be seen of it; None before the first state.
+    """
 
     contract: int
     stream: int
     descriptor: ObjectDescriptor
+    view: View | None
 
 
 @dataclass(slots=True)
@@ -34,9 +37,10 @@ class StreamClosed:
 
 @dataclass(slots=True)
 class StateChanged:
-    """The view of a stream is a new one."""
+    """There is something new to be seen on a stream."""
 
     stream: int
+    view: View
 
 
 @dataclass(slots=True)
@@ -61,14 +65,6 @@ class LinkReady:
     """`Machine.next_for` has something to send on this link."""
 
     link: int
-
-
-@dataclass(slots=True)
-class CloseLink:
-    """The peer broke a rule: end its link for this reason. The machine has forgotten it already."""
-
-    link: int
-    reason: LinkError
 
 
 @dataclass(slots=True)
@@ -123,7 +119,6 @@ Effect: TypeAlias = (
     | SinkOpened
     | SinkClosed
     | LinkReady
-    | CloseLink
     | PeerRenamed
     | StaleVersion
     | Ignored

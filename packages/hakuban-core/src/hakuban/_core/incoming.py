@@ -42,7 +42,10 @@ class Incoming:
         self._max_contracts = max_contracts
 
     def apply(self, link: Downlink | Uplink, event: PeerEvent, now: float) -> None:
-        """Take one event of a living link."""
+        """Take one event of a living link.
+
+        :raises LinkError: the peer has broken a rule; the link has to end.
+        """
         match event:
             case StateReceived() | SynchronizedReceived():
                 inlet = link.inlets.get(event.channel)
@@ -69,7 +72,7 @@ class Incoming:
             case ChannelClosed() if isinstance(link, Uplink):
                 self._closed(link, event, now)
             case _:  # the session of a link lets nothing else through
-                self._world.end_with(link, PeerViolationError(f"unexpected {type(event).__name__}"))
+                raise PeerViolationError(f"unexpected {type(event).__name__}")
 
     def _note(self, link: Downlink | Uplink, event: NoteReceived | NoteIgnored, now: float) -> None:
         if isinstance(event, NoteReceived):
@@ -122,8 +125,7 @@ class Incoming:
     ) -> bool:
         observing = action.verb is Verb.OBSERVE
         if interest is not None and (interest.observes if observing else interest.exposes):
-            self._violation(link, f"double {action.verb.name.lower()}", action)
-            return False
+            raise _violation(f"double {action.verb.name.lower()}", action)
         if link.contracts >= self._max_contracts:
             self._ignore(link, f"more than {self._max_contracts} contracts")
             return False
@@ -137,7 +139,7 @@ class Incoming:
             interest.observes or interest.exposes
         )  # of what is unknown here the crate says nothing either
         if known and not has_it and not link.ignored:
-            self._violation(link, f"{action.verb.name.lower()} without the contract", action)
+            raise _violation(f"{action.verb.name.lower()} without the contract", action)
         return has_it
 
     @staticmethod
@@ -171,10 +173,6 @@ class Incoming:
             del link.tags[interest.tag]
         self._world.touch_all(interest.tag, link)
 
-    def _violation(self, link: Downlink, what: str, action: ContractAction) -> None:
-        reason = PeerViolationError(f"{what} of {action.descriptor}", descriptor=action.descriptor)
-        self._world.end_with(link, reason)
-
     def _ignore(self, link: Downlink | Uplink, reason: str) -> None:
         """Pass over one item of a peer's, and say so the first time."""
         if not link.ignored:
@@ -205,3 +203,7 @@ class Incoming:
             del outlet.record.upstream_outlets[outlet]
             link.dirty.pop(outlet, None)
             self._world.touch(outlet.record)
+
+
+def _violation(what: str, action: ContractAction) -> PeerViolationError:
+    return PeerViolationError(f"{what} of {action.descriptor}", descriptor=action.descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, assert_never
 
+from .._exceptions import LinkError
 from .._limits import MOST_CAPACITY
 from .._session_events import SendState
 from . import agenda, notes, oversize
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from .._descriptors import ObjectDescriptor, TagDescriptor
     from .._session_events import Instruction, Note, PeerEvent
-    from .._states import Version, View
+    from .._states import Version
     from .effects import Effect
 
 _BATCH = 32  # things said in one step
@@ -35,8 +36,8 @@ _ITEM = 25  # units of work for what a peer has said, or a contract, beside what
 class Machine:
     """Who exists, who wants what, who produces it, and what each link has to be told.
 
-    Never blocks, reads no clock: `now` is monotonic seconds, `wall` Unix nanoseconds. A peer's fault is an effect; an
-    exception is a fault of ours.
+    Never blocks, reads no clock: `now` is monotonic seconds, `wall` Unix nanoseconds. A peer's fault is what `receive`
+    returns; an exception is a fault of ours.
 
     :param rebalance: how much lighter (in load) another peer has to be before an object moves to it; None moves none.
     :param max_contracts: contracts that one peer may announce.
@@ -87,26 +88,34 @@ class Machine:
                 assert_never(event)
         agenda.work_off(self.world, now)
 
-    def receive(self, link: int, events: Sequence[PeerEvent], now: float) -> int:
+    def receive(
+        self, link: int, events: Sequence[PeerEvent], now: float
+    ) -> tuple[int, LinkError | None]:
         """Take what the peer of a link has said, one thing after the other; the effects wait to be taken.
 
-        :return: how many things were taken: all, unless there was much to do because of them.
+        :return: how many things were taken: all, unless there was much to do because of them; and the rule that the peer
+            has broken. Its link is as good as ended then, and what else it has said is thrown away.
         """
         world = self.world
-        taken = 0
+        taken, fault = 0, None
         for event in events:
             speaker = world.links.get(link)
-            if speaker is None:
-                return len(events)  # it has ended: what it said is thrown away
+            if speaker is None:  # it has ended: what it said is thrown away
+                taken = len(events)
+                break
             if world.left <= 0 and taken:
                 break
             taken += 1
             world.left -= _ITEM
-            self._incoming.apply(speaker, event, now)
+            try:
+                self._incoming.apply(speaker, event, now)
+            except LinkError as error:
+                fault = error.with_traceback(None)  # which would hold this frame
+                world.end_link(speaker, math.inf)
             if world.touched:
                 agenda.settle_touched(world, now)
         agenda.work_off(world, now)
-        return taken
+        return taken, fault
 
     @property
     def has_room(self) -> bool:
@@ -263,11 +272,6 @@ class Machine:
         record = found.target if descriptor is None else self.world.objects.get(descriptor)
         sink = found.sinks.get(record) if isinstance(record, ObjectRecord) else None
         return None if sink is None else sink.id
-
-    def view_of(self, stream: int) -> View | None:
-        """Return what is to be seen on a stream; None before the first state."""
-        record = self.world.streams.get(stream)
-        return None if record is None else record.held.view
 
     def set_kept(
         self, contract: int, offer: NewState, age: float | None, now: float, wall: int

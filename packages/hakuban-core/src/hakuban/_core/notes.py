@@ -129,7 +129,10 @@ def ignore(world: World, link: Link, descriptor: str, reason: str) -> None:
 
 
 def heard(world: World, link: Downlink | Uplink, note: Note, now: float) -> None:
-    """Take what a peer has told."""
+    """Take what a peer has told.
+
+    :raises CircleError: this node is above itself, and the link has to end.
+    """
     notes = link.notes
     if not notes.spoken:
         notes.spoken = True
@@ -150,11 +153,11 @@ def heard(world: World, link: Downlink | Uplink, note: Note, now: float) -> None
     if note.held is not UNSET:
         for held in note.held:
             _held_heard(world, link, held)
+    spread(world, now)
     if isinstance(link, Uplink):
         if note.above is not UNSET:
             notes.above = note.above
         _look_above(world, link)
-    spread(world, now)
 
 
 def tell(world: World) -> None:
@@ -272,7 +275,6 @@ def _look_above(world: World, link: Uplink) -> None:
         here = ids.index(world.node)
         if world.node == min(ids[: here + 1]):
             names = [world.name, *(name for _, name in above[:here]), world.name]
-            world.end_with(link, CircleError(names))
-            return
+            raise CircleError(names)
         above = above[:here]
     world.set_above(tuple((id, name[:_LONGEST_NAME]) for id, name in above[:_LONGEST_CHAIN]))

@@ -214,7 +214,7 @@ def _settle_streams(world: World, record: ObjectRecord) -> bool:
         stream = world.new_id()
         record.streams[stream] = contract
         world.streams.add(stream, record)
-        world.effects.append(StreamOpened(contract_id, stream, record.descriptor))
+        world.effects.append(StreamOpened(contract_id, stream, record.descriptor, record.held.view))
     return True
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from .._descriptors import ObjectDescriptor
 from .announcement import NOTHING, Announcement
-from .effects import CloseLink, Effect, LinkReady, StateChanged
+from .effects import Effect, LinkReady, StateChanged
 from .facts import Downlink, ExposeContract, Interest, ObjectRecord, TagRecord
 from .link_notes import NEVER
 from .pages import Pages
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sized
 
     from .._descriptors import TagDescriptor
-    from .._exceptions import LinkError
     from .assignment import Balancer
     from .clock import Clock
     from .facts import Inlet, Link, LocalSink, ObserveContract, Outlet, Uplink
@@ -272,8 +270,9 @@ class World:
                 self.showing[record] = [*streams, *interests.values()]
         else:
             self.left -= SHOWING * many
-            if streams:
-                self.effects += map(StateChanged, streams)
+            view = record.held.view
+            if view is not None:
+                self.effects += [StateChanged(stream, view) for stream in streams]
             for interest in interests.values():
                 channel = interest.outlet
                 if channel is not None:
@@ -286,10 +285,11 @@ class World:
         some = ahead[-SHOWN_AT_ONCE:]
         del ahead[-SHOWN_AT_ONCE:]
         self.left -= SHOWING * len(some)
+        view = record.held.view
         for viewer in some:
             if isinstance(viewer, int):
-                if viewer in record.streams:
-                    self.effects.append(StateChanged(viewer))
+                if view is not None and viewer in record.streams:
+                    self.effects.append(StateChanged(viewer, view))
             elif viewer.outlet is not None and viewer.link.alive:
                 viewer.link.dirty[viewer.outlet] = None
                 self.mark_ready(viewer.link)
@@ -342,11 +342,6 @@ class World:
         some = islice(channels, SETTLED_AT_ONCE)
         self.backlog.update(dict.fromkeys(channel.record for channel in some))
         return not (link.announced or link.inlets or link.outlets)
-
-    def end_with(self, link: Downlink | Uplink, reason: LinkError) -> None:
-        """End the link of a peer that broke a rule."""
-        self.end_link(link, math.inf)
-        self.effects.append(CloseLink(link.id, reason))
 
     def forget_object(self, record: ObjectRecord) -> None:
         """Drop an object that nobody holds anything of."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .._core.machine import Machine
     from .._core.snapshot import NodeSnapshot
+    from .._session_events import Instruction, Note
     from .entries import ContractEntry, LinkEntry, TickerEntry
 
 __all__ = ["Engine"]
@@ -44,7 +45,7 @@ class Engine(Steps):
         self.name: str = name
         # contracts that nobody holds any more, and what to say of that: closed in slices
         self._released: deque[tuple[ContractEntry, str]] = deque()
-        self._registry = Registry(machine, self.wake, self._outbox.append, self.log)
+        self._registry = Registry(self.wake, self._outbox.append, self.log)
         self.links: dict[int, LinkEntry] = self._registry.links
         self.timers: list[TickerEntry] = []
         self.closed: bool = False
@@ -187,6 +188,17 @@ class Engine(Steps):
         if self.cause is not None:
             self.update(link, forget)
 
+    def first_note(self, link: LinkEntry, most: int) -> Note | None:
+        """Return what is to be said first on a link.
+
+        :param most: bytes of the largest message that this side takes.
+        """
+        return self.call(lambda machine, now: machine.first_note(link.id, most, now))
+
+    def pull(self, link: LinkEntry) -> tuple[list[Instruction], bool]:
+        """Return the next few things to send on a link, and whether there may be more."""
+        return self.call(lambda machine, now: machine.next_batch_for(link.id, now))
+
     def add_timer(self, timer: TickerEntry) -> None:
         """Leave ticking to a timer; without any, whoever calls does what is due."""
         self.call(lambda _machine, _now: self.timers.append(timer))
@@ -231,4 +243,4 @@ class Engine(Steps):
         else:
             self._due = deadline <= now
             if before is None or deadline < before:
-                self._wake_some(_HELPERS)
+                self._parking.wake_some(_HELPERS)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._descriptors import TagDescriptor
-    from .._exceptions import LinkError
     from .._remote import Peer
 
 __all__ = [
@@ -120,13 +119,11 @@ class LinkEntry(Protocol):
     :ivar id: its number; -1 before the engine has given it one.
     :ivar upstream: whether this side connected.
     :ivar remote: the other side, once it has said its name.
-    :ivar fault: what the machine has against the peer; set under the lock.
     :ivar wake: lets it look whether there is something to send; from any thread, without waiting.
     :ivar cancel: ends it; from any thread, without waiting.
     """
 
     id: int
-    fault: LinkError | None
     wake: Callable[[], None]
     cancel: Callable[[], None]
 

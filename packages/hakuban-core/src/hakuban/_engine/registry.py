@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from .._core.effects import (
     ClockDoubted,
-    CloseLink,
     Effect,
     Ignored,
     LinkReady,
@@ -27,7 +26,6 @@ from .entries import ExposeEntry, ObserveEntry, SinkEntry, StreamEntry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._core.machine import Machine
     from .entries import ContractEntry, LinkEntry
 
 __all__ = ["Registry"]
@@ -47,7 +45,6 @@ class Registry:
         "_appliers",
         "_later",
         "_log",
-        "_machine",
         "_sinks",
         "_streams",
         "_wake",
@@ -57,12 +54,10 @@ class Registry:
 
     def __init__(
         self,
-        machine: Machine,
         wake: Callable[[object], None],
         later: Callable[[Callable[[], None]], None],
         log: Callable[..., None],
     ) -> None:
-        self._machine = machine
         self._wake = wake
         self._later = later
         self._log = log
@@ -77,7 +72,6 @@ class Registry:
             SinkOpened: self._sink_opened,
             SinkClosed: self._sink_closed,
             LinkReady: self._link_ready,
-            CloseLink: self._close_link,
             PeerRenamed: self._peer_renamed,
             StaleVersion: self._stale_version,
             Ignored: self._ignored,
@@ -93,16 +87,13 @@ class Registry:
     def _state_changed(self, effect: StateChanged) -> None:
         entry = self._streams.get(effect.stream)
         if entry is not None:
-            view = self._machine.view_of(effect.stream)
-            if view is not None:  # else the stream is about to close, and keeps what it has
-                entry.view = view
-                self._wake(entry.place)
+            entry.view = effect.view
+            self._wake(entry.place)
 
     def _stream_opened(self, effect: StreamOpened) -> None:
         owner = self.contracts.get(effect.contract)
         if isinstance(owner, ObserveEntry):
-            view = self._machine.view_of(effect.stream)
-            entry = StreamEntry(effect.stream, effect.descriptor, owner, view)
+            entry = StreamEntry(effect.stream, effect.descriptor, owner, effect.view)
             self._streams.add(effect.stream, entry)
             owner.add(entry)
             self._wake(owner)
@@ -136,11 +127,6 @@ class Registry:
         if link is not None:
             link.mark_ready()
             self._later(link.wake)
-
-    def _close_link(self, effect: CloseLink) -> None:
-        link = self.links.get(effect.link)
-        if link is not None and link.fault is None:
-            link.fault = effect.reason  # its reader looks, since it is the one that has just called
 
     def _peer_renamed(self, effect: PeerRenamed) -> None:
         link = self.links.get(effect.link)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from functools import partial
-from itertools import islice
 from time import monotonic, sleep, time_ns
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
@@ -13,12 +12,14 @@ from .._core.events import Event, Tick
 from .._exceptions import NodeBrokenError, NodeForkedError
 from .lock import NodeLock
 from .log_box import LogBox
+from .parking import Parking
 from .polling import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._core.machine import Machine
+    from .._exceptions import LinkError
     from .._loops.wakeups import Waiter
     from .._session_events import PeerEvent
 
@@ -47,7 +48,7 @@ class Steps(ABC):
     """
 
     __slots__ = (
-        "_deferred", "_dispatching", "_due", "_half_done", "_lock", "_log", "_machine", "_outbox", "_parked",
+        "_deferred", "_dispatching", "_due", "_half_done", "_lock", "_log", "_machine", "_outbox", "_parking",
         "_winding_up", "cause", "deadline",
     )  # fmt: skip
 
@@ -63,7 +64,7 @@ class Steps(ABC):
         self._deferred: deque[Callable[[Machine, float], object]] = deque()
         self._outbox: deque[Callable[[], None]] = deque()
         self._log = LogBox()
-        self._parked: dict[object, dict[Waiter, None]] = {}
+        self._parking = Parking(self._outbox.append)
         self.cause: BaseException | None = None
         self.deadline: float | None = None
 
@@ -136,9 +137,15 @@ class Steps(ABC):
         """Tell the machine what has happened."""
         self.call(lambda machine, now: machine.handle(event, now))
 
-    def receive(self, link: int, events: Sequence[PeerEvent]) -> None:
-        """Tell the machine what the peer of a link has said: in several steps, where it leads to much."""
-        while (taken := self.call(partial(_receive, link, events))) < len(events):
+    def receive(self, link: int, events: Sequence[PeerEvent]) -> LinkError | None:
+        """Tell the machine what the peer of a link has said: in several steps, where it leads to much.
+
+        :return: the rule that the peer has broken.
+        """
+        while True:
+            taken, fault = self.call(partial(_receive, link, events))
+            if taken == len(events):
+                return fault
             events = events[taken:]
 
     def read(self, function: Callable[[], T]) -> T:
@@ -205,8 +212,7 @@ class Steps(ABC):
 
     def _break(self, error: BaseException) -> None:
         self.cause = error
-        for place in list(self._parked):
-            self.wake(place)
+        self._parking.wake_all()
         self._stop_links()
 
     def _afterwards(self) -> None:
@@ -261,7 +267,7 @@ class Steps(ABC):
             raise self._broken()
         if self.until_due() == 0.0 or poll() is not PENDING:
             return False
-        self._parked.setdefault(place, {})[waiter] = None
+        self._parking.add(place, waiter)
         return True
 
     def unpark(self, place: object, waiter: Waiter) -> None:
@@ -271,33 +277,16 @@ class Steps(ABC):
             self._afterwards()
 
     def _unpark(self, place: object, waiter: Waiter) -> None:
-        self._forget(place, waiter)
+        self._parking.remove(place, waiter)
         if self.until_due() is not None:
-            self._wake_some(1)  # it may have been this one who was to do what is due
-
-    def _forget(self, place: object, waiter: Waiter) -> None:
-        waiters = self._parked.get(place)
-        if waiters is not None and waiter in waiters:
-            del waiters[waiter]
-            if not waiters:
-                del self._parked[place]
-
-    def _wake_some(self, most: int) -> None:
-        """Have a few of those woken who wait for something, so that they look at the time. Under the lock."""
-        for place in list(islice(self._parked, most)):
-            waiter = next(iter(self._parked[place]))
-            self._outbox.append(waiter.wake)
-            # from here on another thread may wake it, and take it out there
-            self._forget(place, waiter)
+            self._parking.wake_some(1)  # it may have been this one who was to do what is due
 
     def wake(self, place: object) -> None:
         """Have everybody woken who is parked at a place. Only under the lock."""
-        waiters = self._parked.get(place)
-        if waiters is not None:
-            # first, or an interruption could lose them
-            self._outbox.extend([waiter.wake for waiter in waiters])
-            del self._parked[place]
+        self._parking.wake(place)
 
 
-def _receive(link: int, events: Sequence[PeerEvent], machine: Machine, now: float) -> int:
+def _receive(
+    link: int, events: Sequence[PeerEvent], machine: Machine, now: float
+) -> tuple[int, LinkError | None]:
     return machine.receive(link, events, now)

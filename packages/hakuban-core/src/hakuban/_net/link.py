@@ -55,7 +55,6 @@ class Link:
     """A link from its being up to its end.
 
     :ivar reading_since: the monotonic time since when it waits for the peer; infinity while what was said is dealt with.
-    :ivar fault: what the machine has against the peer. Set under the lock.
     :ivar peer: the other side.
     :ivar remote: the same for users, once it has said its name. Set under the lock.
     :ivar writer: its other half.
@@ -79,7 +78,6 @@ class Link:
         "_traffic",
         "_url",
         "cancel",
-        "fault",
         "id",
         "peer",
         "reading_since",
@@ -134,7 +132,6 @@ class Link:
         self.cancel: Callable[[], None] = Canceller(self._scope).wake
         self.id: int = -1
         self.reading_since: float = math.inf
-        self.fault: LinkError | None = None
         self.remote: Peer | None = None
         self.reason: Exception | None = None
 
@@ -273,7 +270,6 @@ class Link:
                     expired = time_slice.expired()
                     if expired or len(heard) == HEARD_AT_ONCE:
                         self._tell_machine(heard)
-                        heard.clear()
                     if expired:
                         await time_slice.yield_to_loop()
             except LinkError:
@@ -282,10 +278,15 @@ class Link:
             self._tell_machine(heard)
 
     def _tell_machine(self, events: list[PeerEvent]) -> None:
+        """Hand over what was heard, once.
+
+        :raises LinkError: the peer has broken a rule.
+        """
         if events:
-            self._engine.receive(self.id, events)
-            if self.fault is not None:
-                raise self.fault
+            fault = self._engine.receive(self.id, events)
+            events.clear()
+            if fault is not None:
+                raise fault
 
     async def _discard(self) -> None:
         """Throw away what comes from a peer that would be back at once, for a while."""

@@ -244,9 +244,7 @@ class LinkWriter(AutoResetEvent):
         """Return what is said first: with a note, unless the peer is known to be no node of this project."""
         if link.peer.ours is False:
             return self._session.opening()
-        most = self._most
-        note = self._engine.call(lambda machine, now: machine.first_note(link.id, most, now))
-        return self._session.opening(note)
+        return self._session.opening(self._engine.first_note(link, self._most))
 
     async def _collect(self, link: WrittenLink, time_slice: TimeSlice) -> list[bytes]:
         """Return the next messages: about as many as fit into a batch, and into a turn."""
@@ -259,9 +257,7 @@ class LinkWriter(AutoResetEvent):
             self._obey(self.cap, link)
         self._skips.try_again(link, self._session)
         while True:
-            instructions, more = self._engine.call(
-                lambda machine, now: machine.next_batch_for(link.id, now)
-            )
+            instructions, more = self._engine.pull(link)
             for instruction in instructions:
                 for _ in self._session.prepare(instruction):
                     if time_slice.expired():
