@@ -23,11 +23,13 @@ from ._exceptions import (
 )
 from ._logger import Logger, get_logger
 from ._loops.latch import Latch
+from ._loops.tasks import background_tasks
 from ._loops.wakeups import AutoResetEvent
 from ._remote import Identity
 from ._text import printable, printable_lines, redacted
 from ._transport.authorizing import identify
 from ._transport.exposure import check_exposure
+from ._transport.handlers import run_handler
 from ._transport.heartbeats import Heartbeats, Monitored, default_max_connections
 from ._transport.interface import (
     ConnectionRequest,
@@ -40,7 +42,6 @@ from ._transport.interface import (
     hookspec,
 )
 from ._transport.keep_alive import KeepAlive, Verdict
-from ._transport.options import host_and_port
 from ._transport.plugins import (
     authorizer,
     installed_transports,
@@ -49,6 +50,7 @@ from ._transport.plugins import (
 )
 from ._transport.read_ahead import ReadAhead
 from ._transport.reassembly import Reassembling, ReassemblyLimit
+from ._transport.urls import host_and_port, url_parts
 
 __all__ = [
     "AutoResetEvent",
@@ -75,6 +77,7 @@ __all__ = [
     "TransportOptions",
     "Verdict",
     "authorizer",
+    "background_tasks",
     "check_exposure",
     "default_max_connections",
     "get_logger",
@@ -87,5 +90,7 @@ __all__ = [
     "printable_lines",
     "redacted",
     "register_plugin",
+    "run_handler",
     "unregister_plugin",
+    "url_parts",
 ]

@@ -18,6 +18,7 @@ from hakuban.transport import (
     RefusedError,
     get_logger,
     identify,
+    run_handler,
 )
 
 from ._handshake import REQUEST, Head, HTTPAnswer, ServerHandshake
@@ -85,21 +86,9 @@ class Listener:
         try:
             stream = await self._establish(sock, channel, peer, place)
             if stream is not None:
-                await self._handle(stream, peer)
+                await run_handler(self._handler, stream, logger, peer)
         finally:
             channel.close()
-
-    async def _handle(self, stream: WebSocketStream, peer: str) -> None:
-        code, reason = 1001, "the listener is closed"
-        try:
-            await self._handler(stream)
-            code, reason = 1000, ""
-        except Exception:
-            logger.exception("the handler of %s failed", peer)
-            code, reason = 1011, "internal error"
-        finally:
-            with anyio.CancelScope(shield=True):  # a second time, if the handler did as it should
-                await stream.aclose(code, reason)
 
     async def _establish(
         self, sock: socket.socket, channel: SocketStream, peer: str, place: Place

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from hakuban.sockets import bind_sockets
-from hakuban.transport import Heartbeats, InvalidURLError, check_exposure
+from hakuban.transport import Heartbeats, InvalidURLError, background_tasks, check_exposure
 
 from ._connector import open_stream
 from ._handshake import ClientHandshake
@@ -57,19 +57,13 @@ class WebSocketTransport:
         endpoint = _checked(url, options, listening=False)
         heartbeats = Heartbeats()
         stream = await open_stream(endpoint, options, heartbeats)
-        failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
+        async with background_tasks() as tasks:
             tasks.start_soon(heartbeats.run)
             try:
                 yield stream
-            except Exception as error:  # noqa: BLE001  # raised below: from in here it would come out as a group
-                failure = error
             finally:
                 with anyio.CancelScope(shield=True):  # as aclose does itself, for 1.5 s at most
                     await stream.aclose()
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
 
     async def serve(
         self,

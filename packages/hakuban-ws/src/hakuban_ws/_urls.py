@@ -6,11 +6,14 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from socket import inet_aton
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from hakuban.transport import InvalidURLError
+from hakuban.transport import InvalidURLError, host_and_port, url_parts
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
 
@@ -57,40 +60,26 @@ def parse_url(url: str, *, listening: bool) -> Endpoint:
 
     :raises InvalidURLError: with what is wrong, and without quoting what may be a password.
     """
-    parts = _split(url)
+    parts = url_parts(url)
     if parts.scheme not in DEFAULT_PORTS:
         raise InvalidURLError(url, "the scheme is neither ws nor wss")
     if "@" in parts.netloc:
         raise InvalidURLError(url, "credentials belong in headers (Authorization)")
     if parts.fragment:
         raise InvalidURLError(url, "options in the fragment are not for the transport")
-    host = _host(url, parts)
-    port = _port(url, parts)
-    if port is None and listening:
+    if not _AUTHORITY.fullmatch(parts.netloc):
+        raise InvalidURLError(url, _NO_ADDRESS)
+    host, port = host_and_port(url, listening=listening, default_port=DEFAULT_PORTS[parts.scheme])
+    if listening and parts.port is None:
         raise InvalidURLError(url, "a URL to listen on needs a port, like ws://127.0.0.1:3001")
-    if port is None:
-        port = DEFAULT_PORTS[parts.scheme]
-    if port == 0 and not listening:
-        raise InvalidURLError(url, "port 0 is for listening only; name the port to connect to")
+    host = _checked_host(url, host, parts)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     if not _TARGET.fullmatch(target):
         raise InvalidURLError(url, "path and query have to be percent-encoded ASCII")
     return Endpoint(parts.scheme, host, port, target)
 
 
-def _split(url: str) -> SplitResult:
-    try:
-        return urlsplit(url)
-    except ValueError:  # whose text quotes the host
-        raise InvalidURLError(url, _NO_ADDRESS) from None
-
-
-def _host(url: str, parts: SplitResult) -> str:
-    host = parts.hostname
-    if not _AUTHORITY.fullmatch(parts.netloc):
-        raise InvalidURLError(url, _NO_ADDRESS)
-    if not host:
-        raise InvalidURLError(url, "the host is missing; write ws://router:3001, for example")
+def _checked_host(url: str, host: str, parts: SplitResult) -> str:
     if "[" in parts.netloc:
         try:
             IPv6Address(host.partition("%")[0])
@@ -116,10 +105,3 @@ def _is_ipv4(host: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _port(url: str, parts: SplitResult) -> int | None:
-    try:
-        return parts.port
-    except ValueError:  # whose text quotes what may be a password
-        raise InvalidURLError(url, "the port is no number from 1 to 65535") from None

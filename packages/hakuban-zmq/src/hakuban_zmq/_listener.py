@@ -17,6 +17,7 @@ from hakuban.transport import (
     default_max_connections,
     get_logger,
     identify,
+    run_handler,
 )
 
 from ._connection import Connection
@@ -139,7 +140,8 @@ class Listener:
             raise
         self._links += 1
         try:
-            await self._handle(self._establish(connection, hello, peer, key, identity))
+            stream = self._establish(connection, hello, peer, key, identity)
+            await run_handler(self._handler, stream, logger, peer)
         finally:
             self._links -= 1
 
@@ -186,15 +188,3 @@ class Listener:
         self._revocation.watch(stream, key)
         stream.watch(self._heartbeats)
         return stream
-
-    async def _handle(self, stream: ZeroMQStream) -> None:
-        code, reason = 1001, "the listener is closed"
-        try:
-            await self._handler(stream)
-            code, reason = 1000, ""
-        except Exception:
-            logger.exception("the handler of %s failed", stream.remote_address)
-            code, reason = 1011, "internal error"
-        finally:
-            with anyio.CancelScope(shield=True):  # a second time, if the handler did as it should
-                await stream.aclose(code, reason)

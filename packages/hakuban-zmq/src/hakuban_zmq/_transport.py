@@ -13,6 +13,7 @@ import anyio
 from hakuban.transport import (
     Heartbeats,
     InvalidURLError,
+    background_tasks,
     check_exposure,
     get_logger,
     redacted,
@@ -133,26 +134,17 @@ class ZeroMQTransport:
         endpoint = parse_url(url, listening=False)
         files = self._connector_files(url, endpoint)
         keys = None if files is None else read_connector_keys(url, *files)
-        failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            connector: Connector | None = None
+        async with background_tasks() as tasks:
+            with _answer_within(options.handshake_timeout, endpoint):
+                connector, stream = await self._reach(endpoint, keys, options, tasks)
             try:
-                with _answer_within(options.handshake_timeout, endpoint):
-                    connector, stream = await self._reach(endpoint, keys, options, tasks)
                 try:
                     yield stream
                 finally:
                     with anyio.CancelScope(shield=True):  # as aclose does itself, for 1 s at most
                         await stream.aclose()
-            except Exception as error:  # noqa: BLE001  # raised below: from in here it would come out as a group
-                failure = error
             finally:
-                if connector is not None:
-                    with anyio.move_on_after(STOP_SECONDS, shield=True):
-                        await connector.stop()
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+                await _stop(connector)
 
     async def _reach(
         self,
@@ -176,12 +168,10 @@ class ZeroMQTransport:
                 with _answer_within(share, address):
                     stream = await connector.answer()
             except OSError as error:  # a TimeoutError is one too
-                with anyio.move_on_after(STOP_SECONDS, shield=True):
-                    await connector.stop()
+                await _stop(connector)
                 failure = failure or error
             except BaseException:
-                with anyio.move_on_after(STOP_SECONDS, shield=True):
-                    await connector.stop()
+                await _stop(connector)
                 raise
             else:
                 tasks.start_soon(heartbeats.run)
@@ -284,6 +274,11 @@ class ZeroMQTransport:
             reason = f"an allow-list keeps nobody out without a secret key ({SECRET_KEY_FILE})"
             raise KeyFileError(url, clients, reason)
         return None if own is None else (own, clients)
+
+
+async def _stop(connector: Connector) -> None:
+    with anyio.move_on_after(STOP_SECONDS, shield=True):
+        await connector.stop()
 
 
 @contextmanager

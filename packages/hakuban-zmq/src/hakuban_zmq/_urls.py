@@ -8,15 +8,15 @@ import sys
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
-from urllib.parse import SplitResult, urlsplit
 
 import anyio
 from typing_extensions import override
 
-from hakuban.transport import InvalidURLError, host_and_port
+from hakuban.transport import InvalidURLError, host_and_port, url_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from urllib.parse import SplitResult
 
 SCHEMES = ("zmq+inproc", "zmq+ipc", "zmq+tcp")
 
@@ -85,10 +85,7 @@ def parse_url(url: str, *, listening: bool) -> Endpoint:
     if not _ASCII.fullmatch(url):
         reason = "a blank, or a character beyond ASCII; write a host as DNS has it (xn--...)"
         raise InvalidURLError(url, reason)
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise InvalidURLError(url, "the host is none; IPv6 addresses stand in brackets") from None
+    parts = url_parts(url)
     if parts.scheme not in SCHEMES:
         raise InvalidURLError(url, f"the scheme is none of {', '.join(SCHEMES)}")
     before, at, _ = parts.netloc.rpartition("@")

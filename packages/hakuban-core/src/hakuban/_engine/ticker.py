@@ -12,6 +12,8 @@ from anyio.lowlevel import checkpoint
 
 from .._core.events import Tick
 from .._exceptions import NodeBrokenError
+from .._loops.latch import Latch
+from .._loops.tasks import background_tasks
 from .polling import PENDING, Pending
 from .waiting import wait_for
 
@@ -32,27 +34,35 @@ class Timer:
     """A task that ticks.
 
     :ivar until: the monotonic time at which it will look again; the engine wakes it for less.
+    :ivar ended: set when it has ended.
     :ivar end_by: the monotonic time by which it has to end when it is stopped.
     """
 
-    __slots__ = ("_engine", "_scope", "end_by", "until")
+    __slots__ = ("_engine", "_scope", "end_by", "ended", "until")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._scope = anyio.CancelScope(shield=True)  # it outlives the links, whose end leaves work
         self.until: float = math.inf
         self.end_by: float = math.inf
+        self.ended: Latch = Latch()
 
     async def run(self) -> None:
-        with suppress(NodeBrokenError):
-            with self._scope:
-                while True:
-                    await self._sleep()
-                    await self._tick()
-            if self._engine.timers == [self]:
-                # the end of the links has left something: another timer, or whoever waits or calls, goes on with it
-                with anyio.move_on_after(min(LEFT_OVER, self.end_by - monotonic())):
-                    await self._tick()
+        try:
+            with suppress(NodeBrokenError):
+                await self._run()
+        finally:
+            self.ended.set()
+
+    async def _run(self) -> None:
+        with self._scope:
+            while True:
+                await self._sleep()
+                await self._tick()
+        if self._engine.timers == [self]:
+            # the end of the links has left something: another timer, or whoever waits or calls, goes on with it
+            with anyio.move_on_after(min(LEFT_OVER, self.end_by - monotonic())):
+                await self._tick()
 
     def stop(self) -> None:
         self._scope.cancel()
@@ -80,9 +90,9 @@ async def ticking(engine: Engine) -> AsyncIterator[Timer]:
     timer = Timer(engine)
     engine.add_timer(timer)
     try:
-        async with anyio.create_task_group() as group:
+        async with background_tasks(timer.ended.wait) as tasks:
+            tasks.start_soon(timer.run)
             try:
-                group.start_soon(timer.run)
                 yield timer
             finally:
                 timer.stop()

@@ -21,6 +21,7 @@ from .._exceptions import (
     PeerViolationError,
     RefusedError,
 )
+from .._loops.tasks import background_tasks
 from .._loops.tracebacks import contained, forget_frames
 from .._text import redacted
 from .._transport.options import load_limit_argument
@@ -128,29 +129,23 @@ async def _connected(
     engine.expect_open()
     state = ConnectionState(engine, redacted(target.url))
     _claim(engine, state.url)
-    # An exception of the body would leave the task groups as an ExceptionGroup, although no other task of theirs
-    # raises any: so it goes around them.
-    failure: BaseException | None = None
+
+    async def leave() -> None:
+        timer.end_by = monotonic() + LEAVING_TIME
+        await connector.leave()
+
     try:
-        async with ticking(engine) as timer, anyio.create_task_group() as group:
-            writers = Writers(group)
+        async with ticking(engine) as timer, background_tasks(leave) as tasks:
+            writers = Writers(tasks)
             connector = _Connector(state, target, name, load_limit, writers, patient=patient)
-            group.start_soon(contained, anyio.CancelScope(), writers.run)
-            group.start_soon(contained, anyio.CancelScope(), connector.run)
-            try:
-                if not patient:
-                    await connector.wait_first()
-                yield Connection(state)
-            except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
-                failure = error
-            timer.end_by = monotonic() + LEAVING_TIME
-            await connector.leave()
-            group.cancel_scope.cancel()
+            tasks.start_soon(contained, anyio.CancelScope(), writers.run)
+            tasks.start_soon(contained, anyio.CancelScope(), connector.run)
+            if not patient:
+                await connector.wait_first()
+            yield Connection(state)
     finally:
         state.close()
         engine.upstream_url = None
-    if failure is not None:
-        raise failure
 
 
 def _claim(engine: Engine, url: str) -> None:

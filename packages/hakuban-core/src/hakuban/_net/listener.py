@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 from .._checks import checked_name
 from .._engine.ticker import LEAVING_TIME, ticking
 from .._exceptions import PluginError
+from .._loops.tasks import background_tasks
 from .._loops.tracebacks import contained, forget_frames
 from .._loops.wakeups import was_cancelled
 from .._remote import Traffic
@@ -151,23 +152,17 @@ async def _listening(
     engine: Engine, target: LinkTarget, options: TransportOptions, name: str
 ) -> AsyncIterator[Listener]:
     engine.expect_open()
-    # An exception of the body, or that nobody can listen there, would leave the task groups as an ExceptionGroup: so
-    # it goes around them. An end of `serve` once it listens is a fault of the transport, and cancels the body.
-    failure: BaseException | None = None
-    async with ticking(engine) as timer, anyio.create_task_group() as group:
+    async with ticking(engine) as timer, background_tasks() as tasks:
+        writers = Writers(tasks)
+        acceptor = _Acceptor(engine, target.url, options, name, writers)
+        tasks.start_soon(contained, anyio.CancelScope(), writers.run)
+        tasks.start_soon(contained, anyio.CancelScope(), acceptor.rest_writers)
         try:
-            writers = Writers(group)
-            acceptor = _Acceptor(engine, target.url, options, name, writers)
-            group.start_soon(contained, anyio.CancelScope(), writers.run)
-            group.start_soon(contained, anyio.CancelScope(), acceptor.rest_writers)
-            bound = await group.start(_serve, target, options, acceptor)
+            # an end of it once it listens is a fault of the transport, and cancels the body
+            bound = await tasks.start(_serve, target, options, acceptor)
             yield Listener(bound, acceptor.links)
-        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
-            failure = error
-        timer.end_by = monotonic() + LEAVING_TIME
-        group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+        finally:
+            timer.end_by = monotonic() + LEAVING_TIME
 
 
 class _Started:

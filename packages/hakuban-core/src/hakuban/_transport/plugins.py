@@ -23,7 +23,7 @@ from .._exceptions import (
 )
 from .authorizing import Authorizer
 from .interface import Hooks, InstalledTransport, Transport
-from .options import split_url
+from .urls import split_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

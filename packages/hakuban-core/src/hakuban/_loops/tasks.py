@@ -1,0 +1,42 @@
+"""Tasks that run beside a block."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from anyio.abc import TaskGroup
+
+__all__ = ["background_tasks"]
+
+
+@asynccontextmanager
+async def background_tasks(
+    leave: Callable[[], Awaitable[None]] | None = None,
+) -> AsyncIterator[TaskGroup]:
+    """Open a task group for what a block needs beside it: when the block is left, its tasks are cancelled.
+
+    What the block raises comes out as it is, and not in an ExceptionGroup, as out of a task group. What a task raises
+    comes out in one.
+
+    :param leave: awaited before the tasks are cancelled, also where the block has raised; not where it was cancelled.
+    """
+    failure: BaseException | None = None
+    async with anyio.create_task_group() as tasks:
+        try:
+            yield tasks
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
+            failure = error
+        if leave is not None:
+            await leave()
+        tasks.cancel_scope.cancel()
+    try:
+        if failure is not None:
+            raise failure
+    finally:
+        del failure  # its traceback holds this frame

@@ -1,0 +1,40 @@
+"""Runs what a listener was given for its links."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .._logger import Logger
+    from .interface import MessageStream
+
+__all__ = ["run_handler"]
+
+
+async def run_handler(
+    handler: Callable[[MessageStream], Awaitable[None]],
+    stream: MessageStream,
+    logger: Logger,
+    peer: str,
+) -> None:
+    """Run the handler of `Transport.serve` for a link that is up, and close its stream, with the code that says why.
+
+    A handler closes its stream and raises nothing: this is for one that does not. Cancellation closes too.
+
+    :param logger: the transport's, told of an exception, which ends this link alone.
+    :param peer: who the other side is, text for people.
+    """
+    code, reason = 1001, "the listener is closed"
+    try:
+        await handler(stream)
+        code, reason = 1000, ""
+    except Exception:
+        logger.exception("the handler of %s failed", peer)
+        code, reason = 1011, "internal error"
+    finally:
+        with anyio.CancelScope(shield=True):  # `aclose` itself takes a second at most
+            await stream.aclose(code, reason)
