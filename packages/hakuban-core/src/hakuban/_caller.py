@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["place_of_caller", "warn_caller"]
-
 
 def place_of_caller() -> tuple[str, int]:
     """Return file and line."""

@@ -11,8 +11,6 @@ from ._caller import warn_caller
 from ._exceptions import InvalidDescriptorError
 from ._plain import plain_scalar
 
-__all__ = ["MAX_DEPTH", "Json", "canonical", "depth_of", "encode"]
-
 Json: TypeAlias = Any
 """What JSON can say: None, bool, int, float, str, and lists, tuples and dicts (with str keys) of these."""
 

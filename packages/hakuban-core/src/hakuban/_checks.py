@@ -20,23 +20,6 @@ if TYPE_CHECKING:
 
     from ._states import Version
 
-__all__ = [
-    "checked_age",
-    "checked_capacity",
-    "checked_flag",
-    "checked_integer",
-    "checked_items",
-    "checked_load_limit",
-    "checked_name",
-    "checked_number",
-    "checked_rebalance",
-    "checked_seconds",
-    "checked_timeout",
-    "checked_version",
-    "encoded_size",
-    "takes_one_argument",
-]
-
 
 def checked_integer(what: str, value: Any, least: int, most: int) -> int:
     """Take an integer: whatever has `__index__`, numpy's among them.

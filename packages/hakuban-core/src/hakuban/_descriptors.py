@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
     from ._canonical import Json
 
-__all__ = [
-    "ObjectDescriptor",
-    "TagDescriptor",
-    "check_size",
-    "object_named",
-]
 
 _LIST_OF_A_STRING = re.compile(r'\["(?:[^"\\]|\\.)*"\]', re.DOTALL).fullmatch
 

@@ -10,8 +10,6 @@ from typing_extensions import override
 from ._pickling import picklable
 from ._text import printable
 
-__all__ = ["HakubanError"]
-
 
 class HakubanError(Exception):
     """Base of all errors of this project."""

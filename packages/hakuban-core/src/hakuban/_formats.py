@@ -11,7 +11,6 @@ from ._plain import plain_text
 if TYPE_CHECKING:
     from ._states import Format
 
-__all__ = ["checked_format"]
 
 # of all names: so a state of `max_state` bytes always fits into a message
 

@@ -5,22 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = [
-    "LEAST_INT64",
-    "MOST_CAPACITY",
-    "MOST_DESCRIPTOR_BYTES",
-    "MOST_FORMAT_BYTES",
-    "MOST_GIVEN_TAGS",
-    "MOST_INT64",
-    "MOST_LOAD",
-    "MOST_ORIGINS",
-    "MOST_SECONDS",
-    "MOST_TAGS",
-    "MOST_VERSION_ITEMS",
-    "PEERS",
-    "Limits",
-]
-
 MIB: Final = 1024 * 1024
 
 LEAST_INT64: Final = -(2**63)

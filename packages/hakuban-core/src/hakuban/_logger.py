@@ -16,8 +16,6 @@ from typing_extensions import override
 
 from ._text import printable, printable_lines
 
-__all__ = ["Logger", "get_logger", "logger"]
-
 _MOST_KINDS: Final = 100  # of faults that are printed, in the life of a process
 
 printed: Final[dict[tuple[str, str, int], object]] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["open_files_limit"]
-
 
 def open_files_limit() -> int | None:
     """Return the limit that holds now, or None where there is none."""

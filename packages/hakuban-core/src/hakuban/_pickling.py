@@ -5,8 +5,6 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-__all__ = ["can_be_pickled", "picklable"]
-
 
 def can_be_pickled(value: object) -> bool:
     """Say whether an object survives; a class does when it can be found by its name."""

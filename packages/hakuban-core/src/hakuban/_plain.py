@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["iterating", "plain_scalar", "plain_text"]
-
 
 def plain_text(what: str, value: object) -> str:
     """Take a text; of a subclass its value.

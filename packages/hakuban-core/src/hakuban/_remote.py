@@ -10,8 +10,6 @@ from ._plain import plain_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ConnectionCounters", "ConnectionStatus", "Identity", "Peer", "Traffic"]
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:

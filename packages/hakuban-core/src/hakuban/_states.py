@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from ._descriptors import ObjectDescriptor
 
-__all__ = ["Content", "Decoding", "Format", "ObjectState", "Version", "View", "age_of"]
 
 Version = tuple[int, ...]
 """A version: signed 64-bit integers, compared lexicographically; a strict prefix is smaller."""

@@ -7,8 +7,6 @@ from typing import Final
 
 from ._plain import plain_text
 
-__all__ = ["cut", "printable", "printable_lines", "redacted"]
-
 _HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^:]*)(?::[0-9]*)?")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -23,13 +24,12 @@ from ._standard_files import ignore_terminal_stop, read_lines
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable, Iterator
 
     from anyio.abc import TaskGroup, TaskStatus
 
     from ._cli import Config
     from ._signals import Signals
-
-__all__ = ["run"]
 
 
 async def run(
@@ -123,8 +123,7 @@ class _Router:
         return problem
 
     async def _listen(self, url: str, *, task_status: TaskStatus[Failure | None]) -> None:
-        listening = False
-        try:
+        with self._reported(url, "cannot listen on", "listens no more", task_status) as up:
             async with self.node.listen(
                 with_defaults(url, self._config),
                 ssl=self._listening_tls if url.lower().startswith("wss:") else None,
@@ -134,15 +133,37 @@ class _Router:
                 bound = redacted(listener.url)
                 self.monitor.listening.append(bound)
                 logger.info("listening on %s", bound)
-                listening = True
-                task_status.started(None)
+                up()
                 await self._end.wait()
+
+    async def _connect(self, url: str, *, task_status: TaskStatus[Failure | None]) -> None:
+        with self._reported(url, "cannot connect to", "is tried no more", task_status) as up:
+            async with self.node.connect(
+                with_defaults(url, self._config), wait=False, ssl=self._connecting_tls
+            ):
+                up()
+                await self._end.wait()
+
+    @contextmanager
+    def _reported(
+        self, url: str, cannot: str, no_more: str, task_status: TaskStatus[Failure | None]
+    ) -> Iterator[Callable[[], None]]:
+        """Report the fate of a link: that it is up, by the function given, or why it cannot be; an end later ends all."""
+        started = False
+
+        def up() -> None:
+            nonlocal started
+            started = True
+            task_status.started(None)
+
+        try:
+            yield up
         except Exception as error:
-            if listening:
-                self._fail(f"{redacted(url)} listens no more", error)
+            if started:
+                self._fail(f"{redacted(url)} {no_more}", error)
             elif isinstance(error, FORESEEN):
                 # Handed over, since raised it would come out of the group of all links.
-                task_status.started(failure(f"cannot listen on {redacted(url)}", error))
+                task_status.started(failure(f"{cannot} {redacted(url)}", error))
             else:
                 raise
 
@@ -151,20 +172,3 @@ class _Router:
         logger.error("%s", what, exc_info=error)
         self._problem = self._problem or unforeseen(what, error)
         self._end.set()
-
-    async def _connect(self, url: str, *, task_status: TaskStatus[Failure | None]) -> None:
-        connecting = False
-        try:
-            async with self.node.connect(
-                with_defaults(url, self._config), wait=False, ssl=self._connecting_tls
-            ):
-                connecting = True
-                task_status.started(None)
-                await self._end.wait()
-        except Exception as error:
-            if connecting:
-                self._fail(f"{redacted(url)} is tried no more", error)
-            elif isinstance(error, FORESEEN):
-                task_status.started(failure(f"cannot connect to {redacted(url)}", error))
-            else:
-                raise

@@ -17,7 +17,6 @@ from ._version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Arguments", "Config", "Parser", "UsageError", "parse", "positive"]
 
 PREFIX = "HAKUBAN_ROUTER_"
 LOG_LEVELS = ("debug", "info", "warning", "error")

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     Sink = hakuban.ObjectStateSink[bytes]
 
-__all__ = ["run"]
 
 PATIENCE = (
     1.0  # seconds that the last value waits for somebody who takes it, after the end of the input

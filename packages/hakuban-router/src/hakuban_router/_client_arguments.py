@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from hakuban import ObjectDescriptor, TagDescriptor
 
-__all__ = ["Request", "parse"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:

@@ -9,8 +9,6 @@ from typing import Final
 import hakuban
 from hakuban.transport import InsecureListenerError
 
-__all__ = ["FORESEEN", "Failure", "failure", "unforeseen"]
-
 FORESEEN: Final = (hakuban.HakubanError, OSError, ValueError)
 """What `listen` and `connect` raise where something is wrong with their surroundings."""
 

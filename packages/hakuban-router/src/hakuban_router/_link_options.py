@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from ._cli import Config
 
-__all__ = ["connecting_tls", "listening_tls", "with_defaults"]
-
 
 def with_defaults(url: str, config: Config) -> str:
     """Put the options that hold for every link into a URL's fragment, in front: the last of two equal keys holds."""

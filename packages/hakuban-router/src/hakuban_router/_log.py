@@ -13,8 +13,6 @@ from hakuban.transport import get_logger, printable
 
 from ._stderr import StandardError
 
-__all__ = ["Formatter", "logger", "say", "start_logging"]
-
 logger: Final = get_logger("hakuban.router")
 
 

@@ -11,7 +11,6 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["find_trim", "give_memory_back"]
 
 _PERIOD: Final = 2.0  # seconds
 _REST: Final = 99.0  # times as long as it took nothing is done: a hundredth of the time is for this

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-__all__ = ["CONNECTOR", "EXCHANGE", "LISTENER", "Json", "Monitor"]
 
 Json = dict[str, Any]
 T = TypeVar("T")

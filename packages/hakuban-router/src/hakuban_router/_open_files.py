@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-__all__ = ["raise_open_files_limit"]
-
 _MOST_OF_DARWIN = 10_240
 
 

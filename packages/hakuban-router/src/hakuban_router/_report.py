@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from ._monitor import Json
 
-__all__ = ["START", "Page", "Place", "draw_page"]
 
 LINES: Final = 1_000  # of a page, and those of one object more
 CHARACTERS: Final = 100_000  # of a page, likewise

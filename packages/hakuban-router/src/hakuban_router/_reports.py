@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ._report import Place
     from ._socket_event import SocketEvent
 
-__all__ = ["write_reports"]
 
 PERIOD: Final = 1.0  # seconds between two pages
 CONTINUED: Final = 60.0  # seconds for which whoever asks gets the page after the last one

@@ -7,8 +7,6 @@ import socket
 
 from ._log import logger
 
-__all__ = ["notify"]
-
 
 def notify(state: str) -> None:
     """Send one state, for example "READY=1". Without NOTIFY_SOCKET this does nothing; a failure is one log line."""

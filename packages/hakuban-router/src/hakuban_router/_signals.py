@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from ._socket_event import SocketEvent
 
-__all__ = ["INTERRUPTED", "Signals", "record_signals", "usr2_sets"]
 
 INTERRUPTED: Final = 130  # what shells expect of a command that was interrupted: 128 + SIGINT
 

@@ -6,14 +6,9 @@ import math
 import socket
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 import anyio
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-__all__ = ["SocketEvent"]
 
 GLANCE: Final = (
     0.2 if sys.platform == "win32" else math.inf
@@ -48,11 +43,6 @@ class SocketEvent:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._reader.close()
         self._writer.close()

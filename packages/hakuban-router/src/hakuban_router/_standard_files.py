@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["OutputError", "ignore_terminal_stop", "occupy_closed", "read_lines", "write_out"]
 
 CHUNK = 64 * 1024
 HIGHEST = 2  # the standard error

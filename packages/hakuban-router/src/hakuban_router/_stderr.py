@@ -24,7 +24,6 @@ from hakuban.transport import printable_lines
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["StandardError", "standard_error_by_thread", "write_out_errors"]
 
 MOST_CHARACTERS: Final = 250_000  # that wait to be written: more than a thousand lines
 OVERHEAD: Final = 100  # of one write, in characters: about what Python needs to keep it

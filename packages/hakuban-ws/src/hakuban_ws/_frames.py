@@ -147,21 +147,9 @@ class FrameReader:
     """
 
     __slots__ = (
-        "_at",
-        "_compressed",
-        "_data",
-        "_fragments",
-        "_held",
-        "_inflater",
-        "_mask_bit",
-        "_max_message",
-        "_need",
-        "_opcode",
-        "_violation",
-        "close",
-        "ping",
-        "starved",
-    )
+        "_at", "_compressed", "_data", "_fragments", "_held", "_inflater", "_mask_bit", "_max_message", "_need",
+        "_opcode", "_violation", "close", "ping", "starved",
+    )  # fmt: skip
 
     def __init__(self, *, masked: bool, max_message: int, inflater: Inflater | None = None) -> None:
         self._mask_bit = MASKED if masked else 0

@@ -40,20 +40,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_closed",
-        "_flushed",
-        "_lost",
-        "_patience",
-        "_reading",
-        "_relayed",
-        "_relaying",
-        "_socket",
-        "_stream",
-        "_tasks",
-        "_unsent",
-        "_waiting",
-        "codec",
-    )
+        "_closed", "_flushed", "_lost", "_patience", "_reading", "_relayed", "_relaying", "_socket", "_stream",
+        "_tasks", "_unsent", "_waiting", "codec",
+    )  # fmt: skip
 
     def __init__(self, socket: SocketStream, tasks: TaskGroup) -> None:
         self._socket = socket

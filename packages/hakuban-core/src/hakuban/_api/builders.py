@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .._engine.engine import Engine
     from .serializers import Serializer
 
-__all__ = ["Defaults", "ObjectContractBuilder", "TagContractBuilder"]
 
 T = TypeVar("T")
 
@@ -39,7 +38,7 @@ class Defaults:
         check_type(chosen, type)
         return Decoder(chosen, type)
 
-    def publisher(self, serializer: Serializer | None) -> Encoder:
+    def encoder(self, serializer: Serializer | None) -> Encoder:
         return Encoder(self._chosen(serializer), self.max_state)
 
     def _chosen(self, serializer: Serializer | None) -> Serializer:
@@ -101,7 +100,7 @@ class ObjectContractBuilder:
         engine, descriptor = self._defaults.engine, self._descriptor
         checked = checked_capacity(capacity)
         entry = ExposeEntry(descriptor, checked)
-        contract = ObjectExpose[Any](engine, entry, self._defaults.publisher(serializer))
+        contract = ObjectExpose[Any](engine, entry, self._defaults.encoder(serializer))
         engine.open_entry(
             entry, lambda machine, now: machine.expose_object(descriptor, checked, now)
         )
@@ -161,7 +160,7 @@ class TagContractBuilder:
         engine, descriptor = self._defaults.engine, self._descriptor
         checked = checked_capacity(capacity)
         entry = ExposeEntry(descriptor, checked)
-        contract = TagExpose[Any](engine, entry, self._defaults.publisher(serializer))
+        contract = TagExpose[Any](engine, entry, self._defaults.encoder(serializer))
         engine.open_entry(entry, lambda machine, now: machine.expose_tag(descriptor, checked, now))
         return contract
 

@@ -12,13 +12,9 @@ from .._engine.entries import NOT_OPEN
 from .._exceptions import ClosedError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .._descriptors import ObjectDescriptor, TagDescriptor
     from .._engine.engine import Engine
     from .._engine.entries import ContractEntry
-
-__all__ = ["Contract"]
 
 
 class Contract:
@@ -48,12 +44,7 @@ class Contract:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @override

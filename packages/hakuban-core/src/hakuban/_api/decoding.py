@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .._states import Content
     from .serializers import Serializer
 
-__all__ = ["Decoder", "KeptValue"]
 
 T = TypeVar("T")
 

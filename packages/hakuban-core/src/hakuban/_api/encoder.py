@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from .._states import Format
     from .serializers import Serializer
 
-__all__ = ["Encoder"]
-
 
 class Encoder:
     """Encodes values for one contract, outside all locks; what comes out are plain values that nobody changes."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .._engine.entries import ExposeEntry, SinkEntry
     from .encoder import Encoder
 
-__all__ = ["ExposeContract", "ObjectExpose", "TagExpose"]
 
 T_contra = TypeVar("T_contra", contravariant=True)
 
@@ -43,9 +42,9 @@ class ExposeContract(Contract, Endless, Generic[T_contra]):
 
     _instead = "`for sink in contract:`, which ends when the contract is closed"
 
-    def __init__(self, engine: Engine, entry: ExposeEntry, publisher: Encoder) -> None:
+    def __init__(self, engine: Engine, entry: ExposeEntry, encoder: Encoder) -> None:
         super().__init__(engine, entry)
-        self._encoder = publisher
+        self._encoder = encoder
 
     @property
     def capacity(self) -> int:

@@ -8,8 +8,6 @@ from typing import Final
 
 from .._text import printable
 
-__all__ = ["default_name"]
-
 LONGEST: Final = 100  # characters of the program's name: far less than peers accept, even if each takes four bytes
 
 

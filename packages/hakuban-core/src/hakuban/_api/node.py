@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .._transport.options import TransportArguments
     from .serializers import Serializer
 
-__all__ = ["LocalNode"]
 
 MAX_STATE: Final = 16_672_358  # 15.9 MiB: what fits into a message of 16 MiB, with its version, format and descriptor
 

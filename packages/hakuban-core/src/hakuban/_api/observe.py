@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .._states import ObjectState, Version
     from .decoding import Decoder
 
-__all__ = ["ObjectObserve", "TagObserve"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

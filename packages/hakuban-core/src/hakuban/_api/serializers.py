@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 
     from .._states import Format
 
-__all__ = [
-    "JSON",
-    "MESSAGE_PACK",
-    "RAW",
-    "CodecSerializer",
-    "RawSerializer",
-    "Serializer",
-    "check_type",
-    "checked_serializer",
-]
 
 T = TypeVar("T")
 

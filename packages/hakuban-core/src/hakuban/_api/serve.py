@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .._engine.polling import Pending
     from .sinks import ObjectStateSink
 
-__all__ = ["serve"]
 
 FIRST_DELAY: Final = 1.0
 LAST_DELAY: Final = 30.0

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .._engine.entries import SinkEntry
     from .encoder import Encoder
 
-__all__ = ["ObjectStateSink"]
 
 T_contra = TypeVar("T_contra", contravariant=True)
 
@@ -37,11 +36,11 @@ class ObjectStateSink(Generic[T_contra]):
     __slots__ = ("_contract", "_encoder", "_engine", "_entry")
 
     def __init__(
-        self, engine: Engine, entry: SinkEntry, publisher: Encoder, contract: object
+        self, engine: Engine, entry: SinkEntry, encoder: Encoder, contract: object
     ) -> None:
         self._engine = engine
         self._entry = entry
-        self._encoder = publisher
+        self._encoder = encoder
         self._contract = (
             contract  # or it would be collected, and closed, while its sinks are in use
         )

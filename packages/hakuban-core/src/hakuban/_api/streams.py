@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .._states import Version
     from .decoding import Decoder
 
-__all__ = ["ObjectStateStream", "StateReader"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["foreign_type"]
-
 # What decoded values are made of, where no type says more.
 _DECODED: Final = (bool, int, float, str, bytes, list, dict, type(None))
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["SHORTEST_RUN", "common_prefix", "common_suffix", "equal_runs"]
-
 SHORTEST_RUN = 6
 _RUN = re.compile(rb"\0\0\0\0\0\0+")  # not \0{6,}: only what starts literally is searched for fast
 

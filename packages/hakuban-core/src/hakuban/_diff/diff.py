@@ -11,7 +11,6 @@ from .writer import DiffWriter
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["diff", "diffing"]
 
 _LITERAL = 8  # bytes between equal start and end of which nothing is looked for elsewhere
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .search import Alignment
     from .writer import DiffWriter
 
-__all__ = ["Matcher"]
 
 _NARROW = 64  # bytes compared at once, at first and where much agrees
 _WIDE = 512

@@ -10,7 +10,6 @@ from hakuban._exceptions import DiffError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["patch", "patching"]
 
 _SWITCH = 0x7F
 _ITSELF = (0xFF, _SWITCH)  # codes after which the escape byte is meant itself

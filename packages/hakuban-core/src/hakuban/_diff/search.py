@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     Place = tuple[int, int]  # where bytes of the old data start, and the same of the new
     Alignment = tuple[bytes, int, int]  # data, and two places: there, and in the new data
 
-__all__ = ["BLOCK", "OldSearch"]
 
 BLOCK = 16
 
@@ -50,22 +49,9 @@ class OldSearch:
     """
 
     __slots__ = (
-        "_backoff",
-        "_checked",
-        "_end",
-        "_failed",
-        "_new",
-        "_old",
-        "_pause",
-        "_pauses",
-        "_quiet",
-        "_saved",
-        "_scans",
-        "_stride",
-        "_writer",
-        "blocks",
-        "resume",
-    )
+        "_backoff", "_checked", "_end", "_failed", "_new", "_old", "_pause", "_pauses", "_quiet", "_saved", "_scans",
+        "_stride", "_writer", "blocks", "resume",
+    )  # fmt: skip
 
     def __init__(self, old: bytes, new: bytes, end: int, writer: DiffWriter) -> None:
         self._old = old

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-__all__ = ["DiffWriter"]
 
 _ESCAPE = b"\xff"  # the first escape byte; after any escape byte it means that byte itself
 _SWITCH = b"\x7f"

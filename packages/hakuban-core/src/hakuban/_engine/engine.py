@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .._session_events import Instruction, Note
     from .entries import ContractEntry, LinkEntry, TickerEntry
 
-__all__ = ["Engine"]
 
 _HELPERS: Final = 8  # of those who wait are woken when something is due that no timer does: one is enough, if it can run
 

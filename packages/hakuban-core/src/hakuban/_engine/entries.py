@@ -16,15 +16,6 @@ if TYPE_CHECKING:
     from .._descriptors import TagDescriptor
     from .._remote import Peer
 
-__all__ = [
-    "ContractEntry",
-    "ExposeEntry",
-    "LinkEntry",
-    "ObserveEntry",
-    "SinkEntry",
-    "StreamEntry",
-    "TickerEntry",
-]
 
 NOT_OPEN: Final = -1
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NodeLock"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

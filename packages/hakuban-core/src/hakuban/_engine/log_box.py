@@ -8,8 +8,6 @@ from typing import Final
 from .._logger import logger
 from .lock import NodeLock
 
-__all__ = ["LogBox"]
-
 MOST_LINES: Final = 1_000
 
 

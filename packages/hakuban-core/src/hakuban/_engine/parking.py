@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
     from .._loops.wakeups import Waiter
 
-__all__ = ["Parking"]
-
 
 class Parking:
     """Waiters by their places: whatever they wait for a change of.

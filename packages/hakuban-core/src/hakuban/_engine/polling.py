@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ENDED", "PENDING", "Ended", "Pending"]
-
 
 class Pending:
     """The type of `PENDING`."""

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from .entries import ContractEntry, LinkEntry
 
-__all__ = ["Registry"]
-
 
 class Registry:
     """Takes the effects of a machine, right after they came up and under the same lock.
@@ -42,15 +40,8 @@ class Registry:
     """
 
     __slots__ = (
-        "_appliers",
-        "_later",
-        "_log",
-        "_sinks",
-        "_streams",
-        "_wake",
-        "contracts",
-        "links",
-    )
+        "_appliers", "_later", "_log", "_sinks", "_streams", "_wake", "contracts", "links",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .._loops.wakeups import Waiter
     from .._session_events import PeerEvent
 
-__all__ = ["Steps"]
 
 T = TypeVar("T")
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from .engine import Engine
 
-__all__ = ["LEAVING_TIME", "Timer", "ticking"]
 
 LEAVING_TIME: Final = (
     2.0  # seconds that leaving a block takes at most, unless it is cancelled: then less

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .entries import ContractEntry, SinkEntry, StreamEntry
 
-__all__ = ["Cursor", "Endless", "MemberCursor", "Missing", "wait_for", "wait_for_blocking"]
 
 LOOKED_AT: Final = 256  # members, before it is worth while to copy all of them
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import anyio
 from anyio.lowlevel import checkpoint
 
-__all__ = ["Latch"]
-
 
 class Latch:
     """Set once, and waited for seldom: an `anyio.Event` is made only when somebody waits.

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-__all__ = ["background_tasks"]
-
 
 @asynccontextmanager
 async def background_tasks(

@@ -7,8 +7,6 @@ from typing import Final
 
 from anyio.lowlevel import checkpoint
 
-__all__ = ["TimeSlice"]
-
 LENGTH: Final = 0.002  # seconds of work after which the other tasks have a turn
 
 

@@ -14,8 +14,6 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["contained", "forget_frames"]
-
 
 def forget_frames(error: BaseException | None) -> None:
     """Take the traceback away from an exception, and from those that have led to it."""

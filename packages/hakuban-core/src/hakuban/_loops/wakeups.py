@@ -27,17 +27,6 @@ if TYPE_CHECKING:
     import anyio
     import trio
 
-__all__ = [
-    "AutoResetEvent",
-    "Canceller",
-    "TaskWaiter",
-    "ThreadWaiter",
-    "Waiter",
-    "in_event_loop",
-    "new_task_waiter",
-    "was_cancelled",
-]
-
 
 class Waiter(Protocol):
     """Somebody who waits. To wake it twice, or when it waits no more, does no harm."""

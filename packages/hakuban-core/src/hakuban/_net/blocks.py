@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
 
-__all__ = ["Block", "LinkBlock"]
 
 T = TypeVar("T")
 

@@ -22,21 +22,6 @@ if TYPE_CHECKING:
 
     from .._transport.interface import MessageStream
 
-__all__ = [
-    "GOING_AWAY",
-    "LEAVING",
-    "STREAM_ERRORS",
-    "ForeignCancellation",
-    "Guard",
-    "close_code_for",
-    "closed_by_peer",
-    "is_bug",
-    "located",
-    "lost",
-    "not_entered",
-    "single",
-    "words",
-]
 
 STREAM_ERRORS = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
 """What a stream raises when its link is gone."""

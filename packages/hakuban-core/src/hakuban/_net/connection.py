@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     from .._remote import Peer
     from .link_peer import LinkPeer
 
-__all__ = [
-    "Connection",
-    "ConnectionState",
-    "Listener",
-]
-
 
 class ConnectionState:
     """What a connector knows of its connection. Changed under the lock of the node, read from anywhere."""

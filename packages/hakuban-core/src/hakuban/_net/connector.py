@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from .link_peer import LinkPeer
     from .message_sizes import SizeCap, SizedLink
 
-__all__ = ["Backoff", "connect"]
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_AT_FIRST: Final = 0.15  # while nobody answers, as during a restart

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from .._transport.interface import MessageStream, TransportOptions
     from .link_owner import LinkOwner
 
-__all__ = ["Link"]
 
 HEARD_AT_ONCE: Final = 32  # events told the machine in one step; fewer if they take long
 PATIENCE: Final = 0.5  # seconds before a violator that may come back at once is told to go
@@ -65,27 +64,8 @@ class Link:
     """
 
     __slots__ = (
-        "_close_reason",
-        "_engine",
-        "_left",
-        "_name",
-        "_options",
-        "_orderly",
-        "_owner",
-        "_scope",
-        "_session",
-        "_stream",
-        "_traffic",
-        "_url",
-        "cancel",
-        "id",
-        "peer",
-        "reading_since",
-        "reason",
-        "remote",
-        "upstream",
-        "wake",
-        "writer",
+        "_close_reason", "_engine", "_left", "_name", "_options", "_orderly", "_owner", "_scope", "_session", "_stream",
+        "_traffic", "_url", "cancel", "id", "peer", "reading_since", "reason", "remote", "upstream", "wake", "writer",
     )  # fmt: skip
 
     def __init__(

@@ -13,8 +13,6 @@ from .close_codes import is_bug, words
 if TYPE_CHECKING:
     from .._engine.entries import LinkEntry
 
-__all__ = ["Outage", "link_down"]
-
 
 def link_down(link: LinkEntry, reason: Exception | None, *, told: bool = False) -> None:
     """Tell that a link has ended, in one line.

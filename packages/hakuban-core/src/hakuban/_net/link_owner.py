@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from .link_writer import Writers
     from .message_sizes import SizeCap, SizedLink
 
-__all__ = ["LinkOwner"]
-
 
 class LinkOwner(Protocol):
     """Who wants to know about a link. Called under the lock.

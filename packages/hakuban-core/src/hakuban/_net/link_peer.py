@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from .._transport.interface import MessageStream
     from .._wire import Session
 
-__all__ = ["LinkPeer"]
 
 OVERDUE: Final = 1.5  # keep-alives
 

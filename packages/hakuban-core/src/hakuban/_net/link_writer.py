@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .link_peer import LinkPeer
     from .message_sizes import SizeCap
 
-__all__ = ["LAST_WORDS", "LinkWriter", "Writers"]
 
 BATCH: Final = 64 * 1024  # bytes after which a batch is sent
 LAST_WORDS: Final = 0.05  # seconds that reader and writer leave to each other when one has failed

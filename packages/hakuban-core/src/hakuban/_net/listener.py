@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from .link_peer import LinkPeer
     from .message_sizes import SizeCap, SizedLink
 
-__all__ = ["listen"]
 
 _REST: Final = 1.0  # seconds with nothing to send after which the task that sends ends
 _RESTS_PER_TURN: Final = 1_000  # links looked at before the loop gets its turn: well under 1 ms
@@ -54,16 +53,8 @@ class _Acceptor:
     """
 
     __slots__ = (
-        "_engine",
-        "_links",
-        "_name",
-        "_options",
-        "_size_caps",
-        "_url",
-        "careful",
-        "max_taken",
-        "writers",
-    )
+        "_engine", "_links", "_name", "_options", "_size_caps", "_url", "careful", "max_taken", "writers",
+    )  # fmt: skip
 
     def __init__(
         self, engine: Engine, url: str, options: TransportOptions, name: str, writers: Writers

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .._wire import Session
     from .link_peer import LinkPeer
 
-__all__ = ["SizeCap", "SizeCaps", "SizedLink", "Skips"]
 
 TOO_BIG: Final = 1009
 REMEMBERED: Final = 600.0  # seconds

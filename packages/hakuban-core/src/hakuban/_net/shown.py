@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .._engine.entries import LinkEntry
     from .._remote import ConnectionStatus
 
-__all__ = ["shown_connection", "shown_listener", "shown_node"]
 
 MOST_LINKS: Final = 20  # a line each; a router has thousands
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .link_peer import LinkPeer
     from .link_writer import LinkWriter
 
-__all__ = ["watch"]
 
 AT_REST: Final = 0.05  # seconds of waiting after which all that had come in meanwhile has been read
 

@@ -38,13 +38,8 @@ class SocketStream:
     """
 
     __slots__ = (
-        "_interrupts",
-        "_out",
-        "_receiver",
-        "_sock",
-        "last_sent",
-        "receive_buffer",
-    )
+        "_interrupts", "_out", "_receiver", "_sock", "last_sent", "receive_buffer",
+    )  # fmt: skip
 
     READ_MOST: ClassVar[int] = _READ_MOST
     """Bytes that `read` gives at most, whatever is asked."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..transport import Transport
     from .environment import Rule
 
-__all__ = ["check_transport"]
 
 RULE_SECONDS: Final = 60.0
 """Seconds after which a rule is given up; single waits are bounded by less."""

@@ -16,23 +16,6 @@ if TYPE_CHECKING:
 
     from ..transport import MessageStream, Transport, TransportOptions
 
-__all__ = [
-    "CLOSE_SECONDS",
-    "PATIENCE",
-    "PAUSE",
-    "Environment",
-    "Finding",
-    "Link",
-    "Rule",
-    "TransportContractError",
-    "collect",
-    "end_of",
-    "error_of",
-    "exchange",
-    "sequence_fault",
-    "until",
-    "within",
-]
 
 PATIENCE: Final = 10.0
 """Seconds for what should take milliseconds: a busy machine is no broken transport."""

@@ -11,8 +11,6 @@ import anyio
 
 from .environment import PATIENCE, PAUSE, Finding
 
-__all__ = ["Census"]
-
 POOL: Final = 5
 """Threads that may stay: event loops keep those of a pool for the next call that blocks."""
 

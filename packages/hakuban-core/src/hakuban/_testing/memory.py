@@ -12,9 +12,14 @@ from weakref import WeakSet
 import anyio
 from anyio.lowlevel import checkpoint, current_token
 
-from .._exceptions import InvalidURLError, PeerViolationError, RefusedError
-from .._plain import plain_text
-from ..transport import ConnectionRequest, identify, redacted
+from ..transport import (
+    ConnectionRequest,
+    InvalidURLError,
+    PeerViolationError,
+    RefusedError,
+    identify,
+    redacted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
 
     from ..transport import Identity, MessageStream, TransportOptions
 
-__all__ = ["MemoryStream", "MemoryTransport", "cut_links"]
 
 BUFFER: Final = 64 * 1024
 OVERHEAD: Final = 64  # counted for each message, so that empty ones fill a buffer too
@@ -329,8 +333,10 @@ def _bind(wanted: str, listener: _Listener) -> str:
     raise OSError(errno.EADDRINUSE, reason)
 
 
-def _name(url: str, *, listening: bool = True) -> str:
-    scheme, separator, name = plain_text("a URL", url).partition("://")
+def _name(url: object, *, listening: bool = True) -> str:
+    if not isinstance(url, str):
+        raise TypeError(f"a URL is a str, not {type(url).__name__}")
+    scheme, separator, name = str.partition(url, "://")
     if scheme.lower() != "memory" or not separator:
         raise InvalidURLError(url, "not a memory://name URL")
     name = name.rstrip("/")

@@ -11,8 +11,6 @@ from .memory import MemoryTransport
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["linked_nodes"]
-
 
 @asynccontextmanager
 async def linked_nodes(

@@ -19,11 +19,8 @@ from .._api.node import LocalNode
 from .environment import PATIENCE, Finding
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ..transport import Transport, TransportOptions
 
-__all__ = ["CAN_FREEZE", "Carried", "OtherProcess", "link_arguments", "main"]
 
 CAN_FREEZE: Final = hasattr(signal, "SIGSTOP")
 """Whether a process can be stopped so that its links stay open, and say nothing; not on Windows."""
@@ -104,12 +101,7 @@ class OtherProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

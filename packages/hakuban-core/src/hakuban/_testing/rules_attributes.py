@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .._loops.wakeups import in_event_loop
 from ..transport import ConnectionRequest, Identity, RefusedError
 from .environment import PATIENCE, Finding, Rule, end_of, error_of, exchange, until, within
 from .rules_serving import echo
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..transport import MessageStream
     from .environment import Environment
 
-__all__ = ["ATTRIBUTE_RULES"]
 
 KEEP_ALIVE: Final = 0.1
 
@@ -85,14 +84,14 @@ def _heard_since(stream: MessageStream, least: float, what: str) -> float:
 
 async def _check_authorize(env: Environment) -> None:
     asked: list[object] = []
-    blocked = False
+    loop, blocked = get_ident(), False
     handled: list[MessageStream] = []
     somebody = Identity("somebody")
 
     def refuse(request: ConnectionRequest) -> Identity:
         nonlocal blocked
         asked.append(request)
-        blocked = in_event_loop()
+        blocked = get_ident() == loop
         raise RefusedError("nobody is let in", retry=False)
 
     async def handler(stream: MessageStream) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..transport import MessageStream
     from .environment import Environment
 
-__all__ = ["CANCEL_RULES"]
 
 MOST: Final = 30
 """Suspensions after which a call, such as a long send, has been cancelled often enough."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..transport import MessageStream
     from .environment import Environment
 
-__all__ = ["END_RULES"]
 
 ENDS: Final = (anyio.EndOfStream, anyio.BrokenResourceError, LinkError)
 """What receive may raise when the other side went away without a word."""

@@ -13,7 +13,6 @@ from .rules_serving import echo, expect_echo
 if TYPE_CHECKING:
     from .environment import Environment
 
-__all__ = ["LOAD_RULES"]
 
 MESSAGES: Final = 100_000
 BATCH: Final = 1_000

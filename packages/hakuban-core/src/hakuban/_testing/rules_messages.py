@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..transport import MessageStream
     from .environment import Environment
 
-__all__ = ["MESSAGE_RULES"]
 
 MIB: Final = 1024 * 1024
 TOO_BIG: Final = 1009

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .._net.connection import Connection, Listener
     from .environment import Environment
 
-__all__ = ["PROCESS_RULES"]
 
 TIMEOUT: Final = 1.0
 KEEP_ALIVE: Final = 0.25

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..transport import MessageStream
     from .environment import Environment
 
-__all__ = ["SERVING_RULES", "echo", "expect_echo"]
 
 GARBAGE: Final = ("", ":", ":x", ":0", "[", "[::1:1", "?", "/:/", "user:password@")
 """What may stand behind the scheme and "://", and names no host that somebody would have to look up."""

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ..transport import MessageStream
     from .environment import Environment
 
-__all__ = ["SILENCE_RULES", "STANDSTILL_RULES"]
 
 SILENCE: Final = 0.5
 STANDSTILL: Final = 1.2 * SILENCE

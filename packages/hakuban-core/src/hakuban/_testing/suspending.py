@@ -10,8 +10,6 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Suspending"]
-
 
 class Suspending(Generator[Any, Any, None]):
     """A coroutine to await, which tells each time that it is about to suspend.

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from .interface import ConnectionRequest, TransportOptions
 
-__all__ = ["THREADS", "Authorizer", "identify"]
 
 THREADS: Final = 8
 """Questions that are asked at the same time, by all listeners of a process; one that is given up counts until it ends."""

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from .interface import TransportOptions
 
-__all__ = ["check_exposure"]
-
 
 def check_exposure(
     url: str,

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from .._logger import Logger
     from .interface import MessageStream
 
-__all__ = ["run_handler"]
-
 
 async def run_handler(
     handler: Callable[[MessageStream], Awaitable[None]],

@@ -14,8 +14,6 @@ from anyio.lowlevel import checkpoint
 from .._logger import logger
 from .._open_files import open_files_limit
 
-__all__ = ["Heartbeats", "Monitored", "default_max_connections"]
-
 _MAX_CONNECTIONS = 10_000
 _SPARE_DESCRIPTORS = 64
 

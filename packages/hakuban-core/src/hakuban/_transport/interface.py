@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from .._exceptions import HakubanError
     from .._remote import Identity
 
-__all__ = [
-    "ConnectionRequest",
-    "Hooks",
-    "InstalledTransport",
-    "MessageStream",
-    "Transport",
-    "TransportOptions",
-    "hookimpl",
-    "hookspec",
-]
 
 hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker("hakuban")
 hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("hakuban")

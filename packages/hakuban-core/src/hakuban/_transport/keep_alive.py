@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from .interface import TransportOptions
 
-__all__ = ["KeepAlive", "Verdict", "silence_limit"]
 
 # Seconds of silence that end a link whose timeout nobody has said: peers of this project give signs of life, and a
 # flooding node of the crate can starve its own socket for seconds.

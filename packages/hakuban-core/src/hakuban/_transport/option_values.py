@@ -24,7 +24,6 @@ from .._plain import plain_text
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["AUTHORIZE", "COUNT", "FLAG", "HEADERS", "LOAD_LIMIT", "NAME", "ORIGINS", "SECONDS", "TLS", "Kind"]  # fmt: skip
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}

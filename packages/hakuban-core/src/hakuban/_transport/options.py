@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .._remote import Identity
     from .option_values import Kind
 
-__all__ = ["URL_OPTIONS", "LinkOptions", "TransportArguments", "load_limit_argument"]
 
 _KEY = re.compile(r"[a-z-]+")
 

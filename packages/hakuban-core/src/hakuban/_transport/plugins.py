@@ -33,16 +33,6 @@ if TYPE_CHECKING:
     from .interface import ConnectionRequest, TransportOptions
     from .options import LinkOptions
 
-__all__ = [
-    "LinkTarget",
-    "authorizer",
-    "find_target",
-    "find_transport",
-    "installed_transports",
-    "plugins",
-    "register_plugin",
-    "unregister_plugin",
-]
 
 TRANSPORTS = "hakuban.transports"
 PLUGINS = "hakuban.plugins"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ReadAhead"]
-
 # Seconds of handling that what was read may take. It goes before every newer value, so this is how stale it makes them; less
 # than that is not worth a smaller read, or a window that is smaller than a long path needs.
 HANDLING: Final = 0.05

@@ -6,8 +6,6 @@ from typing import Final, Protocol
 
 from .._exceptions import PeerViolationError
 
-__all__ = ["Reassembling", "ReassemblyLimit"]
-
 _LEAST: Final = 64 * 1024
 """Bytes below which a link is not counted: a piece that was read, and a window of small messages."""
 _MESSAGES: Final = 4

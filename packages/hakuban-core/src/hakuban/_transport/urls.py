@@ -9,8 +9,6 @@ from .._exceptions import InvalidURLError
 from .._plain import plain_text
 from .options import URL_OPTIONS, LinkOptions
 
-__all__ = ["host_and_port", "split_url", "url_parts"]
-
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
