@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from .._core.events import LinkDown, LinkUp
-from .._descriptors import TagDescriptor
+from .._descriptors import ObjectDescriptor, TagDescriptor
 from .._exceptions import ClosedError, NodeBrokenError
 from .entries import NOT_OPEN
 from .registry import Registry
 from .steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .._core.machine import Machine
     from .._core.snapshot import NodeSnapshot
@@ -197,6 +197,24 @@ class Engine(Steps):
     def pull(self, link: LinkEntry) -> tuple[list[Instruction], bool]:
         """Return the next few things to send on a link, and whether there may be more."""
         return self.call(lambda machine, now: machine.next_batch_for(link.id, now))
+
+    def set_size_cap(self, link: LinkEntry, size: int | None) -> None:
+        """Have no larger messages made for a link, for now; bytes, or None for no such limit."""
+        self.call(lambda machine, _: machine.set_size_cap(link.id, size))
+
+    def not_sent(
+        self,
+        link: LinkEntry,
+        states: Sequence[ObjectDescriptor],
+        announcements: Sequence[ObjectDescriptor | TagDescriptor],
+    ) -> None:
+        """Report what was too large for the peer of a link."""
+        self.call(lambda machine, _: machine.not_sent(link.id, states, announcements))
+
+    def try_again(self, link: LinkEntry) -> None:
+        """Have made again what was too large for the peer of a link, which takes larger messages now."""
+        while self.call(lambda machine, _: machine.room_has_grown(link.id)):
+            pass
 
     def add_timer(self, timer: TickerEntry) -> None:
         """Leave ticking to a timer; without any, whoever calls does what is due."""

@@ -276,4 +276,4 @@ class LinkWriter(AutoResetEvent):
         if most != self._said_cap:
             self._said_cap = most
             self._session.cap(most)
-            self._engine.call(lambda machine, _: machine.set_size_cap(link.id, most))
+            self._engine.set_size_cap(link, most)

@@ -63,8 +63,7 @@ class Skips:
         """Have sent again what was too large, if the limit has grown since."""
         if self._limit is not None and session.max_sent > self._limit:
             self._limit = None
-            while self._engine.call(lambda machine, _: machine.room_has_grown(link.id)):
-                pass
+            self._engine.try_again(link)
 
     def report(self, link: LinkEntry, session: Session) -> None:
         """Take what a session has skipped."""
@@ -73,7 +72,7 @@ class Skips:
         self._traffic.states_skipped += len(skipped)
         states = [descriptor for descriptor, _ in skipped]
         others = [descriptor for descriptor, _ in unsaid]
-        self._engine.call(lambda machine, _: machine.not_sent(link.id, states, others))
+        self._engine.not_sent(link, states, others)
         if not self._told:
             self._told = True
             descriptor, size = (skipped or unsaid)[0]
