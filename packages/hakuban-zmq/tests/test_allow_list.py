@@ -547,21 +547,21 @@ def test_of_many_refusals_ten_a_second_are_told_and_the_others_counted(
     now = 5.0
     refusals = Refusals(lambda: now)
     for _ in range(100):
-        refusals.tell("10.0.0.7", KEY)
+        refusals.report("10.0.0.7", KEY)
     assert caplog.messages == [f"10.0.0.7: its key is not allowed: {KEY}"] * 10
     caplog.clear()
-    refusals.tell_the_rest()
+    refusals.report_rest()
     assert not caplog.messages
     now = 6.0
-    refusals.tell_the_rest()
-    refusals.tell_the_rest()
+    refusals.report_rest()
+    refusals.report_rest()
     assert caplog.messages == ["90 more keys were not allowed"]
     caplog.clear()
     for _ in range(11):
-        refusals.tell("10.0.0.7", KEY)
+        refusals.report("10.0.0.7", KEY)
     assert len(caplog.messages) == 10
     now = 7.0
-    refusals.tell("10.0.0.8", KEY)
+    refusals.report("10.0.0.8", KEY)
     assert caplog.messages[10:] == [
         "1 more keys were not allowed",
         f"10.0.0.8: its key is not allowed: {KEY}",

@@ -60,7 +60,7 @@ MESSAGE = bytes(CHUNK - 100)
 async def fill(stream: ZeroMQStream) -> int:
     """Send until the operating system does not take it all; give how many messages that were."""
     sent = 0
-    while not stream._pipe.stuck:
+    while not stream._frame_sender.stuck:
         await stream.send([MESSAGE])
         sent += 1
     return sent
@@ -137,7 +137,7 @@ async def test_a_listener_that_ends_hears_that_its_goodbye_was_heard(
 async def test_what_waits_to_be_sent_is_sent_although_the_listener_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_connection, "_FAREWELL_SECONDS", 60.0)
+    monkeypatch.setattr(_connection, "_CLOSE_SECONDS", 60.0)
     came: list[int] = []
 
     def read() -> None:
@@ -186,7 +186,7 @@ async def test_a_sender_waits_while_the_system_takes_nothing_and_no_longer() -> 
 async def test_strangers_do_not_delay_the_end_of_a_listener(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mechanism: bytes
 ) -> None:
-    monkeypatch.setattr(_connection, "_FAREWELL_SECONDS", 60.0)
+    monkeypatch.setattr(_connection, "_CLOSE_SECONDS", 60.0)
     _, secret = write_keys(tmp_path, "listener")
     transport = ZeroMQTransport(secret_key_file=secret if mechanism == CURVE else None)
     with anyio.fail_after(10):

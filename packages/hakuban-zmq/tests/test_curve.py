@@ -198,7 +198,7 @@ class Link:
     remote_address = "somebody"
     up = True
 
-    def expel(self, _: str, /) -> None:
+    def revoke(self, _: str, /) -> None:
         self.up = False
 
 

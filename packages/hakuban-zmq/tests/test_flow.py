@@ -153,7 +153,7 @@ async def test_a_grant_may_be_used_while_it_is_being_sent() -> None:
         def send(self, sent: bytes, /) -> bool:
             if sent[0] == GRANT:
                 for _ in range(read_grant(sent).chunks):
-                    stream.hear(data)
+                    stream.take_frame(data)
             return True
 
         stuck = False
@@ -175,7 +175,7 @@ async def test_a_grant_may_be_used_while_it_is_being_sent() -> None:
         listening=True,
     )
     for _ in range(4):
-        stream.hear(data)
+        stream.take_frame(data)
     for _ in range(20):
         assert await stream.receive()
     assert stream._end is None

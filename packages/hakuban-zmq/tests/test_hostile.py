@@ -283,7 +283,7 @@ async def test_an_answer_that_comes_at_once_does_not_end_the_pings() -> None:
         def send(self, data: bytes, /) -> bool:
             assert data == frame(PING, b"the peer")
             self.pings += 1
-            stream.hear(frame(PONG, b"our side"))
+            stream.take_frame(frame(PONG, b"our side"))
             return True
 
         stuck = False

@@ -21,7 +21,7 @@ from hakuban.transport import (
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._frames import (
     BYE,
-    BYE_HEARD,
+    BYE_ACK,
     DATA,
     HEADER,
     HELLO,
@@ -109,7 +109,7 @@ async def test_a_frame_of_an_unknown_session_is_answered_with_a_reset(kind: int)
             accepted.receive_nowait()
 
 
-@pytest.mark.parametrize("kind", [BYE, BYE_HEARD, RESET])
+@pytest.mark.parametrize("kind", [BYE, BYE_ACK, RESET])
 async def test_a_goodbye_of_an_unknown_session_is_not_answered(kind: int) -> None:
     async with accepting() as (url, _):
         with raw_client(url) as client:
@@ -251,7 +251,7 @@ async def test_closing_tells_code_and_reason_and_waits_until_they_are_heard() ->
             async with anyio.create_task_group() as group:
                 group.start_soon(stream.aclose, 4000, "grüße")
                 assert read_bye(await client.frame(BYE)) == (4000, "grüße")
-                client.say_frame(BYE_HEARD)
+                client.say_frame(BYE_ACK)
 
 
 async def test_who_does_not_say_that_it_heard_is_waited_for_one_second() -> None:
@@ -272,7 +272,7 @@ async def test_what_was_sent_before_goodbye_is_received_before_the_end() -> None
             for data in chunks([b"last words"], client.other):
                 client.say(data)
             client.say(encode_bye(client.other, 1001, "going away"))
-            await client.frame(BYE_HEARD)
+            await client.frame(BYE_ACK)
             assert list(await stream.receive()) == [b"last words"]
             assert isinstance(await end_of(stream), anyio.EndOfStream)
             assert (stream.close_code, stream.close_reason) == (1001, "going away")

@@ -13,7 +13,7 @@ from hakuban.transport import PeerViolationError, TransportOptions
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._frames import (
     BYE,
-    BYE_HEARD,
+    BYE_ACK,
     CHUNK,
     DATA,
     GRANT,
@@ -87,7 +87,7 @@ async def test_a_malformed_frame_is_a_violation(fault: str) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(stream.aclose, error.code, error.reason)
             assert read_bye(await client.frame(BYE)) == (1002, error.reason)
-            client.say_frame(BYE_HEARD)
+            client.say_frame(BYE_ACK)
 
 
 GARBAGE = [b"", b"\0", b"GET / HTTP/1.1\r\n\r\n", bytes([HELLO]), bytes([HELLO]) + bytes(40)]

@@ -113,7 +113,7 @@ def test_very_many_observers_of_this_process_are_all_shown_what_is_new(node: Nod
 def test_an_object_may_go_while_its_viewers_are_told(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(world, "SHOWN_AT_ONCE", 1)
+    monkeypatch.setattr(world, "NOTIFIED_AT_ONCE", 1)
     large, small = ObjectDescriptor([], "large"), ObjectDescriptor([], "small")
     for _ in range(50):
         node.observe(large)
@@ -124,9 +124,9 @@ def test_an_object_may_go_while_its_viewers_are_told(
     for contract in (*contracts, exposers[small]):
         contract.close()
     assert small not in node.machine.world.objects
-    assert len(node.machine.world.showing) == 1
+    assert len(node.machine.world.notifying) == 1
     node.settle()
-    assert not node.machine.world.showing
+    assert not node.machine.world.notifying
 
 
 def test_what_is_to_be_published_again_is_one_after_the_other_where_there_is_no_room(

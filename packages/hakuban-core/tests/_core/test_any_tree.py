@@ -54,7 +54,7 @@ def test_in_any_history_the_promises_hold_where_steps_have_little_room(
         monkeypatch.setattr(module, "STEP", room)
     pieces = ("_FORGOTTEN", "_LOOKS_AT_ONCE", "_PIECE", "_SLICE", "_WALKED_AT_ONCE")
     for module in (agenda, notes, settle, world):
-        for name in (*pieces, "SETTLED_AT_ONCE", "SHOWN_AT_ONCE"):
+        for name in (*pieces, "SETTLED_AT_ONCE", "NOTIFIED_AT_ONCE"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, 1)
     explored(150, 50)

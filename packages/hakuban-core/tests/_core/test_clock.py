@@ -438,9 +438,9 @@ def test_only_so_many_liars_are_reported() -> None:
     clock = Clock(0)
     clock.see_wall(0, 0.0, root=True)
     for node in range(200):
-        reported = clock.hear_from_below(node, f"node {node}", 1, 0.0) == 1
+        reported = clock.follow_below(node, f"node {node}", 1, 0.0) == 1
         assert reported is (node < 100)
-    assert clock.hear_from_below(0, "node 0", 2, 0.0) is None
+    assert clock.follow_below(0, "node 0", 2, 0.0) is None
 
 
 def test_clocks_that_run_apart_are_no_jump(tree: Tree, root: Node) -> None:

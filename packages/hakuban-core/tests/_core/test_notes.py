@@ -44,7 +44,7 @@ def tell(peer: Peer, note: Note) -> None:
     peer.say(NoteReceived(note))
 
 
-def speaking(peer: Peer, note: Note = FIRST) -> None:
+def exchanging(peer: Peer, note: Note = FIRST) -> None:
     """Have a peer send its first note."""
     assert told(peer.hear()) == [], "nothing is told to who has not spoken"
     tell(peer, note)
@@ -119,7 +119,7 @@ def test_nothing_is_told_to_who_has_not_spoken(tree: Tree, node: Node, peer: Pee
 
 
 def test_what_is_ignored_is_told_once_for_each_name_and_cut(peer: Peer) -> None:
-    speaking(peer)
+    exchanging(peer)
     for descriptor in ("a", "b", "a", "c" * 500, "c" * 400, "d"):
         ignored(peer, descriptor, "r" * 300)
     ignored(peer, "", "nobody knows what it was about")
@@ -130,7 +130,7 @@ def test_what_is_ignored_is_told_once_for_each_name_and_cut(peer: Peer) -> None:
 
 
 def test_no_more_than_a_hundred_are_told_on_a_link_sixteen_at_once(peer: Peer) -> None:
-    speaking(peer)
+    exchanging(peer)
     peer.hear()
     for number in range(150):
         ignored(peer, f"name {number}")
@@ -142,7 +142,7 @@ def test_no_more_than_a_hundred_are_told_on_a_link_sixteen_at_once(peer: Peer) -
 def test_what_a_peer_ignores_is_reported_cut_and_a_hundred_times_on_a_link(
     peer: Peer, node: Node
 ) -> None:
-    speaking(peer)
+    exchanging(peer)
     tell(peer, Note(ignored=(("x" * 300, "y" * 300),)))
     for _ in range(3):
         tell(peer, Note(ignored=tuple((f"{number}", "why") for number in range(60))))
@@ -177,7 +177,7 @@ def hold(node: Node, version: Version) -> None:
 def test_who_is_to_produce_hears_right_behind_the_channel_what_to_exceed(node: Node) -> None:
     hold(node, FAR)
     peer = Below(node)
-    speaking(peer)
+    exchanging(peer)
     peer.hear()
     peer.expose(THING)
     first, second = peer.hear()
@@ -191,7 +191,7 @@ def test_it_is_not_told_of_a_stream_nor_where_the_clock_exceeds_it_nor_to_who_is
 ) -> None:
     hold(node, FAR)
     observer, silent = Below(node), Below(node)
-    speaking(observer)
+    exchanging(observer)
     observer.hear()
     observer.observe(THING)
     assert told(observer.hear()) == []
@@ -200,7 +200,7 @@ def test_it_is_not_told_of_a_stream_nor_where_the_clock_exceeds_it_nor_to_who_is
     silent.leave()
 
     fresh = Below(node)
-    speaking(fresh)
+    exchanging(fresh)
     fresh.hear()
     exposer = node.expose(OTHER)
     exposer.offer(b"now")
@@ -217,7 +217,7 @@ def test_of_an_object_with_a_very_long_name_it_is_not_told(node: Node) -> None:
     exposer.offer(b"old", FAR)
     exposer.close()
     peer = Below(node)
-    speaking(peer)
+    exchanging(peer)
     peer.hear()
     peer.expose(long)
     assert [type(item) for item in peer.hear()] == [OpenChannel]
@@ -227,7 +227,7 @@ def demanded(node: Node, thing: ObjectDescriptor = THING) -> tuple[Above, int]:
     """Have a peer above demand an object; give it, and the channel."""
     above = Above(node)
     channel = above.demand(thing)
-    speaking(above)
+    exchanging(above)
     above.hear()
     return above, channel
 
@@ -281,7 +281,7 @@ def test_the_state_of_a_tag_contract_is_published_again_too(node: Node) -> None:
 
 def test_it_is_passed_on_to_the_node_below_that_produces(node: Node) -> None:
     below, silent = Below(node), Below(node)
-    speaking(below)
+    exchanging(below)
     for peer, thing in ((below, THING), (silent, OTHER)):
         peer.expose(thing)
     above, _ = demanded(node)
@@ -297,7 +297,7 @@ def test_it_is_passed_on_to_the_node_below_that_produces(node: Node) -> None:
 
 def test_several_are_passed_on_one_after_the_other(node: Node) -> None:
     below = Below(node)
-    speaking(below)
+    exchanging(below)
     below.expose(TAG)
     above, _ = demanded(node)
     above.demand(OTHER)
@@ -328,7 +328,7 @@ def test_from_below_versions_of_the_shape_of_default_ones_are_taken_and_nothing_
 def test_what_is_held_below_is_passed_on_to_where_the_states_come_from(node: Node) -> None:
     node.observe(THING)
     above, below = Above(node), Below(node)
-    speaking(above)
+    exchanging(above)
     above.hear()
     held = (*HELD[:2], (0, *FAR))
     tell(below, Note(held=(held,)))
@@ -343,7 +343,7 @@ def test_who_sends_a_lower_version_is_told_once_which_to_exceed_and_not_of_a_ver
     node: Node,
 ) -> None:
     below, silent = Below(node), Below(node)
-    speaking(below)
+    exchanging(below)
     long = ObjectDescriptor(["t"], "x" * 5_000)
     for thing, peer in ((THING, below), (OTHER, silent), (long, below)):
         node.observe(thing)
@@ -365,7 +365,7 @@ def test_notes_go_before_anything_else_and_say_what_is_so_by_then(tree: Tree) ->
     tree.notes = True
     hall = tree.node("hall")
     peer = Below(hall)
-    speaking(peer)
+    exchanging(peer)
     peer.hear()
     peer.observe(THING)
     hall.expose(THING).offer(b"1")

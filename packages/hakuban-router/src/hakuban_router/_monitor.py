@@ -55,7 +55,7 @@ class Monitor:
         self._node = node
         self._connecting = connecting
         self._watches: dict[str, _Watch] = {}
-        self._wishes: list[_Wish[Any]] = []
+        self._requests: list[_Request[Any]] = []
         self._arrival = anyio.Event()
 
     @property
@@ -108,11 +108,11 @@ class Monitor:
 
         :raises NodeBrokenError: there is nothing to take a picture of.
         """
-        wish = _Wish(draw)
-        self._wishes.append(wish)
+        request = _Request(draw)
+        self._requests.append(request)
         self._arrival.set()
-        await wish.over.wait()
-        return wish.result()
+        await request.over.wait()
+        return request.result()
 
     async def _attend(self, name: str, sink: hakuban.ObjectStateSink[bytes]) -> None:
         """Have pictures published while one monitor object is observed."""
@@ -129,34 +129,34 @@ class Monitor:
         """Take one picture in each period for all who look, and none for nobody."""
         due = -math.inf
         while True:
-            while not (self._watches or self._wishes):
+            while not (self._watches or self._requests):
                 self._arrival = anyio.Event()
                 await self._arrival.wait()
             await anyio.sleep(max(0.0, due - monotonic()))
-            if self._watches or self._wishes:
+            if self._watches or self._requests:
                 exposure = _Exposure(monotonic())
                 await self._expose(exposure)
                 due = exposure.due
 
     async def _expose(self, exposure: _Exposure) -> None:
         """Take a picture, and give it to all who look."""
-        wishes, self._wishes = self._wishes, []
+        requests, self._requests = self._requests, []
         watches = list(self._watches.values())
         try:
-            await exposure.take(partial(self._draw, wishes))
-            for wish in wishes:
-                wish.over.set()
+            await exposure.take(partial(self._draw, requests))
+            for request in requests:
+                request.over.set()
             await self._show(exposure)
         except Exception as error:  # noqa: BLE001  # a fault of ours: no reason for the router to end
-            for wish in wishes:
-                wish.end(error)
+            for request in requests:
+                request.end(error)
             for watch in watches:
                 watch.end(error)
 
-    def _draw(self, wishes: Sequence[_Wish[Any]]) -> dict[str, Json]:
+    def _draw(self, requests: Sequence[_Request[Any]]) -> dict[str, Json]:
         pictures = self.pictures()
-        for wish in wishes:
-            wish.draw(pictures)
+        for request in requests:
+            request.draw(pictures)
         return pictures
 
     async def _show(self, exposure: _Exposure) -> None:
@@ -173,7 +173,7 @@ class Monitor:
             return await exposure.forget()
 
 
-class _Wish(Generic[T]):
+class _Request(Generic[T]):
     """Somebody who waits for the next picture."""
 
     def __init__(self, draw: Callable[[dict[str, Json]], T]) -> None:

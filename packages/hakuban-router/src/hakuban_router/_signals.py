@@ -24,7 +24,7 @@ INTERRUPTED: Final = 130  # what shells expect of a command that was interrupted
 PATIENCE: Final = (
     0.9  # seconds from the signal to the end, whatever a link or a resolver still waits for
 )
-LAST_WORDS: Final = 0.1  # seconds for the log, if its reader is slow
+LOG_SECONDS: Final = 0.1  # seconds for the log, if its reader is slow
 
 _ENDING: Final = [
     signal.Signals[name]
@@ -103,7 +103,7 @@ class Signals:
     def _see_to_it(self) -> None:
         signum = self._wait()
         sleep(PATIENCE)
-        _say_last_words()
+        _log_overdue()
         code = self._interrupted if signum == signal.SIGINT else 0
         os._exit(code if self._code is None else self._code)
 
@@ -116,20 +116,20 @@ class Signals:
                     return signum
 
 
-def _say_last_words() -> None:
+def _log_overdue() -> None:
     """Log that leaving took too long; in a thread, for what is in the way of leaving may be in the way of that."""
-    speaker = threading.Thread(target=_speak, daemon=True)
+    thread = threading.Thread(target=_log_in_time, daemon=True)
     with suppress(RuntimeError):  # no thread to be had
-        speaker.start()
-        speaker.join(LAST_WORDS)
+        thread.start()
+        thread.join(LOG_SECONDS)
 
 
-def _speak() -> None:
+def _log_in_time() -> None:
     from ._log import logger
     from ._stderr import write_out_errors
 
     logger.warning("leaving took longer than %g s: ending", PATIENCE)
-    write_out_errors(LAST_WORDS)
+    write_out_errors(LOG_SECONDS)
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import anyio
 from hakuban.sockets import SocketStream, address_text, find_host, prepare_socket
 from hakuban.transport import ReassemblyLimit, RefusedError
 
-from ._answers import no_websocket
 from ._handshake import RESPONSE, ClientHandshake, Head, HTTPAnswer
+from ._http_refusals import no_websocket
 from ._stream import WebSocketStream
-from ._tls import tls_words
+from ._tls_errors import describe_tls_error
 from ._tls_stream import TLSSocketStream
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ def _explained(end: str) -> Iterator[None]:
     except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
         raise ConnectionResetError(end) from error
     except ssl.SSLError as error:
-        raise RefusedError(f"TLS: {tls_words(error, listening=False)}", retry=False) from error
+        raise RefusedError(
+            f"TLS: {describe_tls_error(error, listening=False)}", retry=False
+        ) from error
 
 
 async def _upgrade(channel: SocketStream, handshake: ClientHandshake) -> tuple[Agreement, bytes]:

@@ -15,9 +15,9 @@ from wsproto.extensions import PerMessageDeflate
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from ._answers import no_websocket, refusal
 from ._deflate import Deflater, Inflater
 from ._frames import FrameReader, FrameWriter
+from ._http_refusals import no_websocket, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -23,7 +23,7 @@ from hakuban.transport import (
 
 from ._handshake import REQUEST, Head, HTTPAnswer, ServerHandshake
 from ._stream import WebSocketStream
-from ._tls import tls_words
+from ._tls_errors import describe_tls_error
 from ._tls_stream import TLSSocketStream
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("hakuban.ws")
 
-_FAREWELL_SECONDS = 1.0
+_CLOSE_SECONDS = 1.0
 
 
 class _SilentError(Exception):
@@ -102,14 +102,14 @@ class Listener:
                     return await self._upgrade(channel, peer, place)
                 except ssl.SSLError as error:
                     # The alert is on its way; the peer has to see it before the end.
-                    logger.info("%s: no TLS: %s", peer, tls_words(error, listening=True))
+                    logger.info("%s: no TLS: %s", peer, describe_tls_error(error, listening=True))
                 except HTTPAnswer as answer:
                     # health checks come all the time
                     level = logging.DEBUG if answer.status == HTTPStatus.OK else logging.INFO
                     logger.log(level, "%s: answered %s", peer, answer)
                     channel.write(answer.encode())
                     await channel.flush()
-            with anyio.move_on_after(_FAREWELL_SECONDS):
+            with anyio.move_on_after(_CLOSE_SECONDS):
                 await channel.end()
         except TimeoutError:
             seconds = self._options.handshake_timeout

@@ -20,7 +20,7 @@ from hakuban.transport import (
 )
 
 from ._frames import CLOSE, PING, PONG, close_payload
-from ._tls import tls_words
+from ._tls_errors import describe_tls_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,9 +64,9 @@ class WebSocketStream:
     detects_silence = True
 
     __slots__ = (
-        "__weakref__", "_channel", "_check_at", "_close_answer", "_close_sent", "_closed", "_end", "_gave_at",
-        "_heartbeats", "_keep_alive", "_last_words", "_listening", "_ping_due", "_pong", "_read_ahead", "_reader",
-        "_reassembly", "_sending", "_sends", "_writer", "close_code", "close_reason", "identity", "local_address",
+        "__weakref__", "_channel", "_check_at", "_close_answer", "_close_sent", "_closed", "_end", "_heartbeats",
+        "_keep_alive", "_listening", "_peer_close", "_ping_due", "_pong", "_read_ahead", "_reader", "_reassembly",
+        "_returned_at", "_sending", "_sends", "_writer", "close_code", "close_reason", "identity", "local_address",
         "peer_clock", "peer_is_ours", "remote_address",
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ class WebSocketStream:
         self._reassembly = reassembly
         self._read_ahead = ReadAhead(_READ_MOST)
         # when messages were handed out that are not handled yet, as far as is known
-        self._gave_at = 0.0
+        self._returned_at = 0.0
         if received:
             self._reader.feed(received)
         self._heartbeats = heartbeats
@@ -98,7 +98,7 @@ class WebSocketStream:
         )
         self._closed = False  # by us
         self._end: Exception | None = None  # what receive raises from now on
-        self._last_words: tuple[int, str] | tuple[None, None] = (None, None)
+        self._peer_close: tuple[int, str] | tuple[None, None] = (None, None)
         self._sending = False  # stays True after a send that failed or was cancelled
         self._sends = 0
         self._pong: bytes | None = None  # payloads that wait to be sent
@@ -133,7 +133,7 @@ class WebSocketStream:
                 raise
             raise self._broken() from None
         except OSError as error:
-            raise anyio.BrokenResourceError(self._words(error)) from error
+            raise anyio.BrokenResourceError(self._describe(error)) from error
         self._sending = False
         if self._control_due:
             self._send_control()
@@ -147,14 +147,14 @@ class WebSocketStream:
     async def receive(self, /) -> Sequence[bytes]:
         """Return the next messages."""
         waited = False
-        if self._gave_at:
-            self._read_ahead.handled(time.monotonic() - self._gave_at)
-            self._gave_at = 0.0
+        if self._returned_at:
+            self._read_ahead.handled(time.monotonic() - self._returned_at)
+            self._returned_at = 0.0
         while True:
             if self._closed:
                 raise anyio.ClosedResourceError
             if self._end is not None:
-                self.close_code, self.close_reason = self._last_words
+                self.close_code, self.close_reason = self._peer_close
                 raise self._end.with_traceback(None)
             if self._reader.starved:
                 await self._read()
@@ -166,7 +166,7 @@ class WebSocketStream:
                     self._reassembly.hold(self, 0)
                 if not waited:
                     await checkpoint()  # a flood must leave the loop its turn
-                self._gave_at = time.monotonic()
+                self._returned_at = time.monotonic()
                 return messages
             if not self._reader.starved:
                 await checkpoint()  # there were control frames only
@@ -190,7 +190,7 @@ class WebSocketStream:
                 await checkpoint()
                 if not isinstance(self._end, anyio.BrokenResourceError):
                     with contextlib.suppress(OSError):
-                        await self._say_goodbye(code, reason)
+                        await self._send_close(code, reason)
         finally:
             self._channel.close()
 
@@ -232,7 +232,7 @@ class WebSocketStream:
             self._pong, reader.ping = reader.ping, None
             self._send_control()
         if reader.close is not None:
-            self._last_words = reader.close
+            self._peer_close = reader.close
             self._close_answer = close_payload(reader.close[0], "")
             self._finish(anyio.EndOfStream())
             self._send_control()
@@ -264,7 +264,7 @@ class WebSocketStream:
         except anyio.ClosedResourceError:
             return  # interrupted: the caller looks at why
         except OSError as error:
-            lost = anyio.BrokenResourceError(self._words(error))
+            lost = anyio.BrokenResourceError(self._describe(error))
             lost.__cause__ = error
             self._lose(lost)
         else:
@@ -275,7 +275,7 @@ class WebSocketStream:
                 self._lose(anyio.BrokenResourceError("the connection ended without a Close frame"))
 
     def _lose(self, error: anyio.BrokenResourceError) -> None:
-        self._last_words = (_CODE_ABNORMAL, "")
+        self._peer_close = (_CODE_ABNORMAL, "")
         self._finish(error)
 
     def _broken(self) -> anyio.BrokenResourceError:
@@ -283,9 +283,9 @@ class WebSocketStream:
             return anyio.BrokenResourceError("an earlier send failed or was cancelled")
         return anyio.BrokenResourceError(str(self._end) or "the other side has closed the link")
 
-    def _words(self, error: OSError) -> str:
+    def _describe(self, error: OSError) -> str:
         if isinstance(error, ssl.SSLError):
-            return tls_words(error, listening=self._listening)
+            return describe_tls_error(error, listening=self._listening)
         return str(error)
 
     def _finish(self, end: Exception) -> None:
@@ -332,7 +332,7 @@ class WebSocketStream:
             pass  # receive meets the same error, and tells
         return False
 
-    async def _say_goodbye(self, code: int, reason: str) -> None:
+    async def _send_close(self, code: int, reason: str) -> None:
         channel = self._channel
         if not self._close_sent:
             self._close_sent = True

@@ -217,7 +217,7 @@ class AllowList:
         await anyio.sleep(least)
         with anyio.move_on_after(max(_PERIOD, self._pause) - least):
             await self._hurry.wait()
-        self.refusals.tell_the_rest()
+        self.refusals.report_rest()
 
     async def _look(self, asked: anyio.Event) -> None:
         look, returned = self._begin(), anyio.Event()

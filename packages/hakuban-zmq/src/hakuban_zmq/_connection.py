@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 from hakuban.transport import Latch, PeerViolationError
 
 from ._codec import Codec
-from ._frames import BYE, BYE_HEARD, CHUNK, HEADER, HELLO, RESET, frame, read_hello, session_of
+from ._frames import BYE, BYE_ACK, CHUNK, HEADER, HELLO, RESET, frame, read_hello, session_of
 from ._zmtp import COMMAND
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ._stream import ZeroMQStream
 
 _PIECE: Final = 64 * 1024
-_TURN: Final = 100
+_FRAMES_PER_TURN: Final = 100
 """Frames taken before the loop has its turn: about 1 ms."""
-_FAREWELL_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 1.0
 _MOST_UNSENT: Final = 2 * CHUNK
 """Bytes that may wait: of a chunk of messages, and of answers, grants and signs of life for a peer that does not read."""
 
@@ -40,8 +40,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_closed", "_flushed", "_lost", "_patience", "_reading", "_relayed", "_relaying", "_socket", "_stream",
-        "_tasks", "_unsent", "_waiting", "codec",
+        "_closed", "_flushed", "_grace", "_lost", "_reading", "_relayed", "_relaying", "_socket", "_stream", "_tasks",
+        "_unsent", "_waiting", "codec",
     )  # fmt: skip
 
     def __init__(self, socket: SocketStream, tasks: TaskGroup) -> None:
@@ -53,7 +53,7 @@ class Connection:
         self._unsent = 0  # bytes of both
         self._lost = False
         self._closed: Latch | None = None  # set when it is
-        self._patience = _FAREWELL_SECONDS
+        self._grace = _CLOSE_SECONDS
         self._stream: ZeroMQStream | None = None
         self._relaying = False
         # whoever ends the listener ends the tasks too, and those of a connection are wanted until it is closed
@@ -123,7 +123,7 @@ class Connection:
 
     def abandon(self) -> None:
         """Nothing was said that the other side might miss: `aclose` is not to wait for it."""
-        self._patience = 0.0
+        self._grace = 0.0
 
     async def aclose(self) -> None:
         """Send what waits and let the other side end, for at most 1 s; close the socket. Once; who comes later waits."""
@@ -135,7 +135,7 @@ class Connection:
             self._reading.cancel()
             if self._relaying:
                 await self._relayed.wait()
-            with anyio.move_on_after(self._patience), suppress(OSError):
+            with anyio.move_on_after(self._grace), suppress(OSError):
                 if self._flushed is not None:
                     await self._flushed.wait()
                 if not self._lost:
@@ -177,10 +177,10 @@ class Connection:
             with self._reading:
                 try:
                     while True:
-                        await self._hear(stream)
+                        await self._take_frames(stream)
                         self.codec.feed(await self._read())
                 except PeerViolationError as violation:
-                    stream.accuse(violation)
+                    stream.report_violation(violation)
                 while True:
                     await self._read()  # it is told why, and may not see it if this lies unread
         except (EOFError, OSError):
@@ -189,22 +189,22 @@ class Connection:
         finally:
             self._relayed.set()
 
-    async def _hear(self, stream: ZeroMQStream) -> None:
+    async def _take_frames(self, stream: ZeroMQStream) -> None:
         """Hand on what has come.
 
         :raises PeerViolationError: it is none of what may come on a link, or asks for more than is read.
         """
         taken = 0
         while (data := self.codec.take()) is not None:
-            if data and not stream.hear(data):
-                self._hear_other(stream, data)
+            if data and not stream.take_frame(data):
+                self._take_foreign(stream, data)
             taken += 1
-            if taken % _TURN == 0:
+            if taken % _FRAMES_PER_TURN == 0:
                 self._answer()
                 await checkpoint()
         self._answer()
 
-    def _hear_other(self, stream: ZeroMQStream, data: bytes) -> None:
+    def _take_foreign(self, stream: ZeroMQStream, data: bytes) -> None:
         """Take a frame of another session: a connection has one link."""
         if data[0] != HELLO:
             self._reset(data)
@@ -213,7 +213,7 @@ class Connection:
 
     def _reset(self, data: bytes) -> None:
         """Tell whoever talks to an earlier life of this listener; goodbyes need no answer."""
-        if len(data) >= HEADER and data[0] not in (BYE, BYE_HEARD, RESET):
+        if len(data) >= HEADER and data[0] not in (BYE, BYE_ACK, RESET):
             self.send(frame(RESET, session_of(data)))
 
     def _answer(self) -> None:

@@ -11,12 +11,12 @@ import zmq
 
 from hakuban.transport import PeerViolationError, ReassemblyLimit, RefusedError
 
+from ._address_claims import connect_address
 from ._contexts import shared
 from ._frames import RESET, SESSION, VERSION, Hello, Refusal, Welcome, read_answer
-from ._hub import Hub, socket_options
-from ._places import connect_address
-from ._sources import TURN, as_os_error
+from ._socket_owner import SocketOwner, socket_options
 from ._stream import ZeroMQStream
+from ._watched_sockets import MESSAGES_PER_TURN, as_os_error
 
 if TYPE_CHECKING:
     from hakuban.transport import Heartbeats, TransportOptions
@@ -37,7 +37,7 @@ _EVENTS: Final = (
 _TEMPORARY: Final = 300  # ZAP: to be tried again
 
 
-class Connector(Hub):
+class Connector(SocketOwner):
     """One attempt, and the link that comes of it."""
 
     stuck = False  # libzmq does not say when it has sent something; credit bounds what it holds
@@ -118,11 +118,11 @@ class Connector(Hub):
                 if data[1:] == self._stream.remote_session:
                     self._stream.lose("the listener does not know this link: it was restarted")
             else:
-                self._stream.hear(data)
+                self._stream.take_frame(data)
         elif not self._answered.is_set():
-            self._hear_answer(data)
+            self._take_answer(data)
 
-    def _hear_answer(self, data: bytes) -> None:
+    def _take_answer(self, data: bytes) -> None:
         try:
             answer = read_answer(data, self._session)
         except PeerViolationError as violation:
@@ -156,7 +156,7 @@ class Connector(Hub):
     def _note(self, event: int, value: int) -> None:
         where = self.url
         if event == zmq.EVENT_DISCONNECTED:
-            self._take_last_words()  # the answer may be among them
+            self._take_the_rest()  # the answer may be among them
         if self._stream is not None:
             if event == zmq.EVENT_DISCONNECTED:
                 self._stream.lose("the connection has ended")
@@ -187,9 +187,9 @@ class Connector(Hub):
             text = f"{where} ended the connection; {perhaps}"
             self._fail(ConnectionResetError(errno.ECONNRESET, text))
 
-    def _take_last_words(self) -> None:
+    def _take_the_rest(self) -> None:
         """Take what was said before the connection ended: no more than was granted, and some words beside."""
-        for _ in range(self._window.chunks // TURN + 2):
+        for _ in range(self._window.chunks // MESSAGES_PER_TURN + 2):
             if not self._main.look():
                 return
 

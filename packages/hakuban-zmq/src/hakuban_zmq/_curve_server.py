@@ -31,9 +31,9 @@ _COOKIE: Final = 96
 _HELLO: Final = 194
 _VOUCH: Final = _LONG_NONCE + 2 * _KEY + _TAG
 _MESSAGE: Final = b"\x07MESSAGE"
-_SAID: Final = len(_MESSAGE)
+_PREFIX: Final = len(_MESSAGE)
 
-OVERHEAD: Final = _SAID + _NONCE + _TAG + 1
+OVERHEAD: Final = _PREFIX + _NONCE + _TAG + 1
 """Bytes that a frame is longer in its box."""
 
 
@@ -53,11 +53,11 @@ class CurveServer:
 class CurveHandshake:
     """The handshake of one connection: `welcome`, then `identify`, then `ready`."""
 
-    __slots__ = ("_client_short", "_cookie", "_heard", "_key", "_secret_short", "_server")
+    __slots__ = ("_client_short", "_cookie", "_key", "_last_nonce", "_secret_short", "_server")
 
     def __init__(self, server: CurveServer) -> None:
         self._server = server
-        self._heard = 0  # the last nonce of the client
+        self._last_nonce = 0  # the last nonce of the client
         self._client_short = self._secret_short = self._cookie = self._key = b""
 
     def welcome(self, hello: bytes) -> bytes:
@@ -72,7 +72,7 @@ class CurveHandshake:
         self._client_short = hello[74:106]
         to_client = self._shared(self._client_short, self._server.secret)
         nonce = hello[106:114]
-        self._hear(nonce)
+        self._check_nonce(nonce)
         if self._open(hello[114:], b"CurveZMQHELLO---" + nonce, to_client) != bytes(64):
             raise PeerViolationError("a HELLO of CURVE without the zeros")
         public_short, self._secret_short = crypto_box_keypair()
@@ -94,9 +94,13 @@ class CurveHandshake:
         if len(initiate) < box_at or not hmac.compare_digest(initiate[:_COOKIE], self._cookie):
             raise PeerViolationError("an INITIATE of CURVE for another connection")
         nonce = initiate[_COOKIE:box_at]
-        self._hear(nonce)
-        said = self._open(initiate[box_at:], b"CurveZMQINITIATE" + nonce, self._key)
-        client, vouch, metadata = said[:_KEY], said[_KEY : _KEY + _VOUCH], said[_KEY + _VOUCH :]
+        self._check_nonce(nonce)
+        opened = self._open(initiate[box_at:], b"CurveZMQINITIATE" + nonce, self._key)
+        client, vouch, metadata = (
+            opened[:_KEY],
+            opened[_KEY : _KEY + _VOUCH],
+            opened[_KEY + _VOUCH :],
+        )
         if len(vouch) != _VOUCH:
             raise PeerViolationError("a malformed INITIATE of CURVE")
         proof = self._open(
@@ -113,16 +117,16 @@ class CurveHandshake:
 
         :returns: the body of READY, and what goes on from there.
         """
-        box = CurveBox(self._key, self._heard)
+        box = CurveBox(self._key, self._last_nonce)
         nonce = box.next_nonce()
         sealed = crypto_box_afternm(metadata, b"CurveZMQREADY---" + nonce, self._key)
         return command(b"READY", nonce + sealed), box
 
-    def _hear(self, nonce: bytes) -> None:
+    def _check_nonce(self, nonce: bytes) -> None:
         number = int.from_bytes(nonce, "big")
-        if number <= self._heard:
+        if number <= self._last_nonce:
             raise PeerViolationError("a nonce of CURVE that was used before")
-        self._heard = number
+        self._last_nonce = number
 
     @staticmethod
     def _shared(public: bytes, secret: bytes) -> bytes:
@@ -144,20 +148,20 @@ class CurveHandshake:
 class CurveBox:
     """Frames in boxes, once the handshake is over.
 
-    :param heard: the last nonce of the client.
+    :param last_nonce: the last nonce of the client.
     """
 
-    __slots__ = ("_heard", "_key", "_said")
+    __slots__ = ("_key", "_last_nonce", "_sent_nonce")
 
-    def __init__(self, key: bytes, heard: int) -> None:
+    def __init__(self, key: bytes, last_nonce: int) -> None:
         self._key = key
-        self._heard = heard
-        self._said = 0
+        self._last_nonce = last_nonce
+        self._sent_nonce = 0
 
     def next_nonce(self) -> bytes:
         """Return the next one of this side."""
-        self._said += 1
-        return self._said.to_bytes(_NONCE, "big")
+        self._sent_nonce += 1
+        return self._sent_nonce.to_bytes(_NONCE, "big")
 
     def seal(self, body: bytes, flags: int = 0) -> bytes:
         """Return the body of the frame that carries another one."""
@@ -177,17 +181,17 @@ class CurveBox:
         body = frame.body
         if frame.flags & MORE or not body.startswith(_MESSAGE) or len(body) < OVERHEAD:
             raise PeerViolationError("a frame outside of CURVE's boxes")
-        nonce = body[_SAID : _SAID + _NONCE]
+        nonce = body[_PREFIX : _PREFIX + _NONCE]
         number = int.from_bytes(nonce, "big")
-        if number <= self._heard:
+        if number <= self._last_nonce:
             raise PeerViolationError("a nonce of CURVE that was used before")
         inner = _opened(
-            body[_SAID + _NONCE :],
+            body[_PREFIX + _NONCE :],
             b"CurveZMQMESSAGEC" + nonce,
             self._key,
             "it was changed on the way",
         )
-        self._heard = number
+        self._last_nonce = number
         flags = (COMMAND if inner[0] & 2 else 0) | (MORE if inner[0] & 1 else 0)
         return Frame(flags, inner[1:])
 

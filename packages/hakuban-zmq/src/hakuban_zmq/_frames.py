@@ -25,7 +25,7 @@ GRANT: Final = 5  # body: bytes, chunks
 PING: Final = 6
 PONG: Final = 7
 BYE: Final = 8  # body: code, reason
-BYE_HEARD: Final = 9
+BYE_ACK: Final = 9
 RESET: Final = 10  # session: the one that the listener does not know
 
 SESSION: Final = 8

@@ -71,10 +71,10 @@ class Handshake:
         """
         mechanism = NULL if self._keys is None else CURVE
         await self._send(greeting(mechanism))
-        said = b""
-        while not check_greeting(said[:GREETING], mechanism):
-            said += await self._read()
-        self._codec.feed(said[GREETING:])
+        received = b""
+        while not check_greeting(received[:GREETING], mechanism):
+            received += await self._read()
+        self._codec.feed(received[GREETING:])
         if self._keys is None:
             await self._command(command(b"READY", OUR_METADATA))
             check_metadata(expect_command(await self._frame(), b"READY"))

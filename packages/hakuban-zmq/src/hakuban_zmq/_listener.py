@@ -104,12 +104,12 @@ class Listener:
         try:
             place.watch(socket)
             prepare_socket(sock, nodelay=True)
-            key, hello = await self._greet(socket, connection)
+            key, hello = await self._shake_hands(socket, connection)
             place.keep()
             await self._link(connection, hello, peer, key)
         except UnknownKeyError as unknown:
             assert self._allowed is not None
-            self._allowed.refusals.tell(peer, unknown.key)
+            self._allowed.refusals.report(peer, unknown.key)
         except RefusedError as refusal:
             logger.info("%s: refused: %s", peer, refusal.reason)
         except PeerViolationError as violation:
@@ -121,7 +121,7 @@ class Listener:
         finally:
             await connection.aclose()
 
-    async def _greet(self, socket: SocketStream, connection: Connection) -> tuple[str, Hello]:
+    async def _shake_hands(self, socket: SocketStream, connection: Connection) -> tuple[str, Hello]:
         """Hear who wants a link; whoever is cut short before that is not waited for."""
         try:
             with anyio.fail_after(self._options.handshake_timeout):

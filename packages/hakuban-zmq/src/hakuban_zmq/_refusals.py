@@ -23,27 +23,27 @@ class Refusals:
     :param clock: gives seconds.
     """
 
-    __slots__ = ("_began", "_clock", "_lines", "_untold")
+    __slots__ = ("_began", "_clock", "_lines", "_unreported")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began = -math.inf
-        self._lines = self._untold = 0
+        self._lines = self._unreported = 0
 
-    def tell(self, address: str, key: str) -> None:
+    def report(self, address: str, key: str) -> None:
         """Somebody was refused."""
-        self.tell_the_rest()
+        self.report_rest()
         if self._lines < _MOST:
             self._lines += 1
             logger.info("%s: its key is not allowed: %s", address, key)
         else:
-            self._untold += 1
+            self._unreported += 1
 
-    def tell_the_rest(self) -> None:
+    def report_rest(self) -> None:
         """Tell of those that were not told one by one, when their second is over; to be called now and then."""
         now = self._clock()
         if now - self._began < 1:
             return
-        if self._untold:
-            logger.info("%d more keys were not allowed", self._untold)
-        self._began, self._lines, self._untold = now, 0, 0
+        if self._unreported:
+            logger.info("%d more keys were not allowed", self._unreported)
+        self._began, self._lines, self._unreported = now, 0, 0

@@ -26,7 +26,7 @@ class Link(Protocol):
 
     remote_address: str
 
-    def expel(self, reason: str, /) -> None:
+    def revoke(self, reason: str, /) -> None:
         """End it, and tell the other side why."""
 
 
@@ -79,6 +79,6 @@ class Revocation:
                 logger.info(
                     "%s: its key is not allowed any more: %s", link.remote_address, key.decode()
                 )
-                link.expel(_REVOKED)
+                link.revoke(_REVOKED)
                 del self._links[link]
         self._missing = missing

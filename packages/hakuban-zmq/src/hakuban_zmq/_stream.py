@@ -18,9 +18,10 @@ from hakuban.transport import (  # fmt: skip
 )
 
 from ._allowance import Allowance
+from ._frame_sender import CLOSED_SENDER
 from ._frames import (
     BYE,
-    BYE_HEARD,
+    BYE_ACK,
     DATA,
     GRANT,
     HEADER,
@@ -37,15 +38,14 @@ from ._frames import (
     session_of,
     with_help,
 )
-from ._hub import CLOSED_PIPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hakuban.transport import Heartbeats, Identity, ReassemblyLimit, TransportOptions
 
+    from ._frame_sender import FrameSender
     from ._frames import Window
-    from ._hub import Pipe
 
 _MOST_MESSAGES: Final = 1_000
 _MOST_BYTES: Final = 1 << 20
@@ -64,7 +64,7 @@ class ZeroMQStream:
     Frames are taken from the socket as they come, and lie here until `receive` takes them; what may lie here is what
     the other side was granted. A `receive` that was cancelled has taken nothing.
 
-    :param pipe: how to send frames.
+    :param frame_sender: how to send frames.
     :param session: of this side and of the other one.
     :param window: what this side grants.
     :param granted: what the other side grants.
@@ -84,15 +84,15 @@ class ZeroMQStream:
     peer_is_ours = True
 
     __slots__ = (
-        "__weakref__", "_allowance", "_arrived", "_closed", "_credit", "_credit_chunks", "_end", "_gave_at",
-        "_keep_alive", "_last_received", "_last_sent", "_last_words", "_let_go", "_limit", "_pinged", "_pipe",
-        "_reassembly", "_sender", "_sending", "_sends", "_session", "_unread", "_whole", "_window", "close_code",
+        "__weakref__", "_allowance", "_arrived", "_closed", "_credit", "_credit_chunks", "_end", "_frame_sender",
+        "_keep_alive", "_last_received", "_last_sent", "_let_go", "_limit", "_peer_close", "_pinged", "_reassembly",
+        "_returned_at", "_sender", "_sending", "_sends", "_session", "_unread", "_whole", "_window", "close_code",
         "close_reason", "identity", "local_address", "peer_clock", "remote_address", "remote_session",
     )  # fmt: skip
 
     def __init__(
         self,
-        pipe: Pipe,
+        frame_sender: FrameSender,
         session: tuple[bytes, bytes],
         window: Window,
         granted: Window,
@@ -101,11 +101,11 @@ class ZeroMQStream:
         *,
         listening: bool,
     ) -> None:
-        self._pipe = pipe
+        self._frame_sender = frame_sender
         self._session, self.remote_session = session
         self._window = window
         self._allowance = Allowance(window)
-        self._gave_at = 0.0  # when messages were handed out that may not be handled yet
+        self._returned_at = 0.0  # when messages were handed out that may not be handled yet
         # what we may send still; never more than our own window, whatever a peer that does not read grants
         self._credit = min(granted.size, window.size)
         self._credit_chunks = min(granted.chunks, window.chunks)
@@ -117,7 +117,7 @@ class ZeroMQStream:
         self._limit = limit
         self._closed = False  # by us
         self._end: Exception | None = None  # raised once all was taken
-        self._last_words: tuple[int, str] = (_CODE_ABNORMAL, "")
+        self._peer_close: tuple[int, str] = (_CODE_ABNORMAL, "")
         self._sending = False  # stays True after a send that failed or was cancelled
         self._sends = 0
         self._arrived = AutoResetEvent()
@@ -149,7 +149,7 @@ class ZeroMQStream:
             raise anyio.BrokenResourceError("an earlier send was cancelled, or has failed")
         self._sending = True
         for data in chunks(messages, self.remote_session):
-            while self._credit <= 0 or self._credit_chunks <= 0 or self._pipe.stuck:
+            while self._credit <= 0 or self._credit_chunks <= 0 or self._frame_sender.stuck:
                 self._sender = anyio.Event()
                 await self._sender.wait()
                 self._sends = 0
@@ -176,9 +176,9 @@ class ZeroMQStream:
         """Return the next messages."""
         waited = False
         read_ahead = self._allowance.read_ahead
-        if self._gave_at:
-            read_ahead.handled(time.monotonic() - self._gave_at)
-            self._gave_at = 0.0
+        if self._returned_at:
+            read_ahead.handled(time.monotonic() - self._returned_at)
+            self._returned_at = 0.0
         read_ahead.learn()
         while True:
             if self._closed:
@@ -189,11 +189,11 @@ class ZeroMQStream:
                     waited = True
                     continue
                 if messages := self._take():
-                    self._gave_at = time.monotonic()
+                    self._returned_at = time.monotonic()
                     return messages
                 waited = False  # those were pieces of a large one
             elif self._end is not None:
-                self.close_code, self.close_reason = self._last_words
+                self.close_code, self.close_reason = self._peer_close
                 raise self._end.with_traceback(None)
             else:
                 await self._arrived.wait()
@@ -229,8 +229,11 @@ class ZeroMQStream:
             self._whole.clear()
             self._reassembly.clear()
             self._limit.hold(self, 0)
-            pipe, self._pipe = self._pipe, CLOSED_PIPE  # each holds the other
-            pipe.forget()
+            frame_sender, self._frame_sender = (
+                self._frame_sender,
+                CLOSED_SENDER,
+            )  # each holds the other
+            frame_sender.forget()
 
     def _take(self) -> list[bytes]:
         """Return what one `receive` may give, of what lies here."""
@@ -271,7 +274,7 @@ class ZeroMQStream:
 
     # ---- the socket's side ------------------------------------------------------------------------------------------
 
-    def hear(self, data: bytes) -> bool:
+    def take_frame(self, data: bytes) -> bool:
         """Take what has come from the other side; False when it was meant for another session."""
         if len(data) < HEADER:
             self._finish(self._fault(PeerViolationError("malformed frame")))
@@ -282,14 +285,14 @@ class ZeroMQStream:
         kind = data[0]
         try:
             if kind == DATA:
-                self._hear_data(data)
+                self._take_data(data)
             elif kind == GRANT:
-                self._hear_grant(read_grant(data))
+                self._take_grant(read_grant(data))
             elif kind == PING:
                 self._send(frame(PONG, self.remote_session))
             elif kind == BYE:
-                self._hear_bye(*read_bye(data))
-            elif kind == BYE_HEARD:
+                self._take_bye(*read_bye(data))
+            elif kind == BYE_ACK:
                 self._let_go.set()
             elif kind != PONG:
                 raise PeerViolationError(f"frame of kind {kind}")
@@ -297,7 +300,7 @@ class ZeroMQStream:
             self._finish(self._fault(violation))
         return True
 
-    def _hear_data(self, data: bytes) -> None:
+    def _take_data(self, data: bytes) -> None:
         if self._closed or self._ended:
             return
         if len(data) > MAX_FRAME:
@@ -306,7 +309,7 @@ class ZeroMQStream:
         self._unread.append(data)
         self._arrived.set()
 
-    def _hear_grant(self, grant: Window) -> None:
+    def _take_grant(self, grant: Window) -> None:
         self._credit = min(self._credit + grant.size, self._window.size)
         self._credit_chunks = min(self._credit_chunks + grant.chunks, self._window.chunks)
         self.resume()
@@ -316,10 +319,10 @@ class ZeroMQStream:
         if self._sender is not None:
             self._sender.set()
 
-    def _hear_bye(self, code: int, reason: str) -> None:
-        self._send(frame(BYE_HEARD, self.remote_session))
+    def _take_bye(self, code: int, reason: str) -> None:
+        self._send(frame(BYE_ACK, self.remote_session))
         if self._end is None:
-            self._last_words = (code, reason)
+            self._peer_close = (code, reason)
         self._finish(anyio.EndOfStream())
         self._let_go.set()
 
@@ -328,11 +331,11 @@ class ZeroMQStream:
         self._finish(anyio.BrokenResourceError(reason))
         self._let_go.set()
 
-    def accuse(self, violation: PeerViolationError) -> None:
+    def report_violation(self, violation: PeerViolationError) -> None:
         """The other side broke the rules of what carries the link."""
         self._finish(self._fault(violation))
 
-    def expel(self, reason: str) -> None:
+    def revoke(self, reason: str) -> None:
         """End the link, and tell the other side why."""
         self._send(encode_bye(self.remote_session, _CODE_EXPELLED, reason))
         self.lose(reason)
@@ -341,11 +344,11 @@ class ZeroMQStream:
         """Send a ping or end the link when that is due; called by `Heartbeats`."""
         if self._closed or self._ended:
             return None
-        rule, heard = self._keep_alive, self._last_received
-        verdict = rule.check(now, heard, self._last_sent)
+        rule, received = self._keep_alive, self._last_received
+        verdict = rule.check(now, received, self._last_sent)
         if verdict is Verdict.END:
             # what waits in ZeroMQ is life; `look` takes it, or says that there is too much to take
-            if not self._pipe.look() and self._last_received == heard:
+            if not self._frame_sender.look() and self._last_received == received:
                 self._finish(LinkTimeoutError(rule.timeout))
                 return None
             verdict = rule.spare(now, self._last_sent)
@@ -357,7 +360,7 @@ class ZeroMQStream:
 
     def _send(self, data: bytes) -> bool:
         self._last_sent = time.monotonic()
-        return self._pipe.send(data)
+        return self._frame_sender.send(data)
 
     def _fault(self, violation: PeerViolationError) -> PeerViolationError:
         return with_help(violation, self.remote_address)

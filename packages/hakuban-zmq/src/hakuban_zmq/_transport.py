@@ -19,6 +19,7 @@ from hakuban.transport import (
     redacted,
 )
 
+from ._address_claims import claim_address
 from ._connector import Connector
 from ._curve import (
     CLIENT_KEYS,
@@ -30,9 +31,8 @@ from ._curve import (
     read_listener_keys,
 )
 from ._frames import Window
-from ._hub import STOP_SECONDS
 from ._listener import Listener
-from ._places import take_place
+from ._socket_owner import STOP_SECONDS
 from ._urls import parse_url
 
 if TYPE_CHECKING:
@@ -202,13 +202,13 @@ class ZeroMQTransport:
         mode = self._mode_of_path(url, endpoint)
         addresses = await endpoint.resolve()
         self._check_exposure(url, addresses, options, keys)
-        place = take_place(endpoint, addresses, mode)
+        claim = claim_address(endpoint, addresses, mode)
         try:
-            url = str(place.endpoint)
+            url = str(claim.endpoint)
             listener = Listener(url, options, self._window, keys, handler)
-            await listener.serve(place.sockets, lambda: task_status.started(url))
+            await listener.serve(claim.sockets, lambda: task_status.started(url))
         finally:
-            place.give_back()
+            claim.release()
 
     def _check_exposure(
         self,

@@ -153,12 +153,12 @@ def expect_command(frame: Frame, name: bytes) -> bytes:
     """
     if frame.flags != COMMAND:
         raise PeerViolationError(f"{name.decode()} was to come")
-    said, data = read_command(frame.body)
-    if said == b"ERROR":
+    command_name, data = read_command(frame.body)
+    if command_name == b"ERROR":
         reason = data[1:].decode("ascii", "replace")
         raise PeerViolationError(f"it has ended the handshake: {reason}")
-    if said != name:
-        raise PeerViolationError(f"{name.decode()} was to come, and not {said[:20]!r}")
+    if command_name != name:
+        raise PeerViolationError(f"{name.decode()} was to come, and not {command_name[:20]!r}")
     return data
 
 

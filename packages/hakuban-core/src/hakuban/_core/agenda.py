@@ -41,12 +41,12 @@ def work_off(world: World, now: float) -> None:
         _settle_some(world, now)
     if world.touched:
         settle_touched(world, now)
-    if world.showing:
-        world.show_on()
+    if world.notifying:
+        world.notify_some()
     if world.rebalancing:
         _look_at_some(world, now)
-    if world.to_tell:
-        notes.tell(world)
+    if world.notes_due:
+        notes.mark_due(world)
     if world.republishing:
         _publish_some(world, now)
 

@@ -121,7 +121,7 @@ class Clock:
         """The monotonic time at which there is something to be done; infinity for never."""
         return min(self.look, self._quiet) if self.jumped else self.look
 
-    def hear_from_below(self, link: int, node: str, base: int, now: float) -> int | None:
+    def follow_below(self, link: int, node: str, base: int, now: float) -> int | None:
         """A node below has stated its clock: follow it if it can be believed.
 
         :return: nanoseconds by which it is ahead of the wall clock, where that is beyond belief and not yet reported.

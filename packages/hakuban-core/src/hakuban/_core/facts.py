@@ -70,8 +70,8 @@ class Interest:
     """
 
     __slots__ = (
-        "able", "capacity", "deaf", "exposes", "inlet", "link", "observes", "only_watches", "outlet", "record",
-        "sink_wanted", "stream_wanted", "tag_capacity", "tag_exposers", "tag_observers", "watches",
+        "able", "capacity", "exposes", "inlet", "link", "observes", "only_watches", "outlet", "record", "sink_wanted",
+        "stream_wanted", "tag_capacity", "tag_exposers", "tag_observers", "unopened", "watches",
     )  # fmt: skip
 
     def __init__(self, link: Downlink, record: ObjectRecord) -> None:
@@ -81,7 +81,7 @@ class Interest:
         self.exposes: bool = False
         self.capacity: int = 0
         # it cannot be asked to produce: the channel's name is too large for it
-        self.deaf: bool = False
+        self.unopened: bool = False
         # derived from the tags of the object when one of these has changed
         self.tag_observers: int = 0
         self.tag_exposers: int = 0
@@ -101,7 +101,7 @@ class Interest:
     @property
     def production(self) -> int:
         """The capacity that counts when this peer is compared with others; 0 is no exposer."""
-        return 0 if self.deaf else self.capacity + self.tag_capacity
+        return 0 if self.unopened else self.capacity + self.tag_capacity
 
     @property
     def has_what_it_wants(self) -> bool:
@@ -337,7 +337,7 @@ class Downlink(Link):
     """A link to a node below: it announces contracts, we open channels."""
 
     __slots__ = (
-        "assigned", "contracts", "control", "deaf", "interests", "issued", "load", "ramp", "tags",
+        "assigned", "contracts", "control", "interests", "issued", "load", "ramp", "tags", "unopened",
     )  # fmt: skip
 
     def __init__(self, id: int) -> None:
@@ -346,7 +346,7 @@ class Downlink(Link):
         self.tags: dict[TagRecord, TagInterest] = {}
         self.contracts: int = 0
         self.control: OrderedDict[Interest, None] = OrderedDict()  # channels to open or to close
-        self.deaf: dict[Interest, None] = {}  # objects whose names are too large for the peer
+        self.unopened: dict[Interest, None] = {}  # objects whose names are too large for the peer
         self.issued: int = 1  # channel 1 is the control channel
         self.assigned: int = 0  # objects that this peer produces
         self.load: float = 0.0
@@ -364,7 +364,7 @@ class Uplink(Link):
     """The link to the node above: we announce contracts, it opens channels."""
 
     __slots__ = (
-        "announced", "announcing", "flush_before_withdrawal", "outlets", "unannounced", "unsaid", "withdrawing",
+        "announced", "announcing", "flush_before_withdrawal", "outlets", "unannounced", "unsent", "withdrawing",
     )  # fmt: skip
 
     def __init__(self, id: int) -> None:
@@ -372,7 +372,7 @@ class Uplink(Link):
         self.outlets: dict[int, Outlet] = {}
         self.announced: dict[ObjectDescriptor | TagDescriptor, Announcement] = {}
         self.unannounced: dict[ObjectDescriptor | TagDescriptor, None] = {}
-        self.unsaid: dict[ObjectDescriptor | TagDescriptor, None] = {}  # too large for the peer
+        self.unsent: dict[ObjectDescriptor | TagDescriptor, None] = {}  # too large for the peer
         self.announcing: list[ObjectDescriptor | TagDescriptor] = []  # taken from there; last first
         # waits for what is flushed before it
         self.withdrawing: ObjectDescriptor | TagDescriptor | None = None

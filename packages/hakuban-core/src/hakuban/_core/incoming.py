@@ -76,7 +76,7 @@ class Incoming:
 
     def _note(self, link: Downlink | Uplink, event: NoteReceived | NoteIgnored, now: float) -> None:
         if isinstance(event, NoteReceived):
-            notes.heard(self._world, link, event.note, now)
+            notes.take_note(self._world, link, event.note, now)
         elif not link.notes.misread:
             link.notes.misread = True
             self._world.effects.append(Ignored(link.id, event.reason))

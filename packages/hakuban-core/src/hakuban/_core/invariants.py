@@ -41,7 +41,7 @@ def check(machine: Machine) -> None:
     :raises AssertionError: one does not hold; the text has the story of the object that it is about.
     """
     world = machine.world
-    waiting = {*world.touched, *world.backlog, *_of_dead_links(world), *_of_walks(world)}
+    waiting = {*world.touched, *world.backlog, *_of_ended_links(world), *_of_walks(world)}
     for record in world.objects.values():
         _demand(_claims_of_object(world, record), record)
         _demand(_claims_of_held(world, record), record)
@@ -113,7 +113,7 @@ def _name(exposer: LocalSink | Interest | Upstream | None) -> str:
     return f"link {exposer.link.id}" if isinstance(exposer, Interest) else str(exposer)
 
 
-def _of_dead_links(world: World) -> Iterator[ObjectRecord]:
+def _of_ended_links(world: World) -> Iterator[ObjectRecord]:
     for link in world.reaping:
         if isinstance(link, Downlink):
             yield from link.interests
@@ -267,7 +267,7 @@ def _has_to_have(record: ObjectRecord, interest: Interest) -> tuple[bool, bool]:
 
 
 def _is_able(interest: Interest) -> bool:
-    return interest.capacity + interest.tag_capacity > 0 and not interest.deaf
+    return interest.capacity + interest.tag_capacity > 0 and not interest.unopened
 
 
 def _claims_of_exposer(world: World, record: ObjectRecord) -> Claims:
@@ -299,16 +299,16 @@ def _claims_of_exposer(world: World, record: ObjectRecord) -> Claims:
 # ---- links -----------------------------------------------------------------------------------------------------------
 
 
-def _claims_of_link(link: Downlink | Uplink, *, more_to_say: bool) -> Claims:
+def _claims_of_link(link: Downlink | Uplink, *, more_to_send: bool) -> Claims:
     yield link.alive, "known links are alive"
     yield all(item.link is link for item in link.dirty), "outdated channels are the link's own"
-    more_to_say = (more_to_say or bool(link.dirty)) and not link.careful
+    more_to_send = (more_to_send or bool(link.dirty)) and not link.careful
     notes = link.notes.due or link.postponed is not None
-    yield link.awake or not (more_to_say or notes), "who has something to say is awake"
+    yield link.awake or not (more_to_send or notes), "who has something to say is awake"
 
 
 def _claims_of_downlink(world: World, link: Downlink) -> Claims:
-    yield from _claims_of_link(link, more_to_say=bool(link.control))
+    yield from _claims_of_link(link, more_to_send=bool(link.control))
     interests = [*link.interests.values()]
     for interest in interests:
         record = interest.record
@@ -331,7 +331,7 @@ def _claims_of_downlink(world: World, link: Downlink) -> Claims:
 
 
 def _claims_of_uplink(world: World, link: Uplink, waiting: set[ObjectRecord]) -> Claims:
-    yield from _claims_of_link(link, more_to_say=bool(link.unannounced or link.announcing))
+    yield from _claims_of_link(link, more_to_send=bool(link.unannounced or link.announcing))
     yield world.uplink is link, "there is one link above"
     for inlet in link.inlets.values():
         yield inlet in inlet.record.upstream_inlets, "an object knows the channels that feed it"
@@ -344,7 +344,7 @@ def _claims_of_uplink(world: World, link: Uplink, waiting: set[ObjectRecord]) ->
     for record in records:
         right = link.announced.get(record.descriptor, NOTHING) == announcement_of(record)
         done = right or record.descriptor in to_come or record in waiting
-        done = done or record.descriptor in link.unsaid
+        done = done or record.descriptor in link.unsent
         yield done, f"what is wanted of {record.descriptor} is announced, or will be"
     for descriptor in link.announced:
         wanted = descriptor in to_come or world.announcement(descriptor) != NOTHING
@@ -394,7 +394,7 @@ def _claims_of_tables(world: World, waiting: set[ObjectRecord]) -> Claims:
         for record in queue:
             known = world.objects.get(record.descriptor) is record
             yield known, f"{record.descriptor} waits for something, and is known"
-    for link in (*world.speaking, *world.to_tell):
+    for link in (*world.exchanging, *world.notes_due):
         yield world.links.get(link.id) is link, "who is to be told something is linked"
-        yield link.notes.spoken, "who is told something has spoken"
+        yield link.notes.exchanged, "who is told something has spoken"
     yield not world.touched, "what a step is about is settled in that step"

@@ -13,36 +13,36 @@ class LinkNotes(Generic[R]):
     """What the two nodes of a link have told each other in notes, and what is to be told.
 
     :param R: the type of objects' records.
-    :ivar spoken: whether the peer has sent a note: then it gets more than the first one.
+    :ivar exchanged: whether the peer has sent a note: then it gets more than the first one.
     :ivar due: whether there may be something to tell.
     :ivar restate: whether the clock is to be told, changed or not.
     :ivar node: the id of the peer; "" where it has not said.
     :ivar above: the nodes above the peer, from the nearest on: (id, name) each.
-    :ivar heard_clock: the base of the peer's clock; NEVER where it has not said.
+    :ivar peer_clock: the base of the peer's clock; NEVER where it has not said.
     :ivar ignored: (descriptor, reason) of what is ignored here, to be told.
     :ivar held: objects of which the version to be exceeded is to be told.
     :ivar misread: whether it was reported that a note of the peer's did not decode.
-    :ivar told_ignored: the descriptors of ignored things that were told, or are going to be.
+    :ivar sent_ignored: the descriptors of ignored things that were told, or are going to be.
     :ivar reported: how many things the peer has said that it ignores.
     """
 
     __slots__ = (
-        "above", "due", "heard_clock", "held", "ignored", "misread", "name", "node", "reported", "restate",
-        "spoken", "told_above", "told_clock", "told_ignored",
+        "above", "due", "exchanged", "held", "ignored", "misread", "name", "node", "peer_clock", "reported", "restate",
+        "sent_above", "sent_clock", "sent_ignored",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.spoken: bool = False
+        self.exchanged: bool = False
         self.due: bool = False
         self.restate: bool = False
         self.node: str = ""
         self.name: str = ""
         self.above: tuple[tuple[str, str], ...] = ()
-        self.heard_clock: int = NEVER
-        self.told_clock: int = NEVER
-        self.told_above: tuple[tuple[str, str], ...] = ()
+        self.peer_clock: int = NEVER
+        self.sent_clock: int = NEVER
+        self.sent_above: tuple[tuple[str, str], ...] = ()
         self.ignored: list[tuple[str, str]] = []
         self.held: dict[R, None] = {}
         self.misread: bool = False
-        self.told_ignored: set[str] = set()
+        self.sent_ignored: set[str] = set()
         self.reported: int = 0

@@ -99,8 +99,8 @@ class Machine:
         world = self.world
         taken, fault = 0, None
         for event in events:
-            speaker = world.links.get(link)
-            if speaker is None:  # it has ended: what it said is thrown away
+            sender = world.links.get(link)
+            if sender is None:  # it has ended: what it said is thrown away
                 taken = len(events)
                 break
             if world.left <= 0 and taken:
@@ -108,10 +108,10 @@ class Machine:
             taken += 1
             world.left -= _ITEM
             try:
-                self._incoming.apply(speaker, event, now)
+                self._incoming.apply(sender, event, now)
             except LinkError as error:
                 fault = error.with_traceback(None)  # which would hold this frame
-                world.end_link(speaker, math.inf)
+                world.end_link(sender, math.inf)
             if world.touched:
                 agenda.settle_touched(world, now)
         agenda.work_off(world, now)
@@ -153,8 +153,8 @@ class Machine:
         world.links[link.id] = link
         world.mark_ready(link)
         if event.clock is not None:
-            link.notes.heard_clock = base_of(event.clock, now)
-            world.clock.follow(link.notes.heard_clock, now)
+            link.notes.peer_clock = base_of(event.clock, now)
+            world.clock.follow(link.notes.peer_clock, now)
             notes.spread(world, now)
 
     # ---- what a link asks for ----------------------------------------------------------------------------------------

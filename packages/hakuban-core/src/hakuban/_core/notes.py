@@ -49,11 +49,11 @@ _SLICE: Final = 256  # links woken in one step
 def first_note(world: World, link: Link, max_message: int, now: float) -> Note:
     """Say who this node is: before all else on a link."""
     told = link.notes
-    told.told_clock = world.clock.base
+    told.sent_clock = world.clock.base
     # what the peer takes is not known yet: a long chain is told later
     short = sum(len(id) + len(name) for id, name in world.above) <= _LONGEST_FIRST
     if short:
-        told.told_above = world.above
+        told.sent_above = world.above
     return Note(
         node=world.node,
         name=link.local_name,
@@ -72,13 +72,13 @@ def next_note(world: World, link: Link, now: float) -> SendNote | None:
     ignored: tuple[tuple[str, str], ...] | UnsetType = UNSET
     held: tuple[_Held, ...] | UnsetType = UNSET
     base = world.clock.base
-    if notes.restate or base - max(notes.told_clock, notes.heard_clock) > JUMP:
+    if notes.restate or base - max(notes.sent_clock, notes.peer_clock) > JUMP:
         notes.restate = False
-        notes.told_clock = base
+        notes.sent_clock = base
         clock = _clock(world, now)
     # one of these at a time: together they may not fit
-    if isinstance(link, Downlink) and notes.told_above != world.above:
-        above = notes.told_above = world.above
+    if isinstance(link, Downlink) and notes.sent_above != world.above:
+        above = notes.sent_above = world.above
     elif notes.ignored:
         ignored = tuple(notes.ignored[:_MOST_IGNORED])
         del notes.ignored[:_MOST_IGNORED]
@@ -110,7 +110,7 @@ def next_for(world: World, link: Downlink | Uplink, now: float) -> Instruction |
 
 def _to_exceed(world: World, link: Link, record: ObjectRecord, now: float) -> SendNote | None:
     """Tell who is to produce an object which version its states have to exceed, if its clock will not do that."""
-    if not link.notes.spoken or record.held.seen <= default_version(world.clock.read(now)):
+    if not link.notes.exchanged or record.held.seen <= default_version(world.clock.read(now)):
         return None
     if record.descriptor.text_size > _LONGEST_HELD:
         return None
@@ -120,31 +120,31 @@ def _to_exceed(world: World, link: Link, record: ObjectRecord, now: float) -> Se
 def ignore(world: World, link: Link, descriptor: str, reason: str) -> None:
     """Have a peer told that something which it said is ignored here."""
     notes, descriptor = link.notes, descriptor[:_LONGEST_IGNORED]
-    if not (notes.spoken and descriptor) or len(notes.told_ignored) == _MOST_REPORTED:
+    if not (notes.exchanged and descriptor) or len(notes.sent_ignored) == _MOST_REPORTED:
         return
-    if descriptor not in notes.told_ignored:
-        notes.told_ignored.add(descriptor)
+    if descriptor not in notes.sent_ignored:
+        notes.sent_ignored.add(descriptor)
         notes.ignored.append((descriptor, reason[:_LONGEST_IGNORED]))
-        _tell(world, link)
+        _mark_due(world, link)
 
 
-def heard(world: World, link: Downlink | Uplink, note: Note, now: float) -> None:
+def take_note(world: World, link: Downlink | Uplink, note: Note, now: float) -> None:
     """Take what a peer has told.
 
     :raises CircleError: this node is above itself, and the link has to end.
     """
     notes = link.notes
-    if not notes.spoken:
-        notes.spoken = True
-        world.speaking[link] = None
+    if not notes.exchanged:
+        notes.exchanged = True
+        world.exchanging[link] = None
         world.clock.attend(now)
-        _tell(world, link)  # what has changed since the first note was made
+        _mark_due(world, link)  # what has changed since the first note was made
     if note.node is not UNSET and not notes.node:
         notes.node = note.node  # for good: it is remembered what was reported of a node
     if note.name is not UNSET:
         notes.name = note.name
     if note.clock is not UNSET:
-        _clock_heard(world, link, base_of(note.clock, now), now)
+        _take_clock(world, link, base_of(note.clock, now), now)
     if note.ignored is not UNSET:
         for descriptor, reason in note.ignored[: _MOST_REPORTED - notes.reported]:
             notes.reported += 1
@@ -152,7 +152,7 @@ def heard(world: World, link: Downlink | Uplink, note: Note, now: float) -> None
             world.effects.append(PeerIgnores(link.id, *cut))
     if note.held is not UNSET:
         for held in note.held:
-            _held_heard(world, link, held)
+            _take_held(world, link, held)
     spread(world, now)
     if isinstance(link, Uplink):
         if note.above is not UNSET:
@@ -160,17 +160,17 @@ def heard(world: World, link: Downlink | Uplink, note: Note, now: float) -> None
         _look_above(world, link)
 
 
-def tell(world: World) -> None:
+def mark_due(world: World) -> None:
     """Wake some of the links that have something to be told; called until there are none."""
-    for link in list(islice(world.to_tell, _SLICE)):
-        del world.to_tell[link]
-        _tell(world, link)
+    for link in list(islice(world.notes_due, _SLICE)):
+        del world.notes_due[link]
+        _mark_due(world, link)
 
 
 def spread(world: World, now: float) -> None:
     """If the clock has jumped, have that told, and have published again what was published by the old one."""
     if world.clock.may_spread(now):
-        world.to_tell.update(world.speaking)
+        world.notes_due.update(world.exchanging)
         world.republishing.update(dict.fromkeys(world.sinks))
 
 
@@ -190,29 +190,29 @@ def look_at_clock(world: World, wall: int | None, now: float) -> None:
         return
     clock.look = math.inf
     see_wall(world, wall, now)
-    if now >= clock.restate or not world.speaking:
+    if now >= clock.restate or not world.exchanging:
         clock.restate = math.inf
         _restate(world)
-    if world.speaking:
+    if world.exchanging:
         clock.attend(now)
 
 
 def _restate(world: World) -> None:
-    for link in world.speaking:
+    for link in world.exchanging:
         link.notes.restate = True
-    world.to_tell.update(world.speaking)
+    world.notes_due.update(world.exchanging)
 
 
 def _clock(world: World, now: float) -> int:
     return max(0, min(world.clock.read(now), MOST_INT64))
 
 
-def _clock_heard(world: World, link: Downlink | Uplink, base: int, now: float) -> None:
-    link.notes.heard_clock = base
+def _take_clock(world: World, link: Downlink | Uplink, base: int, now: float) -> None:
+    link.notes.peer_clock = base
     if isinstance(link, Uplink):
         world.clock.follow(base, now)
         return
-    lead = world.clock.hear_from_below(link.id, link.notes.node, base, now)
+    lead = world.clock.follow_below(link.id, link.notes.node, base, now)
     if lead is not None:
         world.effects.append(ClockDoubted(link.id, lead / 1e9))
 
@@ -225,15 +225,15 @@ def _held(record: ObjectRecord) -> _Held:
 def exceed(world: World, record: ObjectRecord, source: Source, version: Version) -> None:
     """What a peer sends of an object is not newer than what is held here: have it told which version to exceed."""
     link = None if source.link_id is None else world.links.get(source.link_id)
-    if link is None or not link.notes.spoken or source.exceeds == version:
+    if link is None or not link.notes.exchanged or source.exceeds == version:
         return
     if record.descriptor.text_size <= _LONGEST_HELD:
         source.exceeds = version  # as far as this side can tell; once for each version
         link.notes.held[record] = None
-        _tell(world, link)
+        _mark_due(world, link)
 
 
-def _held_heard(world: World, link: Link, held: _Held) -> None:
+def _take_held(world: World, link: Link, held: _Held) -> None:
     """What is produced here, or is passed on, is hidden at a peer by what is held there: exceed its version."""
     tags, json, version = held
     if isinstance(link, Downlink) and (version[:1] != (0,) or len(version) > _LONGEST_BELOW):
@@ -253,14 +253,14 @@ def _held_heard(world: World, link: Link, held: _Held) -> None:
         producer: Link | None = exposer.link if exposer.inlet is not None else None
     else:
         producer = world.uplink if record.upstream_inlets else None
-    if producer is not None and producer is not link and producer.notes.spoken:
+    if producer is not None and producer is not link and producer.notes.exchanged:
         producer.notes.held[record] = None
-        _tell(world, producer)
+        _mark_due(world, producer)
 
 
-def _tell(world: World, link: Link) -> None:
+def _mark_due(world: World, link: Link) -> None:
     """Have a link asked for what there is to tell. Its peer has sent a note: others get no more than the first one."""
-    assert link.notes.spoken
+    assert link.notes.exchanged
     link.notes.due = True
     world.mark_ready(link)
 

@@ -31,14 +31,14 @@ def not_sent(
             link.skipped[record] = None
     for name in announcements:
         if not isinstance(link, Downlink):
-            link.unsaid[name] = None
+            link.unsent[name] = None
             link.announced.pop(name, None)
         elif isinstance(name, ObjectDescriptor):
             record = world.objects.get(name)
             interest = None if record is None else record.interests.get(link)
             if interest is not None:
-                link.deaf[interest] = None
-                _set_deaf(world, interest, deaf=True)
+                link.unopened[interest] = None
+                _set_unopened(world, interest, unopened=True)
 
 
 def room_has_grown(world: World, link: Downlink | Uplink) -> bool:
@@ -51,20 +51,20 @@ def room_has_grown(world: World, link: Downlink | Uplink) -> bool:
             outlet.sent = None
             link.dirty[outlet] = None
     if isinstance(link, Downlink):
-        while link.deaf and world.left > 0:
+        while link.unopened and world.left > 0:
             world.left -= _TRY
-            _set_deaf(world, link.deaf.popitem()[0], deaf=False)
+            _set_unopened(world, link.unopened.popitem()[0], unopened=False)
     else:
-        link.announcing = [*link.unsaid, *link.announcing]
-        link.unsaid.clear()
+        link.announcing = [*link.unsent, *link.announcing]
+        link.unsent.clear()
     world.mark_ready(link)
-    return bool(link.skipped or (isinstance(link, Downlink) and link.deaf))
+    return bool(link.skipped or (isinstance(link, Downlink) and link.unopened))
 
 
-def _set_deaf(world: World, interest: Interest, *, deaf: bool) -> None:
-    interest.deaf = deaf
+def _set_unopened(world: World, interest: Interest, *, unopened: bool) -> None:
+    interest.unopened = unopened
     interest.record.rest.changed[interest] = None
-    if interest.outlet is not None and not deaf:
+    if interest.outlet is not None and not unopened:
         interest.outlet.closing = True  # the peer has never heard of it: it is opened anew
     world.backlog[interest.record] = None
 

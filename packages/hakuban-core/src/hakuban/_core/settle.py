@@ -87,11 +87,11 @@ def rebalance(world: World, record: ObjectRecord, now: float) -> None:
 def _drop_reaped(world: World, record: ObjectRecord, now: float) -> None:
     if len(world.reaping) < len(record.interests):
         found = (record.interests.get(link) for link in world.reaping if isinstance(link, Downlink))
-        dead = [interest for interest in found if interest is not None]
+        ended = [interest for interest in found if interest is not None]
     else:
-        dead = [interest for interest in record.interests.values() if not interest.link.alive]
-    world.left -= 2 * min(len(world.reaping), len(record.interests)) + 5 * len(dead)
-    for interest in dead:
+        ended = [interest for interest in record.interests.values() if not interest.link.alive]
+    world.left -= 2 * min(len(world.reaping), len(record.interests)) + 5 * len(ended)
+    for interest in ended:
         forget(interest)
         if record.exposer is interest:
             _unassign(world, record, now)

@@ -67,7 +67,7 @@ def forget(interest: Interest) -> None:
     # from all tables of a dead link, too: to let go of all that they hold in one go takes long
     link, inlet, outlet = interest.link, interest.inlet, interest.outlet
     link.control.pop(interest, None)
-    link.deaf.pop(interest, None)
+    link.unopened.pop(interest, None)
     if inlet is not None:
         link.inlets.pop(inlet.channel, None)
     if outlet is not None:

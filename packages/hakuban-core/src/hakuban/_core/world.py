@@ -32,8 +32,8 @@ SETTLED_AT_ONCE: Final = 64  # objects of a dead link that are settled at a time
 # contracts that a dead link has announced: to let go of all at once takes a while
 _FORGOTTEN: Final = 2_000
 _REAPED_TAG: Final = 8  # units of work, for what a dead link wanted of a tag
-SHOWN_AT_ONCE: Final = 1_000  # streams and channels
-SHOWING: Final = 5  # units of work for each of them
+NOTIFIED_AT_ONCE: Final = 1_000  # streams and channels
+NOTIFYING: Final = 5  # units of work for each of them
 
 
 class World:
@@ -43,10 +43,10 @@ class World:
     """
 
     __slots__ = (
-        "above", "backlog", "balancer", "clock", "contracts", "effects", "issued", "issued_time", "left", "links",
-        "name", "node", "objects", "objects_made", "queues", "reaping", "rebalancing", "republishing", "showing",
-        "shown_since", "sinks", "software", "speaking", "streams", "tags", "tags_made", "to_tell", "touched", "uplink",
-        "walks",
+        "above", "backlog", "balancer", "clock", "contracts", "dirty_since", "effects", "exchanging", "issued",
+        "issued_time", "left", "links", "name", "node", "notes_due", "notifying", "objects", "objects_made", "queues",
+        "reaping", "rebalancing", "republishing", "sinks", "software", "streams", "tags", "tags_made", "touched",
+        "uplink", "walks",
     )  # fmt: skip
 
     def __init__(self, balancer: Balancer, clock: Clock) -> None:
@@ -56,8 +56,8 @@ class World:
         self.name: str = ""
         self.software: str = ""
         self.above: tuple[tuple[str, str], ...] = ()  # the nodes above, from the nearest on
-        self.speaking: dict[Downlink | Uplink, None] = {}  # links whose peers have sent a note
-        self.to_tell: dict[
+        self.exchanging: dict[Downlink | Uplink, None] = {}  # links whose peers have sent a note
+        self.notes_due: dict[
             Downlink | Uplink, None
         ] = {}  # those with something to be told, in slices
         # sinks whose state needs a newer version, in slices; last first
@@ -76,8 +76,8 @@ class World:
         self.rebalancing: dict[ObjectRecord, None] = {}  # may move to a lighter peer, in slices
         self.walks: dict[TagRecord, None] = {}  # about which something has changed: see `TagRecord`
         # objects whose views have changed, and who is still to be told, last first
-        self.showing: dict[ObjectRecord, list[int | Interest]] = {}
-        self.shown_since: dict[ObjectRecord, None] = {}  # those that have changed again meanwhile
+        self.notifying: dict[ObjectRecord, list[int | Interest]] = {}
+        self.dirty_since: dict[ObjectRecord, None] = {}  # those that have changed again meanwhile
         self.reaping: dict[
             Downlink | Uplink, None
         ] = {}  # dead, and their facts are not all gone yet
@@ -93,10 +93,10 @@ class World:
         return (
             self.backlog,
             self.walks,
-            self.showing,
+            self.notifying,
             self.reaping,
             self.rebalancing,
-            self.to_tell,
+            self.notes_due,
             self.republishing,
         )
 
@@ -118,13 +118,13 @@ class World:
     def root(self) -> bool:
         """Whether no node of this project is above, by whose clock this one could go."""
         uplink = self.uplink  # once: `Machine.read_clock` asks without the lock
-        return uplink is None or uplink.notes.heard_clock == NEVER
+        return uplink is None or uplink.notes.peer_clock == NEVER
 
     def set_above(self, above: tuple[tuple[str, str], ...]) -> None:
         """Learn which nodes are above, from the nearest on."""
         if above != self.above:
             self.above = above
-            self.to_tell.update(self.speaking)
+            self.notes_due.update(self.exchanging)
 
     def object(self, descriptor: ObjectDescriptor) -> ObjectRecord:
         """Find or make the record of an object. Whoever calls adds a fact to it, and touches it."""
@@ -211,7 +211,7 @@ class World:
         descriptor = record.descriptor
         if announcement_of(record) == uplink.announced.get(descriptor, NOTHING):
             uplink.unannounced.pop(descriptor, None)
-        elif descriptor not in uplink.unsaid:
+        elif descriptor not in uplink.unsent:
             uplink.unannounced[descriptor] = None
             self.mark_ready(uplink)
 
@@ -237,13 +237,13 @@ class World:
             self.mark_ready(outlet.link)
         streams, interests = record.streams, record.interests
         many = len(streams) + len(interests)
-        if many > SHOWN_AT_ONCE:
-            if record in self.showing:
-                self.shown_since[record] = None
+        if many > NOTIFIED_AT_ONCE:
+            if record in self.notifying:
+                self.dirty_since[record] = None
             else:
-                self.showing[record] = [*streams, *interests.values()]
+                self.notifying[record] = [*streams, *interests.values()]
         else:
-            self.left -= SHOWING * many
+            self.left -= NOTIFYING * many
             view = record.held.view
             if view is not None:
                 self.effects += [StateChanged(stream, view) for stream in streams]
@@ -253,12 +253,12 @@ class World:
                     interest.link.dirty[channel] = None
                     self.mark_ready(interest.link)
 
-    def show_on(self) -> None:
+    def notify_some(self) -> None:
         """Tell some more of those who look at an object."""
-        record, ahead = next(iter(self.showing.items()))
-        some = ahead[-SHOWN_AT_ONCE:]
-        del ahead[-SHOWN_AT_ONCE:]
-        self.left -= SHOWING * len(some)
+        record, ahead = next(iter(self.notifying.items()))
+        some = ahead[-NOTIFIED_AT_ONCE:]
+        del ahead[-NOTIFIED_AT_ONCE:]
+        self.left -= NOTIFYING * len(some)
         view = record.held.view
         for viewer in some:
             if isinstance(viewer, int):
@@ -268,9 +268,9 @@ class World:
                 viewer.link.dirty[viewer.outlet] = None
                 self.mark_ready(viewer.link)
         if not ahead:
-            del self.showing[record]
-            if record in self.shown_since:
-                del self.shown_since[record]
+            del self.notifying[record]
+            if record in self.dirty_since:
+                del self.dirty_since[record]
                 self.mark_dirty(record)
 
     def end_link(self, link: Downlink | Uplink, at: float) -> None:
@@ -282,8 +282,8 @@ class World:
         link.ended_at = at
         del self.links[link.id]
         self.clock.forget(link.id)
-        self.speaking.pop(link, None)
-        self.to_tell.pop(link, None)
+        self.exchanging.pop(link, None)
+        self.notes_due.pop(link, None)
         if link is self.uplink:
             self.uplink = None
             self.set_above(())
@@ -324,9 +324,9 @@ class World:
         del self.objects[record.descriptor]
         self.settled(record)
         self.rebalancing.pop(record, None)
-        if self.showing:
-            self.showing.pop(record, None)
-            self.shown_since.pop(record, None)
+        if self.notifying:
+            self.notifying.pop(record, None)
+            self.dirty_since.pop(record, None)
         self.balancer.forget(record)
         self.left -= 2 * len(record.tags)
         for tag in record.tags:

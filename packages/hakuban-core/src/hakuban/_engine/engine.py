@@ -63,7 +63,7 @@ class Engine(Steps):
         self.catch_up()
         picture = self.call(lambda machine, _: machine.picture())
         while (snapshot := self.call(lambda _, now: picture.go_on(now))) is None:
-            self.give_way()
+            self.yield_thread()
         return snapshot
 
     @override
@@ -140,7 +140,7 @@ class Engine(Steps):
         with suppress(NodeBrokenError):
             while self._winding_up and not self._lock.refuses_caller():
                 self.call(lambda _machine, _now: None)
-                self.give_way()
+                self.yield_thread()
             self.catch_up()
 
     def _wind_up(self, now: float) -> None:

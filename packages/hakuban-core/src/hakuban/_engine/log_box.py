@@ -20,14 +20,14 @@ class LogBox:
     :ivar lines: those that are not logged yet.
     """
 
-    __slots__ = ("_dropped", "_logging", "_told", "lines")
+    __slots__ = ("_dropped", "_logging", "_reported", "lines")
 
     def __init__(self) -> None:
         self.lines: deque[tuple[int, str, tuple[object, ...]]] = deque()
         self._logging = NodeLock()
         # two numbers that only grow, since they are written by different threads
         self._dropped = 0
-        self._told = 0
+        self._reported = 0
 
     def add(self, level: int, text: str, *arguments: object) -> None:
         """Have a line logged by the next `log_all`. Only under the lock."""
@@ -45,9 +45,9 @@ class LogBox:
         while self.lines:
             level, text, arguments = self.lines.popleft()
             logger.log(level, text, *arguments)
-        missing = self._dropped - self._told
+        missing = self._dropped - self._reported
         if missing:
-            self._told += missing
+            self._reported += missing
             logger.warning(
                 "%d lines of the log were dropped: a handler takes longer than they came", missing
             )

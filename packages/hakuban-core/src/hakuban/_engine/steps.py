@@ -103,7 +103,7 @@ class Steps(ABC):
         most = 2 + len(self._machine.world.objects) // _LEAST_IN_A_STEP
         while most and self.step():
             most -= 1
-            self.give_way()
+            self.yield_thread()
 
     def step(self) -> bool:
         """Do a slice of what is due, where no timer does it; say whether there was anything."""
@@ -121,7 +121,7 @@ class Steps(ABC):
         if self._due:
             self._afterwards()
 
-    def give_way(self) -> None:
+    def yield_thread(self) -> None:
         """Let other threads go on; and for a moment, if they wait for the lock, as they would not get it by themselves."""
         sleep(_MOMENT if self._lock.wanted else 0.0)
 

@@ -25,13 +25,13 @@ class Entered:
     :param spelling: how a block is written, for people: "async with node.connect(...)".
     """
 
-    __slots__ = ("_place", "_spelling", "_told", "_used")
+    __slots__ = ("_place", "_reported", "_spelling", "_used")
 
     def __init__(self, spelling: str) -> None:
         self._place = place_of_caller()
         self._spelling = spelling
         self._used = False
-        self._told = False  # or there is nothing to tell
+        self._reported = False  # or there is nothing to tell
 
     def once(self) -> None:
         """The block is entered.
@@ -46,7 +46,7 @@ class Entered:
 
     def refuse(self, why: str, error: type[Exception] = TypeError) -> NoReturn:
         """The block is used in a way that cannot work."""
-        self._told = True
+        self._reported = True
         raise error(f"{why}: write `{self._spelling}:`")
 
     @override
@@ -55,12 +55,12 @@ class Entered:
 
     def hand_over(self) -> None:
         """Somebody else sees to it that the block is entered."""
-        self._told = True
+        self._reported = True
 
     def collected(self, block: object) -> None:
         """Nobody holds the block any more."""
-        if not (self._used or self._told) and not sys.is_finalizing():
-            self._told = True
+        if not (self._used or self._reported) and not sys.is_finalizing():
+            self._reported = True
             file, line = self._place
             text = f"a link was never made: write `{self._spelling}:`"
             warnings.warn_explicit(text, RuntimeWarning, file, line, source=block)

@@ -40,7 +40,7 @@ GOING_AWAY: CloseReason = (1001, "the listener is closing")
 _MOST_CAUSES = 3  # of a group, in words
 
 # What says nothing by itself; the first kind that fits.
-_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+_DESCRIPTIONS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "no answer in time"),
     (ConnectionRefusedError, "nobody listens there"),
     (ConnectionResetError, "the other side, or the network, reset the connection"),
@@ -51,12 +51,12 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
-def words(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Say what an exception means, in a line that is never empty and may be shown on a terminal."""
     if isinstance(error, BaseExceptionGroup):
         leaves = _leaves(error)
         more = len(leaves) - _MOST_CAUSES
-        said = "; ".join(dict.fromkeys(words(leaf) for leaf in leaves[:_MOST_CAUSES]))
+        said = "; ".join(dict.fromkeys(describe(leaf) for leaf in leaves[:_MOST_CAUSES]))
         return f"{said}; and {more} more" if more > 0 else said
     text = _text(error)
     if isinstance(error, PeerViolationError):
@@ -70,8 +70,8 @@ def words(error: BaseException) -> str:
     if text and text != kind:
         return f"{kind}: {text}"  # "division by zero", "'key'": too little without
     if error.__cause__ is not None:
-        return words(error.__cause__)
-    return next((said for of, said in _WORDS if isinstance(error, of)), kind)
+        return describe(error.__cause__)
+    return next((said for of, said in _DESCRIPTIONS if isinstance(error, of)), kind)
 
 
 def _text(error: BaseException) -> str:
@@ -95,7 +95,7 @@ def single(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, ExceptionGroup) and not is_bug(error):
-        return _caused(LinkError(words(error)), error)
+        return _caused(LinkError(describe(error)), error)
     return error
 
 
@@ -111,7 +111,7 @@ def located(error: Exception, url: str) -> Exception:
     """
     try:
         if not _text(error):
-            error.args = (words(error),)
+            error.args = (describe(error),)
         note = f"link: {url}"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
@@ -119,7 +119,7 @@ def located(error: Exception, url: str) -> Exception:
     except Exception:  # noqa: BLE001  # a class of somebody else's, which takes neither
         mute = True
     if mute:
-        return located(_caused(LinkError(words(error)), error), url)
+        return located(_caused(LinkError(describe(error)), error), url)
     if isinstance(error, LinkError):
         error.url = url
     return error
@@ -197,7 +197,7 @@ def not_entered(error: Exception, patience: float) -> Exception:
 
 def lost(error: Exception) -> LinkError:
     """Return the reason for what a stream has raised."""
-    return _caused(LinkError(words(error)), error)
+    return _caused(LinkError(describe(error)), error)
 
 
 def _caused(error: E, cause: BaseException) -> E:

@@ -107,8 +107,10 @@ def connect(
 ) -> LinkBlock[Connection]:
     """See `LocalNode.connect`."""
     target = find_target(url, transport, arguments, listening=False)
-    name = checked_name(name) or target.said.name or default_name
-    points = target.said.load_limit if load_limit is None else load_limit_argument(load_limit)
+    name = checked_name(name) or target.url_options.name or default_name
+    points = (
+        target.url_options.load_limit if load_limit is None else load_limit_argument(load_limit)
+    )
     patient = not checked_flag("wait", wait)
     return LinkBlock(
         lambda: _connected(engine, target, name, points, patient=patient),

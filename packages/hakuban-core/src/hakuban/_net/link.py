@@ -31,7 +31,7 @@ from .close_codes import (
     located,
 )  # fmt: skip
 from .link_peer import LinkPeer
-from .link_writer import LAST_WORDS, LinkWriter
+from .link_writer import GRACE, LinkWriter
 from .silence import watch
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .link_owner import LinkOwner
 
 
-HEARD_AT_ONCE: Final = 32  # events told the machine in one step; fewer if they take long
+EVENTS_AT_ONCE: Final = 32  # events told the machine in one step; fewer if they take long
 PATIENCE: Final = 0.5  # seconds before a violator that may come back at once is told to go
 CLOSING: Final = 1.0  # seconds that a close may take
 CLOSING_CANCELLED: Final = 0.5
@@ -124,7 +124,7 @@ class Link:
             with Guard(self.fail):
                 self._enter()
                 self.writer.start(self)
-                await self._talk()
+                await self._read_and_watch()
         finally:
             self._engine.exit_link(self)
             with anyio.CancelScope(shield=True):
@@ -134,7 +134,7 @@ class Link:
                 await self._close()
         return self.reason
 
-    async def _talk(self) -> None:
+    async def _read_and_watch(self) -> None:
         if getattr(self._stream, "detects_silence", False):
             await self._read()
             return
@@ -230,7 +230,7 @@ class Link:
                     del messages  # the next may be long in coming
                     self.reading_since = time_slice.end()
             except PeerViolationError as error:
-                with anyio.move_on_after(LAST_WORDS):
+                with anyio.move_on_after(GRACE):
                     await self.writer.introduced.wait()  # it says what this side takes
                 self._end(error)
                 if not self.peer.ours:
@@ -248,16 +248,16 @@ class Link:
                     if event is not None:
                         heard.append(event)
                     expired = time_slice.expired()
-                    if expired or len(heard) == HEARD_AT_ONCE:
-                        self._tell_machine(heard)
+                    if expired or len(heard) == EVENTS_AT_ONCE:
+                        self._hand_over(heard)
                     if expired:
                         await time_slice.yield_to_loop()
             except LinkError:
-                self._tell_machine(heard)  # what was said before
+                self._hand_over(heard)  # what was said before
                 raise
-            self._tell_machine(heard)
+            self._hand_over(heard)
 
-    def _tell_machine(self, events: list[PeerEvent]) -> None:
+    def _hand_over(self, events: list[PeerEvent]) -> None:
         """Hand over what was heard, once.
 
         :raises LinkError: the peer has broken a rule.

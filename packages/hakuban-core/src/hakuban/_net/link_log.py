@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING
 
 from .._exceptions import CircleError, PeerViolationError
 from .._logger import logger
-from .close_codes import is_bug, words
+from .close_codes import describe, is_bug
 
 if TYPE_CHECKING:
     from .._engine.entries import LinkEntry
 
 
-def link_down(link: LinkEntry, reason: Exception | None, *, told: bool = False) -> None:
+def link_down(link: LinkEntry, reason: Exception | None, *, reported: bool = False) -> None:
     """Tell that a link has ended, in one line.
 
     :param reason: None when this side wanted it.
-    :param told: whether what may be alarming about it was told before.
+    :param reported: whether what may be alarming about it was told before.
     """
     if reason is None:
         if link.remote is not None:
             logger.info("link down: %s: closed by this side", link)
         return
     level, trace = logging.INFO, None
-    if is_bug(reason) and not told:
+    if is_bug(reason) and not reported:
         level, trace = logging.ERROR, reason
-    elif isinstance(reason, PeerViolationError) and not told:
+    elif isinstance(reason, PeerViolationError) and not reported:
         level = logging.WARNING
-    logger.log(level, "link down: %s: %s", link, words(reason), exc_info=trace)
+    logger.log(level, "link down: %s: %s", link, describe(reason), exc_info=trace)
 
 
 class Outage:
@@ -40,36 +40,38 @@ class Outage:
     :param url: where the link leads, fit to be shown.
     """
 
-    __slots__ = ("_began", "_recovered", "_told", "_url")
+    __slots__ = ("_began", "_recovered", "_reported", "_url")
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._began: float | None = None
-        self._told: set[type[Exception]] = set()  # kinds that somebody has to mend
+        self._reported: set[type[Exception]] = set()  # kinds that somebody has to mend
         self._recovered = False
 
     def failed(self, link: LinkEntry | None, error: Exception) -> None:
         """A link was lost, or could not be made."""
         was_up = link is not None and link.remote is not None
         first = self._began is None
-        news = (is_bug(error) or isinstance(error, CircleError)) and type(error) not in self._told
+        news = (is_bug(error) or isinstance(error, CircleError)) and type(
+            error
+        ) not in self._reported
         bug = is_bug(error) and news
         if first:
             self._began = monotonic()
             self._recovered = False
         if news:
-            self._told.add(type(error))
+            self._reported.add(type(error))
         if first or news:
             logger.log(
                 logging.ERROR if bug else logging.WARNING,
                 "%s %s: %s; trying again until it works",
                 "lost the link to" if was_up else "cannot connect to",
                 link if was_up else self._url,
-                words(error),
+                describe(error),
                 exc_info=error if bug else None,
             )
         elif link is not None and was_up:
-            link_down(link, error, told=True)
+            link_down(link, error, reported=True)
 
     def recovered(self, *, again: bool) -> str:
         """A link is up; return what is to be said beside that. Once for each outage.
@@ -86,4 +88,4 @@ class Outage:
     def over(self) -> None:
         """A link was good for a while."""
         self._began = None
-        self._told.clear()
+        self._reported.clear()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 BATCH: Final = 64 * 1024  # bytes after which a batch is sent
-LAST_WORDS: Final = 0.05  # seconds that reader and writer leave to each other when one has failed
+GRACE: Final = 0.05  # seconds that reader and writer leave to each other when one has failed
 
 
 class WrittenLink(LinkEntry, Protocol):
@@ -93,7 +93,7 @@ class LinkWriter(AutoResetEvent):
     """
 
     __slots__ = (
-        "_ended", "_engine", "_finishing", "_idle", "_keep_alive_due", "_link", "_most", "_running", "_said_cap",
+        "_applied_cap", "_ended", "_engine", "_finishing", "_idle", "_keep_alive_due", "_link", "_most", "_running",
         "_scope", "_session", "_skips", "_stream", "_traffic", "_writers", "cap", "dry", "introduced", "largest_sent",
         "last_sent", "ready",
     )  # fmt: skip
@@ -122,7 +122,7 @@ class LinkWriter(AutoResetEvent):
         self._ended = Latch()
         self._idle = 0  # how often it was found with nothing to do
         self._keep_alive_due = self._finishing = False
-        self._said_cap: int | None = None
+        self._applied_cap: int | None = None
         self.ready: bool = False
         self.cap: SizeCap | None = None
         self.introduced: Latch = Latch()
@@ -130,7 +130,7 @@ class LinkWriter(AutoResetEvent):
         self.largest_sent: int = 0
         self.last_sent: float = monotonic()
 
-    def give_sign(self) -> None:
+    def send_keep_alive(self) -> None:
         """Send something, soon, which says nothing."""
         self._keep_alive_due = True
         self.set()
@@ -184,12 +184,12 @@ class LinkWriter(AutoResetEvent):
         try:
             if link is not None:  # else it has ended already
                 self._scope, self._ended = scope, Latch()
-                await self._write_or_hear_why(link)
+                await self._write_with_grace(link)
         finally:
             self._running, self._scope = False, None
             self._ended.set()
 
-    async def _write_or_hear_why(self, link: WrittenLink) -> None:
+    async def _write_with_grace(self, link: WrittenLink) -> None:
         with Guard(link.fail):
             try:
                 await self._write(link)
@@ -200,7 +200,7 @@ class LinkWriter(AutoResetEvent):
                 return
             # the other side may have said why before it went: the reader, if it hears that, ends the link first
             try:
-                await anyio.sleep(LAST_WORDS)
+                await anyio.sleep(GRACE)
                 raise failure
             finally:
                 del failure  # it holds this frame
@@ -267,13 +267,13 @@ class LinkWriter(AutoResetEvent):
             if sum(map(len, batch)) >= BATCH or time_slice.expired():
                 self.ready = True  # the machine will not say so again
                 break
-        if self._session.skipped or self._session.unsaid:
+        if self._session.skipped or self._session.unsent:
             self._skips.report(link, self._session)
         return batch
 
     def _obey(self, cap: SizeCap, link: WrittenLink) -> None:
         most = cap.most(monotonic())
-        if most != self._said_cap:
-            self._said_cap = most
+        if most != self._applied_cap:
+            self._applied_cap = most
             self._session.cap(most)
             self._engine.set_size_cap(link, most)

@@ -21,7 +21,7 @@ from .._text import redacted
 from .._transport.authorizing import Authorizer
 from .._transport.plugins import authorizer, find_target
 from .blocks import LinkBlock
-from .close_codes import words
+from .close_codes import describe
 from .connection import Listener
 from .link import Link
 from .link_log import link_down
@@ -131,7 +131,7 @@ def listen(
     asked = target.options.authorize
     authorize = authorizer() if asked is None else Authorizer(asked)
     options = replace(target.options, authorize=authorize, clock=engine.clock)
-    name = checked_name(name) or target.said.name or default_name
+    name = checked_name(name) or target.url_options.name or default_name
     return LinkBlock(
         lambda: _listening(engine, target, options, name),
         "async with node.listen(...) as listener",
@@ -191,5 +191,7 @@ async def _serve(  # noqa: ASYNC128  # the transport calls it
             raise
         cause = error
     if status.called and not was_cancelled():
-        reason = "its serve has returned" if cause is None else f"its serve raised {words(cause)}"
+        reason = (
+            "its serve has returned" if cause is None else f"its serve raised {describe(cause)}"
+        )
         raise PluginError(f"the transport of {redacted(target.url)}", reason) from cause

@@ -51,12 +51,12 @@ class Skips:
     :param traffic: counts for the connection.
     """
 
-    __slots__ = ("_engine", "_limit", "_told", "_traffic")
+    __slots__ = ("_engine", "_limit", "_reported", "_traffic")
 
     def __init__(self, engine: Engine, traffic: Traffic) -> None:
         self._engine = engine
         self._traffic = traffic
-        self._told = False
+        self._reported = False
         self._limit: int | None = None  # bytes; None where nothing was too large
 
     def try_again(self, link: LinkEntry, session: Session) -> None:
@@ -67,15 +67,15 @@ class Skips:
 
     def report(self, link: LinkEntry, session: Session) -> None:
         """Take what a session has skipped."""
-        skipped, unsaid = session.skipped, session.unsaid
+        skipped, unsent = session.skipped, session.unsent
         self._limit = session.max_sent
         self._traffic.states_skipped += len(skipped)
         states = [descriptor for descriptor, _ in skipped]
-        others = [descriptor for descriptor, _ in unsaid]
+        others = [descriptor for descriptor, _ in unsent]
         self._engine.not_sent(link, states, others)
-        if not self._told:
-            self._told = True
-            descriptor, size = (skipped or unsaid)[0]
+        if not self._reported:
+            self._reported = True
+            descriptor, size = (skipped or unsent)[0]
             logger.warning(
                 "%s: %s of %s was skipped: its message has %d bytes, the largest that is sent there has %d;"
                 " others of this link are not reported",
@@ -86,7 +86,7 @@ class Skips:
                 session.max_sent,
             )
         skipped.clear()
-        unsaid.clear()
+        unsent.clear()
 
 
 class SizeCap:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from .._exceptions import NodeForkedError
 from .._text import printable
-from .close_codes import words
+from .close_codes import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def shown_connection(url: str, status: ConnectionStatus, *, closed: bool) -> str
     if status.remote is not None:
         remote = status.remote
         return printable(f"connection to {url}: up, {remote.name} at {remote.address}")
-    why = "" if status.error is None else f": {words(status.error)}"
+    why = "" if status.error is None else f": {describe(status.error)}"
     return f"connection to {printable(url)}: {'closed' if closed else 'down'}{why}"
 
 
@@ -56,7 +56,7 @@ def _condition(engine: Engine) -> str:
     if engine.forked:
         return " (of the parent process)"
     if engine.cause is not None:
-        return f" (broken: {words(engine.cause)})"
+        return f" (broken: {describe(engine.cause)})"
     return " (closed)" if engine.closed else ""
 
 

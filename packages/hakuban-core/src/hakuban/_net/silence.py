@@ -41,11 +41,11 @@ async def watch(link: WaitingLink, options: TransportOptions) -> None:
     while True:
         await anyio.sleep(max(0.0, rule.due - monotonic()))
         rule.ours = link.peer.ours
-        now, said = monotonic(), link.writer.last_sent
-        verdict = rule.check(now, link.peer.last_heard, said)
+        now, sent = monotonic(), link.writer.last_sent
+        verdict = rule.check(now, link.peer.last_heard, sent)
         if verdict is Verdict.END:
             if now - link.reading_since >= AT_REST:
                 raise LinkTimeoutError(rule.timeout)
-            verdict = rule.spare(now, said)
+            verdict = rule.spare(now, sent)
         if verdict is Verdict.SIGN:
-            link.writer.give_sign()
+            link.writer.send_keep_alive()

@@ -51,7 +51,7 @@ class Places:
     def __init__(self) -> None:
         self._taken: dict[Place, anyio.CancelScope] = {}
         # By when they were last heard, as far as is known: that is looked at only when a place is wanted.
-        self._strangers: OrderedDict[Place, tuple[float, SocketStream]] = OrderedDict()
+        self._unasked: OrderedDict[Place, tuple[float, SocketStream]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._taken)
@@ -86,11 +86,11 @@ class Places:
 
     def watch(self, place: Place, stream: SocketStream) -> None:
         """See `Place.watch`."""
-        self._strangers[place] = stream.last_received, stream
+        self._unasked[place] = stream.last_received, stream
 
     def keep(self, place: Place) -> None:
         """See `Place.keep`."""
-        self._strangers.pop(place, None)
+        self._unasked.pop(place, None)
 
     def send_away(self, most: int) -> int:
         """Send the silent away, the longest silent first; return how many go.
@@ -99,22 +99,22 @@ class Places:
         """
         gone = 0
         now = time.monotonic()
-        for _ in range(min(_LOOKS, len(self._strangers))):
-            place, (heard, stream) = next(iter(self._strangers.items()))
-            if stream.last_received > heard:
-                self._hear(place, stream.last_received, stream)
-            elif gone == most or now - heard < _SILENCE:
+        for _ in range(min(_LOOKS, len(self._unasked))):
+            place, (received, stream) = next(iter(self._unasked.items()))
+            if stream.last_received > received:
+                self._refresh(place, stream.last_received, stream)
+            elif gone == most or now - received < _SILENCE:
                 break
             elif stream.has_unread():  # it is we who stood still
-                self._hear(place, now, stream)
+                self._refresh(place, now, stream)
             else:
                 self._give_up(place)
                 gone += 1
         return gone
 
-    def _hear(self, place: Place, when: float, stream: SocketStream) -> None:
-        self._strangers[place] = when, stream
-        self._strangers.move_to_end(place)
+    def _refresh(self, place: Place, when: float, stream: SocketStream) -> None:
+        self._unasked[place] = when, stream
+        self._unasked.move_to_end(place)
 
     def _give_up(self, place: Place) -> None:
         self.keep(place)

@@ -28,16 +28,16 @@ async def _check_last_heard(env: Environment) -> None:
             sender, receiver = link.directions()[direction]
             if getattr(receiver, "last_heard", None) is None:
                 return
-            heard = _heard_since(receiver, -math.inf, "a link that is up")
+            heard = _last_heard_since(receiver, -math.inf, "a link that is up")
             for number in range(3):
                 sent = monotonic()
                 await exchange(sender, receiver, [b"message %d" % number])
-                heard = _heard_since(receiver, max(heard, sent), "a message")
+                heard = _last_heard_since(receiver, max(heard, sent), "a message")
             await sender.aclose()
             await end_of(receiver)
-            _heard_since(receiver, heard, "the end")
+            _last_heard_since(receiver, heard, "the end")
             await receiver.aclose()
-            _heard_since(receiver, heard, "aclose")
+            _last_heard_since(receiver, heard, "aclose")
 
 
 async def _check_signs_are_heard(env: Environment) -> None:
@@ -45,12 +45,12 @@ async def _check_signs_are_heard(env: Environment) -> None:
         ends = (link.connected, link.accepted)
         if not all(hasattr(end, "last_heard") and _detects_silence(end) for end in ends):
             return
-        heard = [_heard_since(end, -math.inf, "a link that is up") for end in ends]
+        heard = [_last_heard_since(end, -math.inf, "a link that is up") for end in ends]
 
         async def goes_on() -> bool:
             await checkpoint()
             return all(
-                _heard_since(end, before, "signs of life") > before
+                _last_heard_since(end, before, "signs of life") > before
                 for end, before in zip(ends, heard, strict=True)
             )
 
@@ -69,7 +69,7 @@ def _detects_silence(stream: MessageStream) -> bool:
     return bool(getattr(stream, "detects_silence", False))
 
 
-def _heard_since(stream: MessageStream, least: float, what: str) -> float:
+def _last_heard_since(stream: MessageStream, least: float, what: str) -> float:
     """Read when the other side was last heard: a time that is not before another one, nor to come."""
     heard: object = getattr(stream, "last_heard", None)
     now = monotonic()

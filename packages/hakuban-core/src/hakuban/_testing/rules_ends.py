@@ -45,12 +45,12 @@ async def _check_peer_close(env: Environment) -> None:
                 error = await end_of(stayer)
             if not isinstance(error, anyio.EndOfStream):
                 raise Finding(f"receive raised {error!r}")
-            told = (
+            reported = (
                 getattr(stayer, "close_code", 1001),
                 getattr(stayer, "close_reason", "going away"),
             )
-            if told != (1001, "going away"):
-                raise Finding(f"after aclose(1001, 'going away') the other side tells {told}")
+            if reported != (1001, "going away"):
+                raise Finding(f"after aclose(1001, 'going away') the other side tells {reported}")
 
 
 async def _check_error_repeats(env: Environment) -> None:

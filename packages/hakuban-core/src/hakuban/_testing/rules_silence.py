@@ -43,7 +43,7 @@ async def _check_signs_of_life(env: Environment) -> None:
             return
         async with anyio.create_task_group() as group:
             for stream in (link.connected, link.accepted):
-                group.start_soon(_hear_nothing, stream, "on an idle link")
+                group.start_soon(_receive_nothing, stream, "on an idle link")
             await anyio.sleep(3 * SILENCE)
             group.cancel_scope.cancel()
 
@@ -55,7 +55,7 @@ async def _check_standstill(env: Environment) -> None:
         when = f"after the event loop had stood still for {STANDSTILL:g} s with timeout={SILENCE:g}"
         async with anyio.create_task_group() as group:
             for stream in (link.connected, link.accepted):
-                group.start_soon(_hear_nothing, stream, when)
+                group.start_soon(_receive_nothing, stream, when)
             await anyio.sleep(PAUSE)
             _stand_still()
             await anyio.sleep(SILENCE)
@@ -66,7 +66,7 @@ def _stand_still() -> None:
     time.sleep(STANDSTILL)
 
 
-async def _hear_nothing(stream: MessageStream, when: str) -> None:
+async def _receive_nothing(stream: MessageStream, when: str) -> None:
     """Receive until cancelled: neither a message nor an end may come."""
     error = await error_of(stream.receive)
     if error is None:

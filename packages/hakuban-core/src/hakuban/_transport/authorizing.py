@@ -34,8 +34,8 @@ class Authorizer:
 
     __slots__ = ("_ask", "_warned", "_warned_of_time")
 
-    def __init__(self, ask: Callable[[ConnectionRequest], object]) -> None:
-        self._ask = ask
+    def __init__(self, run: Callable[[ConnectionRequest], object]) -> None:
+        self._ask = run
         self._warned = self._warned_of_time = False
 
     def __call__(self, request: ConnectionRequest) -> Identity | None:
@@ -84,7 +84,7 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-class _Question:
+class _Call:
     """A question of a task, to be asked in a thread.
 
     :ivar answered: whether it was.
@@ -100,7 +100,7 @@ class _Question:
         self._refusal: RefusedError | None = RefusedError(NOBODY, retry=True)
         self.answered = False
 
-    def ask(self) -> None:
+    def run(self) -> None:
         """Ask, in this thread."""
         try:
             self._identity = self._authorize(self._request)
@@ -126,7 +126,7 @@ class _Question:
             del refusal  # its traceback holds this frame: else it would wait for the collector
 
 
-class _Desk:
+class _Pool:
     """Asks the questions of all tasks of a process, in the order of their coming.
 
     A thread for each question, up to the bound; it goes on with those that wait, and ends when there are none. They are
@@ -141,13 +141,13 @@ class _Desk:
     def forget(self) -> None:
         """Begin anew."""
         self._lock = threading.Lock()
-        self._waiting: deque[_Question] = deque()
+        self._waiting: deque[_Call] = deque()
         self._threads = 0
 
-    def put(self, question: _Question) -> None:
+    def put(self, call: _Call) -> None:
         """Have a question asked."""
         with self._lock:
-            self._waiting.append(question)
+            self._waiting.append(call)
             if self._threads >= THREADS:
                 return
             self._threads += 1
@@ -157,22 +157,22 @@ class _Desk:
             with self._lock:
                 self._threads -= 1
 
-    def withdraw(self, question: _Question) -> bool:
+    def withdraw(self, call: _Call) -> bool:
         """Forget a question; say whether it had not been asked yet."""
         with self._lock:
             try:
-                self._waiting.remove(question)
+                self._waiting.remove(call)
             except ValueError:
                 return False
             return True
 
     def _work(self) -> None:
-        while (question := self._next()) is not None:
+        while (call := self._next()) is not None:
             # of the log only, which lets SystemExit through; those who wait have to be asked
             with suppress(BaseException):
-                question.ask()
+                call.run()
 
-    def _next(self) -> _Question | None:
+    def _next(self) -> _Call | None:
         with self._lock:
             if self._waiting:
                 return self._waiting.popleft()
@@ -180,7 +180,7 @@ class _Desk:
             return None
 
 
-_desk = _Desk()
+_pool = _Pool()
 
 
 async def identify(options: TransportOptions, request: ConnectionRequest) -> Identity | None:
@@ -200,16 +200,16 @@ async def identify(options: TransportOptions, request: ConnectionRequest) -> Ide
     if not isinstance(authorize, Authorizer):
         authorize = Authorizer(authorize)
     seconds = options.handshake_timeout / 2  # the other half is for telling the peer
-    question, unasked = _Question(authorize, request), False
-    _desk.put(question)
+    call, unasked = _Call(authorize, request), False
+    _pool.put(call)
     try:
         with anyio.move_on_after(seconds):
-            await question.wait()
+            await call.wait()
     finally:
-        if not question.answered:
-            unasked = _desk.withdraw(question)
-    if question.answered:
-        return question.answer()
+        if not call.answered:
+            unasked = _pool.withdraw(call)
+    if call.answered:
+        return call.answer()
     if unasked:
         raise RefusedError("too many peers wait to be authorised", retry=True)
     authorize.took_longer(seconds)

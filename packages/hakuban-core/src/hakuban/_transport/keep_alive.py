@@ -77,7 +77,7 @@ class KeepAlive:
     """
 
     __slots__ = (
-        "_asked", "_graces", "_heard", "_keep_alive", "_looked", "_not_before", "_stood", "_timeout", "due", "ours",
+        "_asked", "_graces", "_keep_alive", "_looked", "_not_before", "_received", "_stood", "_timeout", "due", "ours",
     )  # fmt: skip
 
     def __init__(
@@ -92,7 +92,7 @@ class KeepAlive:
         self._timeout = options.timeout
         self.ours: bool | None = ours
         self._asked = now  # when a sign was last due
-        self._heard = now
+        self._received = now
         self._stood = 0.0  # seconds since then in which this side did not run
         self._graces = 0  # allowances made for that
         self._looked = False  # whether the loop had time to read since the silence was too long
@@ -104,38 +104,38 @@ class KeepAlive:
         """Seconds of silence that end the link."""
         return silence_limit(self._timeout, ours=self.ours)
 
-    def check(self, now: float, heard: float, said: float) -> Verdict:
+    def check(self, now: float, received: float, sent: float) -> Verdict:
         """Say what is to be done now, and let `due` say when to ask again.
 
         To be called when that has come; earlier does no harm.
 
-        :param heard: when something of the other side was last read.
-        :param said: when something was last sent.
+        :param received: when something of the other side was last read.
+        :param sent: when something was last sent.
         """
-        if heard > self._heard:
-            self._heard = heard
+        if received > self._received:
+            self._received = received
             self._stood = 0.0
             self._graces = 0
             self._looked = False
-        late = now - max(self.due, self._heard)
+        late = now - max(self.due, self._received)
         if late > _LATE and self._graces < _MOST_GRACES:
             self._graces += 1
             self._stood += late
             self._not_before = now + _GRACE
-        silent_at = max(self._heard + self.timeout + self._stood, self._not_before)
+        silent_at = max(self._received + self.timeout + self._stood, self._not_before)
         if now >= silent_at:
             if self._looked:
                 return Verdict.END
             self._looked = True
             silent_at = self._not_before = now + _LOOK
-        return self._plan(now, said, silent_at)
+        return self._plan(now, sent, silent_at)
 
-    def spare(self, now: float, said: float) -> Verdict:
+    def spare(self, now: float, sent: float) -> Verdict:
         """Go on with a link that `check` would end, since what it has received waits unread; return what is to be done."""
-        return self._plan(now, said, now + _UNREAD)
+        return self._plan(now, sent, now + _UNREAD)
 
-    def _plan(self, now: float, said: float, silent_at: float) -> Verdict:
-        sign_at = max(self._asked, min(self._heard, said)) + self._keep_alive
+    def _plan(self, now: float, sent: float, silent_at: float) -> Verdict:
+        sign_at = max(self._asked, min(self._received, sent)) + self._keep_alive
         asks = now >= sign_at
         if asks:
             self._asked = now

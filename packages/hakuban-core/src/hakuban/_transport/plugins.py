@@ -57,13 +57,13 @@ class LinkTarget:
     """Where a link leads, or where to listen, as far as it can be known before anything is tried.
 
     :ivar url: without its fragment.
-    :ivar said: what the fragment says.
+    :ivar url_options: what the fragment says.
     """
 
     transport: Transport
     url: str
     options: TransportOptions
-    said: LinkOptions
+    url_options: LinkOptions
 
 
 def find_target(
@@ -76,8 +76,8 @@ def find_target(
     :raises InvalidURLError: the URL can never work.
     :raises UnknownSchemeError: and others, as `find_transport`.
     """
-    scheme, bare, said = split_url(url)
-    options = said.transport_options(arguments)
+    scheme, bare, url_options = split_url(url)
+    options = url_options.transport_options(arguments)
     if transport is None:
         transport = find_transport(scheme)
     elif not _is_transport(transport):
@@ -90,9 +90,9 @@ def find_target(
             raise
         except Exception as error:
             raise PluginError(
-                f"the transport of {scheme}://", f"its check raised {_words(error)}"
+                f"the transport of {scheme}://", f"its check raised {_text_of(error)}"
             ) from error
-    return LinkTarget(transport, bare, options, said)
+    return LinkTarget(transport, bare, options, url_options)
 
 
 def find_transport(scheme: str) -> Transport:
@@ -202,7 +202,7 @@ class _Plugins:
         try:
             transport = hook(scheme=scheme)
         except Exception as error:
-            reason = f"asked for scheme {scheme!r}, it raised {_words(error)}"
+            reason = f"asked for scheme {scheme!r}, it raised {_text_of(error)}"
             raise PluginError(description, reason) from error
         if transport is None:
             return None
@@ -273,7 +273,7 @@ def _load(entry_point: EntryPoint, group: str) -> object:
     try:
         plugin: object = entry_point.load()
     except Exception as error:
-        raise PluginError(_describe(entry_point), f"it does not load: {_words(error)}") from error
+        raise PluginError(_describe(entry_point), f"it does not load: {_text_of(error)}") from error
     plugins.add(plugin, group, _describe(entry_point))
     return plugin
 
@@ -297,5 +297,5 @@ def _describe(entry_point: EntryPoint) -> str:
     return f"plugin {entry_point.value} of {_distribution(entry_point)}"
 
 
-def _words(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

@@ -19,7 +19,7 @@ from typing_extensions import override
 from hakuban import LocalNode
 from hakuban.transport import MessageStream, RefusedError, TransportOptions
 from hakuban_ws import WebSocketTransport
-from hakuban_ws._tls import tls_words
+from hakuban_ws._tls_errors import describe_tls_error
 from support.ports import free_port
 from support.websocket import (
     CLOSE,
@@ -283,7 +283,7 @@ def test_what_openssl_has_no_name_for_is_a_sentence_too(*, listening: bool) -> N
     for reason in (None, "", "SOMETHING_NEW"):
         error = ssl.SSLError(1, "something new (_ssl.c:1)")
         error.reason = reason  # type: ignore[assignment]  # None, where OpenSSL knows no name
-        text = tls_words(error, listening=listening)
+        text = describe_tls_error(error, listening=listening)
         assert text
         assert "openssl s_client" in text
         assert "_ssl.c" not in text

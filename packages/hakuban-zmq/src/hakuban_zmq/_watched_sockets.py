@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-TURN: Final = 100
+MESSAGES_PER_TURN: Final = 100
 """Messages taken before the loop has its turn: about 1 ms."""
 
 _EVENT: Final = struct.Struct("=HI")
@@ -39,7 +39,7 @@ _STEPS: Final = {
 _numbers = itertools.count()
 
 
-class Source:
+class WatchedSocket:
     """A socket whose messages are taken as they come.
 
     :param socket: the source owns it.
@@ -85,7 +85,7 @@ class Source:
             return False
         self._taking = True
         try:
-            for _ in range(TURN):
+            for _ in range(MESSAGES_PER_TURN):
                 if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                     return False
                 self._take()
@@ -106,7 +106,7 @@ class Source:
         self._take = _nothing  # what it was belongs to somebody who holds this
 
 
-class Monitor(Source):
+class Monitor(WatchedSocket):
     """What libzmq tells about the connections of a socket.
 
     :param events: which events.

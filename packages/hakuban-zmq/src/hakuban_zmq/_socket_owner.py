@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import zmq
 
 from ._frames import MAX_FRAME
-from ._sources import TURN, Monitor, Source, as_os_error, set_options
+from ._watched_sockets import MESSAGES_PER_TURN, Monitor, WatchedSocket, as_os_error, set_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,47 +24,7 @@ STOP_SECONDS: Final = 5.0
 _CONTROL: Final = 16
 
 
-class Pipe(Protocol):
-    """How a stream reaches the other side.
-
-    :ivar stuck: whether messages have to wait; `ZeroMQStream.resume` is called when that is over.
-    """
-
-    @property
-    def stuck(self) -> bool: ...
-
-    def send(self, data: bytes, /) -> bool:
-        """Hand a frame to ZeroMQ, if it takes it now; then take what has come."""
-        ...
-
-    def look(self) -> bool:
-        """Take what has come; returns whether there is more than that."""
-        ...
-
-    def forget(self) -> None:
-        """The stream is closed: nothing that comes is for it."""
-        ...
-
-
-class _ClosedPipe:
-    """Leads nowhere: what a stream has that was closed."""
-
-    stuck = False
-
-    def send(self, _: bytes, /) -> bool:
-        return False
-
-    def look(self) -> bool:
-        return False
-
-    def forget(self) -> None:
-        pass
-
-
-CLOSED_PIPE: Final = _ClosedPipe()
-
-
-class Hub:
+class SocketOwner:
     """Owns a socket from `open` to the end of `run`. Belongs to one event loop.
 
     :param context: what the sockets are made in.
@@ -83,13 +43,13 @@ class Hub:
         self.url = url
         self._context = context
         self._release = release
-        self._sources: list[Source] = []
+        self._watched_sockets: list[WatchedSocket] = []
         self._monitor: Monitor | None = None
         self._scope = anyio.CancelScope(shield=True)
         self.running = anyio.Event()
         self.skipping = False
         self._stopped = anyio.Event()
-        self._main: Source
+        self._main: WatchedSocket
 
     def open_socket(
         self, kind: zmq.SocketType, take: Callable[[], None], options: Mapping[str, Any]
@@ -100,8 +60,8 @@ class Hub:
         """
         with as_os_error(self.url):
             socket = self._context.socket(kind)
-            self._main = Source(socket, take)
-            self._sources.append(self._main)
+            self._main = WatchedSocket(socket, take)
+            self._watched_sockets.append(self._main)
             set_options(socket, **options)
         return socket
 
@@ -112,7 +72,7 @@ class Hub:
         """
         with as_os_error(self.url):
             self._monitor = Monitor(self._context, self._main.socket, events, note)
-        self._sources.append(self._monitor)
+        self._watched_sockets.append(self._monitor)
 
     def look(self) -> bool:
         """Take what has come; returns whether there is more than that."""
@@ -125,7 +85,7 @@ class Hub:
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
-                    for source in self._sources:
+                    for source in self._watched_sockets:
                         tasks.start_soon(source.watch, tasks)
                     self.running.set()
         finally:
@@ -140,7 +100,7 @@ class Hub:
     def skip_parts(self) -> None:
         """Receive what is left of a message of several parts, as far as a turn goes; `skipping` says whether that was all."""
         socket = self._main.socket
-        for _ in range(TURN):
+        for _ in range(MESSAGES_PER_TURN):
             if not socket.getsockopt(zmq.RCVMORE):
                 self.skipping = False
                 return
@@ -151,9 +111,9 @@ class Hub:
         """Close everything; without `run`, or at its end."""
         if self._monitor is not None:
             self._monitor.stop()
-        for source in self._sources:
+        for source in self._watched_sockets:
             source.close()
-        self._sources.clear()
+        self._watched_sockets.clear()
         self._release(self._context)
 
 

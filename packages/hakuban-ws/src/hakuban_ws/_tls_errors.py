@@ -9,45 +9,45 @@ import ssl
 from typing import Final, NamedTuple
 
 
-class _Words(NamedTuple):
+class _Text(NamedTuple):
     """What to say on the side that connects, and on the one that listens."""
 
     connecting: str
     listening: str
 
 
-def _alike(words: str) -> _Words:
-    return _Words(words, words)
+def _alike(words: str) -> _Text:
+    return _Text(words, words)
 
 
-_NO_TLS: Final = _Words(
+_NO_TLS: Final = _Text(
     "the other side does not speak TLS: is it a ws:// listener, or another protocol?",
     "the peer does not speak TLS: it has to connect with wss://",
 )
 _NO_VERSION: Final = _alike(
     "no version of TLS in common: see minimum_version and maximum_version of both contexts"
 )
-_NO_CIPHER: Final = _Words(
+_NO_CIPHER: Final = _Text(
     "no cipher in common, or the listener wants a client certificate (ssl=... with load_cert_chain), or has none itself",
     "no cipher in common: has the listener's context a certificate (load_cert_chain), and are the peer's ciphers usual?",
 )
-_NOT_ACCEPTED: Final = _Words(
+_NOT_ACCEPTED: Final = _Text(
     "the listener does not accept our certificate: is it one for clients, and still valid?",
     "the peer does not accept this listener's certificate: is it valid, and for the name that the peer connects to?",
 )
-_NOT_GIVEN: Final = _Words(
+_NOT_GIVEN: Final = _Text(
     "the listener wants a client certificate: ssl=... with load_cert_chain",
     "the peer gave no certificate, and only who has one is let in: ssl=... with load_cert_chain there",
 )
-_NOT_TRUSTED: Final = _Words(
+_NOT_TRUSTED: Final = _Text(
     "the listener has to trust the authority of our certificate: load_verify_locations or --tls-client-ca there",
     "the peer has to trust the authority of this listener's certificate: create_default_context(cafile=...) or --tls-ca",
 )
-_EXPIRED: Final = _Words(
+_EXPIRED: Final = _Text(
     "our certificate has expired: renew it, or is the clock of the listener wrong?",
     "this listener's certificate has expired: renew it, or is the clock of the peer wrong?",
 )
-_REVOKED: Final = _Words(
+_REVOKED: Final = _Text(
     "our certificate was revoked: have a new one made",
     "this listener's certificate was revoked: have a new one made",
 )
@@ -75,7 +75,7 @@ _REASONS: Final = {
     "BAD_RECORD_MAC": _alike("what came was changed on its way: is there a faulty middlebox?"),
     "ALERT_INTERNAL_ERROR": _alike("TLS failed at the other side: its log says more"),
 }
-_TRUST: Final = _Words(
+_TRUST: Final = _Text(
     "trust its authority: ssl=ssl.create_default_context(cafile=...), or --tls-ca",
     "trust its authority: load_verify_locations, or --tls-client-ca",
 )
@@ -92,7 +92,7 @@ _STEPS: Final = {
 }
 
 
-def tls_words(error: ssl.SSLError, *, listening: bool) -> str:
+def describe_tls_error(error: ssl.SSLError, *, listening: bool) -> str:
     """Say what is wrong, and what to do, on the side that listens or on the one that connects."""
     if isinstance(error, ssl.SSLCertVerificationError):
         whose = "the peer's" if listening else "the"

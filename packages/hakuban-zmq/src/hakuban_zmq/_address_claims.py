@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from hakuban.sockets import bind_socket
 
-from ._sources import as_os_error
+from ._watched_sockets import as_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def connect_address(endpoint: Endpoint) -> str:
     return f"ipc://{path}"
 
 
-class Place:
+class AddressClaim:
     """The addresses that a listener has bound, and that nobody else has.
 
     :ivar endpoint: with the port that was bound.
@@ -58,13 +58,13 @@ class Place:
         self.endpoint = endpoint
         self.sockets: list[socket.socket] = []
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Let others have it."""
         for sock in self.sockets:
             sock.close()
 
 
-def take_place(endpoint: Endpoint, addresses: Sequence[Endpoint], mode: int) -> Place:
+def claim_address(endpoint: Endpoint, addresses: Sequence[Endpoint], mode: int) -> AddressClaim:
     """Listen.
 
     :param endpoint: as the user wrote it.
@@ -80,7 +80,7 @@ def take_place(endpoint: Endpoint, addresses: Sequence[Endpoint], mode: int) -> 
     return _Abstract(endpoint) if endpoint.is_abstract else _Path(endpoint, mode)
 
 
-class _Ports(Place):
+class _Ports(AddressClaim):
     """The addresses of a host, with the same port."""
 
     def __init__(self, endpoint: Endpoint, addresses: Sequence[Endpoint]) -> None:
@@ -89,7 +89,7 @@ class _Ports(Place):
             for wanted in addresses:
                 self._bind(replace(wanted, port=self.endpoint.port))
         except BaseException:
-            self.give_back()
+            self.release()
             raise
 
     def _bind(self, address: Endpoint) -> None:
@@ -106,7 +106,7 @@ class _Ports(Place):
         self.endpoint = replace(self.endpoint, port=sock.getsockname()[1])
 
 
-class _Abstract(Place):
+class _Abstract(AddressClaim):
     """A name of Linux's."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -115,7 +115,7 @@ class _Abstract(Place):
             self.sockets.append(bind_socket(socket.AF_UNIX, "\0" + endpoint.host[1:]))
 
 
-class _Path(Place):
+class _Path(AddressClaim):
     """A socket of the file system, which has its mode before anybody can connect."""
 
     def __init__(self, endpoint: Endpoint, mode: int) -> None:
@@ -128,7 +128,7 @@ class _Path(Place):
             with as_os_error(str(endpoint)):
                 self._listen(sock, mode)
         except BaseException:
-            self.give_back()
+            self.release()
             raise
 
     def _listen(self, sock: socket.socket, mode: int) -> None:
@@ -143,15 +143,15 @@ class _Path(Place):
         sock.listen(_BACKLOG)  # before this nobody gets in, whatever the mode is
 
     @override
-    def give_back(self) -> None:
+    def release(self) -> None:
         # while the socket is open, so that its inode is nobody else's
         with suppress(OSError):
             if self._file is not None and os.path.samestat(self._file, self._path.lstat()):
                 self._path.unlink()
-        super().give_back()
+        super().release()
 
 
-class _Name(Place):
+class _Name(AddressClaim):
     """A name within this process: a path in a folder that nobody else may look into."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -172,10 +172,10 @@ class _Name(Place):
             _bound[endpoint.host] = os.getpid(), path
 
     @override
-    def give_back(self) -> None:
+    def release(self) -> None:
         with _lock:
             del _bound[self.endpoint.host]
-        super().give_back()
+        super().release()
         self._folder.cleanup()
 
 
