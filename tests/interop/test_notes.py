@@ -137,7 +137,7 @@ class PlainListener:
         self._happened.set()
         self._happened = anyio.Event()
 
-    async def say(self, instruction: Instruction) -> None:
+    async def send(self, instruction: Instruction) -> None:
         """Say something, with notes around it."""
         await self._send([*self._notes, *self._session.encode(instruction), *self._notes])
 
@@ -163,16 +163,16 @@ async def test_a_node_of_the_crate_is_served_by_a_listener_that_sends_it_notes()
             await to_thread.run_sync(node.connect, url)
             await to_thread.run_sync(node.observe, THING)
             await listener.until(lambda: (Verb.OBSERVE, THING) in listener.wants)
-            await listener.say(OpenChannel(2, ChannelKind.STREAM, THING))
+            await listener.send(OpenChannel(2, ChannelKind.STREAM, THING))
             for number in range(1, 10):
                 content = Content(b'"%d"' % number, ("JSON",), (number,))
-                await listener.say(SendState(2, content, 0))
+                await listener.send(SendState(2, content, 0))
             await to_thread.run_sync(node.wait_state, THING, b'"9"')
 
             await to_thread.run_sync(node.publish, OTHER, b'"first"')
             await to_thread.run_sync(node.expose, OTHER)
             await listener.until(lambda: (Verb.EXPOSE, OTHER) in listener.wants)
-            await listener.say(OpenChannel(3, ChannelKind.SINK, OTHER))
+            await listener.send(OpenChannel(3, ChannelKind.SINK, OTHER))
             await listener.until(lambda: b'"first"' in listener.states)
             await to_thread.run_sync(node.publish, OTHER, b'"second"')
             await listener.until(lambda: b'"second"' in listener.states)
@@ -303,9 +303,9 @@ async def test_what_is_held_above_is_told_to_an_exposer_of_ours_and_never_to_one
                 await to_thread.run_sync(node.publish, THING, b'"before"')
                 await to_thread.run_sync(node.expose, THING)
                 await root.until(lambda: (Verb.EXPOSE, THING) in root.wants)
-                await root.say(OpenChannel(2, ChannelKind.SINK, THING))
+                await root.send(OpenChannel(2, ChannelKind.SINK, THING))
                 await root.until(lambda: root.states == [b'"before"'])
-                await root.say(SendNote(Note(held=((tuple(TAGS), JSON, far),))))
+                await root.send(SendNote(Note(held=((tuple(TAGS), JSON, far),))))
                 if guest == "Rust":  # only its user can make it exceed that
                     await to_thread.run_sync(node.publish, THING, b'"before"', (*far, 1))
                 await root.until(lambda: root.states == [b'"before"'] * 2)

@@ -83,7 +83,7 @@ class CurveClient:
         box = crypto_box_afternm(bytes([flags]) + body, b"CurveZMQMESSAGEC" + nonce, self._key)
         return framed(b"\x07MESSAGE" + nonce + box)
 
-    def hear(self) -> tuple[int, bytes]:
+    def receive(self) -> tuple[int, bytes]:
         """Give flags and body of the next message."""
         _, data = self.part()
         assert data.startswith(b"\x07MESSAGE")

@@ -255,7 +255,7 @@ class Node:
         self.machine.handle(event, self.world.tick())
         self._absorb(self.machine.take_effects())
 
-    def hear(self, link: int, event: PeerEvent) -> None:
+    def receive(self, link: int, event: PeerEvent) -> None:
         """Tell the machine what the peer of a link has said, and carry out what it says to that."""
         _, fault = self.machine.receive(link, [event], self.world.tick())
         if fault is not None:

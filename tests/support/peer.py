@@ -45,38 +45,38 @@ class Peer:
         self._last_channel = 1
         node.handle(LinkUp(self.link, above))
 
-    def say(self, event: PeerEvent) -> None:
+    def send(self, event: PeerEvent) -> None:
         """Say something to the node."""
-        self.node.hear(self.link, event)
+        self.node.receive(self.link, event)
 
-    def hear(self, most: int = 1_000_000) -> list[Instruction]:
+    def receive(self, most: int = 1_000_000) -> list[Instruction]:
         """Take what the node has to say, up to so many things."""
         heard: list[Instruction] = []
         while len(heard) < most and (instruction := self.node.pull(self.link)) is not None:
             heard.append(instruction)
         return heard
 
-    def say_all(self, events: Sequence[PeerEvent]) -> None:
+    def send_all(self, events: Sequence[PeerEvent]) -> None:
         """Say many things in one go, as the shell has it: what was not taken is said again, in another step."""
         while events:
-            taken = self.node.call(partial(self._say_some, events))
+            taken = self.node.call(partial(self._send_some, events))
             events = events[taken:]
 
-    def _say_some(self, events: Sequence[PeerEvent], machine: Machine) -> int:
+    def _send_some(self, events: Sequence[PeerEvent], machine: Machine) -> int:
         taken, fault = machine.receive(self.link, events, self.node.world.now)
         assert fault is None
         return taken
 
-    def hear_all(self) -> list[Instruction]:
+    def receive_all(self) -> list[Instruction]:
         """Take all that the node has to say, as the shell does it: in batches, until there is no more."""
         heard: list[Instruction] = []
         more = True
         while more:
-            batch, more = self.node.call(self._hear_some)
+            batch, more = self.node.call(self._receive_some)
             heard += batch
         return heard
 
-    def _hear_some(self, machine: Machine) -> tuple[list[Instruction], bool]:
+    def _receive_some(self, machine: Machine) -> tuple[list[Instruction], bool]:
         return machine.next_batch_for(self.link, self.node.world.now)
 
     def leave(self) -> None:
@@ -90,11 +90,11 @@ class Peer:
 
     def publish(self, channel: int, data: bytes, version: Version, age: int = 0) -> None:
         """Send a state on a channel; the age is in microseconds."""
-        self.say(StateReceived(channel, Content(data, FORMAT, version), age))
+        self.send(StateReceived(channel, Content(data, FORMAT, version), age))
 
     def set_synchronized(self, channel: int, age: int) -> None:
         """Say how old the last state of a channel is, in microseconds."""
-        self.say(SynchronizedReceived(channel, age))
+        self.send(SynchronizedReceived(channel, age))
 
 
 class Below(Peer):
@@ -106,22 +106,22 @@ class Below(Peer):
             self.limit(*limit)
 
     def limit(self, *points: tuple[float, int]) -> None:
-        self.say(PeerLimited(points))
+        self.send(PeerLimited(points))
 
     def observe(self, target: Target) -> None:
-        self.say(ContractAction(Verb.OBSERVE, target))
+        self.send(ContractAction(Verb.OBSERVE, target))
 
     def unobserve(self, target: Target) -> None:
-        self.say(ContractAction(Verb.UNOBSERVE, target))
+        self.send(ContractAction(Verb.UNOBSERVE, target))
 
     def expose(self, target: Target, capacity: int = 1) -> None:
-        self.say(ContractAction(Verb.EXPOSE, target, capacity))
+        self.send(ContractAction(Verb.EXPOSE, target, capacity))
 
     def unexpose(self, target: Target) -> None:
-        self.say(ContractAction(Verb.UNEXPOSE, target))
+        self.send(ContractAction(Verb.UNEXPOSE, target))
 
     def set_capacity(self, target: Target, capacity: int) -> None:
-        self.say(ContractAction(Verb.SET_CAPACITY, target, capacity))
+        self.send(ContractAction(Verb.SET_CAPACITY, target, capacity))
 
 
 class Above(Peer):
@@ -132,7 +132,7 @@ class Above(Peer):
 
     def open(self, kind: ChannelKind, descriptor: ObjectDescriptor) -> int:
         self._last_channel += 1
-        self.say(ChannelOpened(self._last_channel, kind, descriptor))
+        self.send(ChannelOpened(self._last_channel, kind, descriptor))
         return self._last_channel
 
     def feed(self, descriptor: ObjectDescriptor) -> int:
@@ -144,7 +144,7 @@ class Above(Peer):
         return self.open(ChannelKind.SINK, descriptor)
 
     def close(self, channel: int) -> None:
-        self.say(ChannelClosed(channel))
+        self.send(ChannelClosed(channel))
 
 
 def opened(heard: list[Instruction], kind: ChannelKind) -> list[int]:

@@ -155,12 +155,12 @@ class Wire:
             elif isinstance(event, ChannelClosed):
                 self._open[back].remove(event.channel)
             if self.alive[back]:
-                self.receiver(way).hear(self.ids[back], event)
+                self.receiver(way).receive(self.ids[back], event)
             if self.ids[back] in self.receiver(way).faults:
                 self.cut()
         return delivered
 
-    def say(self, way: Way, event: PeerEvent) -> None:
+    def send(self, way: Way, event: PeerEvent) -> None:
         """Put on the way what the sender's machine would not say."""
         self._under_way[way].append(event)
 

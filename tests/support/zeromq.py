@@ -170,11 +170,11 @@ class RawClient(Raw):
     other = b""
     window = Window(0, 0)
 
-    def say(self, *parts: bytes) -> None:
+    def send(self, *parts: bytes) -> None:
         self.socket.send_multipart(parts, zmq.NOBLOCK)
 
-    def say_frame(self, kind: int, body: bytes = b"") -> None:
-        self.say(frame(kind, self.other, body))
+    def send_frame(self, kind: int, body: bytes = b"") -> None:
+        self.send(frame(kind, self.other, body))
 
     async def frame(self, kind: int | None = None) -> bytes:
         """Give the next frame, or the next of a kind."""
@@ -186,7 +186,7 @@ class RawClient(Raw):
     async def enter(self, session: bytes = own, window: Window = WIDE) -> Welcome:
         """Say hello and be welcomed."""
         self.own = session
-        self.say(Hello(session, VERSION, window).encode())
+        self.send(Hello(session, VERSION, window).encode())
         while True:
             answer = read_answer(await self.frame(), session)
             if answer is not None:
@@ -209,7 +209,7 @@ class RawListener(Raw):
     url = ""
     session = b"l" * SESSION
 
-    def say(self, name: bytes, data: bytes) -> None:
+    def send(self, name: bytes, data: bytes) -> None:
         self.socket.send_multipart([name, data], zmq.NOBLOCK)
 
     async def welcome(self, window: Window = WIDE) -> tuple[bytes, Hello]:
@@ -217,7 +217,7 @@ class RawListener(Raw):
         name, data = await self.parts()
         hello = read_hello(data)
         answer = Welcome(VERSION, self.session, 123, window)
-        self.say(name, answer.encode(hello.session))
+        self.send(name, answer.encode(hello.session))
         return name, hello
 
 

@@ -100,12 +100,12 @@ async def test_boxes_go_out_in_the_order_of_their_nonces(tmp_path: Path) -> None
             def ask() -> list[bytes]:
                 client.greet()
                 sock.sendall(client.message(Hello(b"c" * SESSION, VERSION, WIDE).encode()))
-                _, welcome = client.hear()
+                _, welcome = client.receive()
                 assert welcome[0] == WELCOME
                 session = welcome[HEADER + 1 : HEADER + 1 + SESSION]
                 heartbeat = client.message(command(b"PING", b"\0\0context"), 2)
                 sock.sendall(heartbeat + client.message(frame(PING, session)))
-                return [client.hear()[1], client.hear()[1]]
+                return [client.receive()[1], client.receive()[1]]
 
             answers = await anyio.to_thread.run_sync(ask)
     assert set(answers) == {command(b"PONG", b"context"), frame(PONG, b"c" * SESSION)}

@@ -188,7 +188,7 @@ async def test_a_key_that_was_taken_off_is_told_so_and_gets_no_other_link(
             keys.known_public.unlink()
             assert read_bye(await client.frame(BYE)) == (1008, NO_LONGER)
         with raw_client(url, **curve) as client:
-            client.say(Hello(client.own, VERSION, Window(0, 0)).encode())
+            client.send(Hello(client.own, VERSION, Window(0, 0)).encode())
             assert await client.until_silent() == []
 
 

@@ -108,7 +108,7 @@ async def test_a_stranger_that_answers_something_else_is_told() -> None:
 
             async def answer() -> None:
                 name, data = await listener.parts()
-                listener.say(name, bytes([DATA]) + read_hello(data).session)
+                listener.send(name, bytes([DATA]) + read_hello(data).session)
 
             group.start_soon(answer)
             error = await error_of(connect(listener.url))
@@ -126,7 +126,7 @@ async def refused_with(reason: str, *, retry: bool = False) -> tuple[str, Except
 
             async def refuse() -> None:
                 name, data = await listener.parts()
-                listener.say(name, Refusal(reason, retry).encode(read_hello(data).session))
+                listener.send(name, Refusal(reason, retry).encode(read_hello(data).session))
 
             group.start_soon(refuse)
             error = await error_of(connect(listener.url))
@@ -155,7 +155,7 @@ async def test_what_a_stranger_says_is_cut_and_has_no_control_characters() -> No
         with raw_client(url) as client:
             await client.enter()
             stream = await accepted.receive()
-            client.say(encode_bye(client.other, 1000, RUDE))
+            client.send(encode_bye(client.other, 1000, RUDE))
             assert isinstance(await end_of(stream), anyio.EndOfStream)
             assert stream.close_reason is not None
             assert stream.close_reason.isprintable()
@@ -169,7 +169,7 @@ async def test_a_strangers_goodbye_writes_no_lines_into_the_log_of_a_node(
     with hakuban.LocalNode() as node, raw_listener() as listener:
         async with node.connect(listener.url, wait=False) as connection:
             name, hello = await listener.welcome()
-            listener.say(name, encode_bye(hello.session, 1000, RUDE))
+            listener.send(name, encode_bye(hello.session, 1000, RUDE))
             await until(lambda: connection.last_error is not None)
             assert str(connection.last_error).isprintable()
     assert all(record.getMessage().isprintable() for record in caplog.records)
@@ -188,7 +188,7 @@ async def test_who_breaks_the_rules_is_named_with_what_to_do() -> None:
             with raw_client(url) as client:
                 await client.enter()
                 stream = await accepted.receive()
-                client.say_frame(kind, body)
+                client.send_frame(kind, body)
                 error = await end_of(stream)
                 assert isinstance(error, PeerViolationError)
                 assert error.code == code

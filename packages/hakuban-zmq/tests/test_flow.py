@@ -134,7 +134,7 @@ async def test_grants_are_what_the_reader_has_taken() -> None:
             stream = await accepted.receive()
             (data,) = chunks([bytes(CHUNK - 4)], client.other)
             for _ in range(2):
-                client.say(data)
+                client.send(data)
             await until(lambda: len(stream._unread) == 2)
             assert await client.until_silent(0.05) == []
             await stream.receive()
@@ -195,7 +195,7 @@ async def test_a_peer_that_grants_one_chunk_at_a_time_is_sent_one_at_a_time() ->
                     assert [
                         part for part in await client.until_silent(0.05) if part[0][0] == DATA
                     ] == []
-                    client.say(encode_grant(client.other, Window(CHUNK + HEADER, 1)))
+                    client.send(encode_grant(client.other, Window(CHUNK + HEADER, 1)))
             assert got == len(message)
 
 
@@ -249,7 +249,7 @@ async def test_a_message_in_tiny_pieces_leaves_the_loop_its_turn_after_each_chun
             await client.enter()
             stream = await accepted.receive()
             for body in bodies:
-                client.say_frame(DATA, body)
+                client.send_frame(DATA, body)
             await until(lambda: len(stream._unread) == len(bodies))
             async with anyio.create_task_group() as tasks:
 

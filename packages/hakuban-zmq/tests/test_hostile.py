@@ -71,20 +71,20 @@ class Stranger:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def say(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self.socket.sendall(framed(data))
 
-    def say_hello(self, window: Window = WIDE) -> None:
-        self.say(Hello(secrets.token_bytes(SESSION), VERSION, window).encode())
+    def send_hello(self, window: Window = WIDE) -> None:
+        self.send(Hello(secrets.token_bytes(SESSION), VERSION, window).encode())
 
-    def hear(self, kind: int) -> bytes:
+    def receive(self, kind: int) -> bytes:
         """Give the next frame of a kind."""
         return next(data for data in self._frames if data[0] == kind)
 
     async def enter(self) -> bytes:
         """Say hello and be welcomed; give the session of the listener."""
-        self.say_hello()
-        return (await anyio.to_thread.run_sync(self.hear, WELCOME))[10:18]
+        self.send_hello()
+        return (await anyio.to_thread.run_sync(self.receive, WELCOME))[10:18]
 
 
 async def attempt(transport: ZeroMQTransport, url: str) -> None:
@@ -155,7 +155,7 @@ async def test_a_flood_of_junk_does_not_keep_others_from_being_missed() -> None:
             with anyio.fail_after(5):
                 stream = await accepted.receive()
             (data,) = chunks([b"last words"], session)
-            peer.say(data)
+            peer.send(data)
             reset(peer.socket)
             with anyio.fail_after(1):
                 assert await stream.receive() == [b"last words"]
@@ -171,14 +171,14 @@ async def test_a_message_of_several_parts_or_none_ends_its_connection_before_it_
         with Stranger(url) as stranger:
             stranger.socket.sendall(begun)
             with pytest.raises(EOFError):
-                await anyio.to_thread.run_sync(stranger.hear, WELCOME)
+                await anyio.to_thread.run_sync(stranger.receive, WELCOME)
         await attempt(ZeroMQTransport(), url)
 
 
 async def test_who_grants_everything_and_reads_nothing_is_sent_no_more_than_a_window() -> None:
     async with accepting() as (url, accepted):
         with Stranger(url) as stranger, anyio.move_on_after(0.3):
-            stranger.say_hello(Window(2**32 - 1, 2**32 - 1))
+            stranger.send_hello(Window(2**32 - 1, 2**32 - 1))
             stream = await accepted.receive()
             sent = 0
             while sent <= 2 * WINDOW:
@@ -213,14 +213,14 @@ async def test_who_came_while_the_loop_stood_still_is_not_taken_for_who_went() -
         with ExitStack() as crowd, anyio.fail_after(10):
             old = [crowd.enter_context(Stranger(url)) for _ in range(20)]
             for stranger in old:
-                stranger.say_hello()
+                stranger.send_hello()
             old_streams = [await accepted.receive() for _ in old]
             for stranger in old:
                 stranger.socket.close()
             time.sleep(0.1)  # noqa: ASYNC251 # until their ends have come
             new = [crowd.enter_context(Stranger(url)) for _ in range(20)]
             for stranger in new:
-                stranger.say_hello()
+                stranger.send_hello()
             time.sleep(0.1)  # noqa: ASYNC251 # until all of that has come
             new_streams = [await accepted.receive() for _ in new]
             for stream in old_streams:
@@ -228,7 +228,7 @@ async def test_who_came_while_the_loop_stood_still_is_not_taken_for_who_went() -
             for stream in new_streams:
                 await stream.send([b"still here"])
             for stranger in new:
-                await anyio.to_thread.run_sync(stranger.hear, DATA)
+                await anyio.to_thread.run_sync(stranger.receive, DATA)
 
 
 @pytest.mark.parametrize("newcomer", [False, True], ids=["alone", "beside_a_newcomer"])
@@ -240,10 +240,10 @@ async def test_all_last_words_are_heard_although_the_loop_stood_still(*, newcome
             session = await stranger.enter()
             stream = await accepted.receive()
             if newcomer:
-                crowd.enter_context(Stranger(url)).say_hello()
+                crowd.enter_context(Stranger(url)).send_hello()
             for word in words:
-                stranger.say(*chunks([word], session))
-            stranger.say(encode_bye(session, 1000, "that was all"))
+                stranger.send(*chunks([word], session))
+            stranger.send(encode_bye(session, 1000, "that was all"))
             stranger.socket.close()
             time.sleep(0.2)  # noqa: ASYNC251 # until all of that has come
             got: list[bytes] = []
@@ -265,7 +265,7 @@ async def test_who_knocks_while_the_listener_starts_gets_in() -> None:
             await checkpoint()
 
     with raw_client(url, reconnect_ivl=1) as client:
-        client.say(Hello(client.own, VERSION, WIDE).encode())
+        client.send(Hello(client.own, VERSION, WIDE).encode())
         async with anyio.create_task_group() as group:
             group.start_soon(be_slow)
             async with accepting(url) as (_, accepted):

@@ -70,7 +70,7 @@ async def test_an_idle_link_is_pinged_each_keep_alive_and_only_once_without_an_a
             await accepted.receive()
             assert await until_pinged(client) > 0.15
             assert await client.until_silent(0.6) == []
-            client.say_frame(PONG)
+            client.send_frame(PONG)
             await until_pinged(client)
 
 
@@ -80,9 +80,9 @@ async def test_pings_are_answered_although_nobody_receives() -> None:
             await client.enter()
             await accepted.receive()
             for data in chunks([b"not read"], client.other):
-                client.say(data)
+                client.send(data)
             for _ in range(3):
-                client.say_frame(PING)
+                client.send_frame(PING)
                 assert await client.frame() == frame(PONG, client.own)
 
 
@@ -97,7 +97,7 @@ async def test_any_frame_is_life() -> None:
                 async def talk() -> None:
                     for _ in range(4):
                         await anyio.sleep(0.2)
-                        client.say_frame(PONG)
+                        client.send_frame(PONG)
 
                 group.start_soon(talk)
                 assert isinstance(await end_of(stream), LinkTimeoutError)
@@ -117,7 +117,7 @@ async def test_the_hello_is_the_first_that_was_heard_and_any_frame_after_it_coun
             assert started < stream.last_heard < time.monotonic()
             for kind in (PONG, PING):
                 heard = stream.last_heard
-                client.say_frame(kind)
+                client.send_frame(kind)
                 await until(partial(heard_after, stream, heard))
                 assert stream.last_heard <= time.monotonic()
             heard = stream.last_heard
@@ -151,7 +151,7 @@ async def test_what_came_in_while_this_side_was_stopped_is_life() -> None:
             await client.enter()
             stream = await accepted.receive()
             for data in chunks([b"early"], client.other):
-                client.say(data)
+                client.send(data)
             time.sleep(0.6)  # noqa: ASYNC251 # the whole loop stands still
             assert list(await stream.receive()) == [b"early"]
 
@@ -162,7 +162,7 @@ async def test_what_waits_unread_does_not_hide_silence() -> None:
             await client.enter()
             stream = await accepted.receive()
             for data in chunks([b"early"], client.other):
-                client.say(data)
+                client.send(data)
             await anyio.sleep(0.6)
             assert list(await stream.receive()) == [b"early"]
             assert isinstance(await end_of(stream), LinkTimeoutError)

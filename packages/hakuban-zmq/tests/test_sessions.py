@@ -89,7 +89,7 @@ async def test_each_attempt_has_a_session_of_its_own() -> None:
                         name, data = await listener.parts()
                         if data[0] == HELLO:
                             sessions.add(data[1:HEADER])
-                            listener.say(name, Refusal("no", retry=True).encode(data[1:HEADER]))
+                            listener.send(name, Refusal("no", retry=True).encode(data[1:HEADER]))
 
                 group.start_soon(welcome)
                 with pytest.raises(RefusedError):
@@ -103,7 +103,7 @@ async def test_each_attempt_has_a_session_of_its_own() -> None:
 async def test_a_frame_of_an_unknown_session_is_answered_with_a_reset(kind: int) -> None:
     async with accepting() as (url, accepted):
         with raw_client(url) as client:
-            client.say(frame(kind, A, b"xyz"))
+            client.send(frame(kind, A, b"xyz"))
             assert await client.frame() == frame(RESET, A)
         with pytest.raises(anyio.WouldBlock):
             accepted.receive_nowait()
@@ -113,7 +113,7 @@ async def test_a_frame_of_an_unknown_session_is_answered_with_a_reset(kind: int)
 async def test_a_goodbye_of_an_unknown_session_is_not_answered(kind: int) -> None:
     async with accepting() as (url, _):
         with raw_client(url) as client:
-            client.say(frame(kind, A, b"xyz"))
+            client.send(frame(kind, A, b"xyz"))
             assert await client.until_silent() == []
 
 
@@ -124,10 +124,10 @@ async def test_a_reset_ends_the_link_of_the_connecting_side_at_once() -> None:
             async def forget() -> None:
                 name, hello = await listener.welcome()
                 _, data = await listener.parts()
-                listener.say(name, frame(RESET, A))  # somebody else's
-                listener.say(name, frame(PING, hello.session))
+                listener.send(name, frame(RESET, A))  # somebody else's
+                listener.send(name, frame(PING, hello.session))
                 assert (await listener.parts())[1][0] == PONG
-                listener.say(name, frame(RESET, data[1:HEADER]))
+                listener.send(name, frame(RESET, data[1:HEADER]))
 
             group.start_soon(forget)
             async with ZeroMQTransport().connect(listener.url, TransportOptions()) as stream:
@@ -145,10 +145,10 @@ async def test_frames_of_another_session_are_dropped_and_answered_with_a_reset()
             await client.enter(A)
             stream = await accepted.receive()
             for data in chunks([b"of an earlier link"], B):
-                client.say(data)
+                client.send(data)
             assert await client.frame(RESET) == frame(RESET, B)
             for data in chunks([b"of this one"], client.other):
-                client.say(data)
+                client.send(data)
             assert list(await stream.receive()) == [b"of this one"]
 
 
@@ -157,7 +157,7 @@ async def test_a_connection_has_one_link_and_another_hello_is_a_violation() -> N
         with raw_client(url) as client:
             await client.enter(A)
             stream = await accepted.receive()
-            client.say(Hello(B, VERSION, WIDE).encode())
+            client.send(Hello(B, VERSION, WIDE).encode())
             error = await end_of(stream)
             assert isinstance(error, PeerViolationError)
             assert "hello twice" in error.reason
@@ -172,7 +172,7 @@ async def test_the_same_identity_from_a_new_connection_is_a_new_link() -> None:
         assert isinstance(await end_of(old), anyio.BrokenResourceError)
         with raw_client(url, routing_id=b"the same") as client:
             client.other = session
-            client.say_frame(PING)
+            client.send_frame(PING)
             assert await client.frame() == frame(RESET, session)
         with raw_client(url, routing_id=b"the same") as client:
             await client.enter(A)
@@ -193,7 +193,7 @@ async def test_the_end_of_one_connection_is_not_taken_for_the_end_of_its_success
             new = await accepted.receive()
             assert isinstance(await end_of(stream), anyio.BrokenResourceError)
             for data in chunks([b"%d" % number], successor.other):
-                successor.say(data)
+                successor.send(data)
             assert list(await new.receive()) == [b"%d" % number]
             client, stream = successor, new
 
@@ -203,8 +203,8 @@ async def test_the_same_hello_again_changes_nothing() -> None:
         with raw_client(url) as client:
             await client.enter(A)
             await accepted.receive()
-            client.say(Hello(A, VERSION, WIDE).encode())
-            client.say_frame(PING)
+            client.send(Hello(A, VERSION, WIDE).encode())
+            client.send_frame(PING)
             assert (await client.frame())[0] == PONG
             with pytest.raises(anyio.WouldBlock):
                 accepted.receive_nowait()
@@ -213,7 +213,7 @@ async def test_the_same_hello_again_changes_nothing() -> None:
 async def test_another_version_is_refused_in_words_and_for_good() -> None:
     async with accepting() as (url, _):
         with raw_client(url) as client:
-            client.say(Hello(A, VERSION + 1, WIDE).encode() + b"and what it knows more")
+            client.send(Hello(A, VERSION + 1, WIDE).encode() + b"and what it knows more")
             answer = read_answer(await client.frame(), A)
     assert isinstance(answer, Refusal)
     assert answer.retry is False
@@ -226,8 +226,8 @@ async def test_who_is_no_listener_of_ours_is_given_up() -> None:
 
             async def babble() -> None:
                 name, data = await listener.parts()
-                listener.say(name, b"hello yourself")  # for no session of ours: not heard
-                listener.say(name, frame(PONG, data[1:HEADER]))
+                listener.send(name, b"hello yourself")  # for no session of ours: not heard
+                listener.send(name, frame(PONG, data[1:HEADER]))
 
             group.start_soon(babble)
             with pytest.raises(RefusedError, match="is no listener of hakuban") as caught:
@@ -251,7 +251,7 @@ async def test_closing_tells_code_and_reason_and_waits_until_they_are_heard() ->
             async with anyio.create_task_group() as group:
                 group.start_soon(stream.aclose, 4000, "grüße")
                 assert read_bye(await client.frame(BYE)) == (4000, "grüße")
-                client.say_frame(BYE_ACK)
+                client.send_frame(BYE_ACK)
 
 
 async def test_who_does_not_say_that_it_heard_is_waited_for_one_second() -> None:
@@ -270,8 +270,8 @@ async def test_what_was_sent_before_goodbye_is_received_before_the_end() -> None
             await client.enter()
             stream = await accepted.receive()
             for data in chunks([b"last words"], client.other):
-                client.say(data)
-            client.say(encode_bye(client.other, 1001, "going away"))
+                client.send(data)
+            client.send(encode_bye(client.other, 1001, "going away"))
             await client.frame(BYE_ACK)
             assert list(await stream.receive()) == [b"last words"]
             assert isinstance(await end_of(stream), anyio.EndOfStream)

@@ -78,8 +78,8 @@ MALFORMED = {
 async def test_a_malformed_frame_is_a_violation(fault: str) -> None:
     async with beside_a_good_link() as (client, stream):
         for data in chunks([b"before"], client.other):
-            client.say(data)
-        client.say_frame(*MALFORMED[fault])
+            client.send(data)
+        client.send_frame(*MALFORMED[fault])
         assert list(await stream.receive()) == [b"before"]
         error = await end_of(stream)
         assert isinstance(error, PeerViolationError)
@@ -87,7 +87,7 @@ async def test_a_malformed_frame_is_a_violation(fault: str) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(stream.aclose, error.code, error.reason)
             assert read_bye(await client.frame(BYE)) == (1002, error.reason)
-            client.say_frame(BYE_ACK)
+            client.send_frame(BYE_ACK)
 
 
 GARBAGE = [b"", b"\0", b"GET / HTTP/1.1\r\n\r\n", bytes([HELLO]), bytes([HELLO]) + bytes(40)]
@@ -97,26 +97,26 @@ GARBAGE = [b"", b"\0", b"GET / HTTP/1.1\r\n\r\n", bytes([HELLO]), bytes([HELLO])
 async def test_garbage_of_a_stranger_is_no_link(garbage: bytes) -> None:
     async with beside_a_good_link() as (client, stream), accepting() as (url, accepted):
         with raw_client(url) as stranger:
-            stranger.say(garbage)
-            stranger.say(garbage, garbage)
+            stranger.send(garbage)
+            stranger.send(garbage, garbage)
             await stranger.until_silent(0.05)
         with pytest.raises(anyio.WouldBlock):
             accepted.receive_nowait()
         for data in chunks([b"x"], client.other):
-            client.say(data)
+            client.send(data)
         assert list(await stream.receive()) == [b"x"]
 
 
 @pytest.mark.parametrize("parts", [[b""], [b"short"], [b"", b""], [b"one", b"two"]])
 async def test_what_is_no_frame_at_all_is_a_violation_too(parts: list[bytes]) -> None:
     async with beside_a_good_link() as (client, stream):
-        client.say(*parts)
+        client.send(*parts)
         assert isinstance(await end_of(stream), PeerViolationError)
 
 
 async def test_a_frame_of_several_parts_is_a_violation() -> None:
     async with beside_a_good_link() as (client, stream):
-        client.say(*chunks([b"one"], client.other), b"two")
+        client.send(*chunks([b"one"], client.other), b"two")
         assert isinstance(await end_of(stream), PeerViolationError)
 
 
@@ -124,7 +124,7 @@ async def test_bytes_over_what_was_granted_are_a_violation() -> None:
     async with beside_a_good_link() as (client, stream):
         full = record(CHUNK - 4, bytes(CHUNK - 4))
         for _ in range(client.window.size // CHUNK + 2):
-            client.say_frame(DATA, full)
+            client.send_frame(DATA, full)
         await until(lambda: stream._ended)  # before anything was taken, and so granted
         error = await end_of(stream)
         assert isinstance(error, PeerViolationError)
@@ -134,7 +134,7 @@ async def test_bytes_over_what_was_granted_are_a_violation() -> None:
 async def test_chunks_over_what_was_granted_are_a_violation() -> None:
     async with beside_a_good_link() as (client, stream):
         for _ in range(client.window.chunks + 1):
-            client.say_frame(DATA, record(1, b"x"))
+            client.send_frame(DATA, record(1, b"x"))
         await until(lambda: stream._ended)  # before anything was taken, and so granted
         error = await end_of(stream)
         assert isinstance(error, PeerViolationError)
@@ -144,8 +144,8 @@ async def test_chunks_over_what_was_granted_are_a_violation() -> None:
 async def test_a_message_over_the_limit_is_a_violation_that_says_so() -> None:
     async with beside_a_good_link(max_message=100_000) as (client, stream):
         piece = record(50_001 | MORE, bytes(50_001))
-        client.say_frame(DATA, piece)
-        client.say_frame(DATA, piece)
+        client.send_frame(DATA, piece)
+        client.send_frame(DATA, piece)
         error = await end_of(stream)
         assert isinstance(error, PeerViolationError)
         assert error.code == 1009
@@ -154,7 +154,7 @@ async def test_a_message_over_the_limit_is_a_violation_that_says_so() -> None:
 @pytest.mark.parametrize("size", [CHUNK + 1, 1_000_000])
 async def test_a_huge_frame_is_a_violation_before_it_has_come(size: int) -> None:
     async with beside_a_good_link() as (client, stream):
-        client.say_frame(DATA, bytes(size))
+        client.send_frame(DATA, bytes(size))
         error = await end_of(stream)
         assert isinstance(error, PeerViolationError)
         assert f"a frame of {HEADER + size} bytes" in error.reason
@@ -178,7 +178,7 @@ async def test_unfinished_messages_of_all_links_have_one_limit(
                 client = crowd.enter_context(raw_client(url))
                 await client.enter()
                 for _ in range(pieces):
-                    client.say_frame(DATA, record(CHUNK - 4 | MORE, bytes(CHUNK - 4)))
+                    client.send_frame(DATA, record(CHUNK - 4 | MORE, bytes(CHUNK - 4)))
             code, reason = read_bye(await client.frame(BYE))
             assert code == 1013
             assert "unfinished messages" in reason
@@ -190,15 +190,15 @@ async def test_grants_beyond_all_measure_are_worth_a_window() -> None:
         tasks.start_soon(stream.send, [bytes(1_000_000)])
         total = 0
         while total < 1_000_000:
-            client.say_frame(GRANT, b"\xff" * 8)
+            client.send_frame(GRANT, b"\xff" * 8)
             total += len(await client.data()) - 4
 
 
 async def test_who_talks_on_after_a_violation_is_not_listened_to() -> None:
     async with beside_a_good_link() as (client, stream):
-        client.say_frame(99)
+        client.send_frame(99)
         for data in chunks([b"more"] * 3, client.other):
-            client.say(data)
+            client.send(data)
         assert isinstance(await end_of(stream), PeerViolationError)
         await client.until_silent(0.05)
         assert not stream._unread

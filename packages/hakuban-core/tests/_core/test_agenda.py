@@ -53,7 +53,7 @@ def test_an_object_whose_tags_cannot_be_counted_at_once_is_settled_later(node: N
     node.settle()
     assert exposer.sinks
     for peer in peers:
-        assert len(opened(peer.hear(), ChannelKind.STREAM)) == 1
+        assert len(opened(peer.receive(), ChannelKind.STREAM)) == 1
 
 
 def test_a_peer_counts_for_the_tags_that_it_wants_and_for_no_others(node: Node) -> None:
@@ -98,7 +98,7 @@ def test_objects_that_go_while_their_tag_changes_are_passed_over(node: Node) -> 
         leave_no_room(node)
     node.settle()
     assert len(node.machine.world.objects) == MANY - MANY // 2
-    assert len(opened(peer.hear(), ChannelKind.SINK)) == MANY - MANY // 2
+    assert len(opened(peer.receive(), ChannelKind.SINK)) == MANY - MANY // 2
 
 
 def test_very_many_observers_of_this_process_are_all_shown_what_is_new(node: Node) -> None:
@@ -186,14 +186,14 @@ def test_a_picture_passes_over_what_goes_while_it_is_drawn(node: Node) -> None:
 
 def test_one_state_among_many_objects_is_sent_before_their_tag_is_withdrawn(node: Node) -> None:
     above, contract = Above(node), node.expose(TAG)
-    above.hear()
+    above.receive()
     for number in range(5_000):
         above.demand(ObjectDescriptor(["t"], number))
     node.settle()
     contract.publish(ObjectDescriptor(["t"], 0), b"last")
     contract.close()
     node.settle()
-    heard = above.hear_all()
+    heard = above.receive_all()
     assert sent(heard) == [b"last"]
     assert len(announced(heard)) == 1
 
@@ -207,9 +207,9 @@ def test_a_peer_that_loses_an_object_before_it_heard_of_it_is_not_asked_for_it(n
     peer.expose(LONE)
     leave_no_room(node)
     node.expose(LONE)  # it is preferred; and the many are told first
-    assert peer.hear() == []
+    assert peer.receive() == []
     node.settle()
-    assert peer.hear() == []
+    assert peer.receive() == []
 
 
 def test_a_wish_by_a_tag_that_is_taken_back_while_an_object_goes_and_comes_is_none(
@@ -244,17 +244,17 @@ def test_peers_learn_that_an_object_has_gone_though_it_is_back_before_their_turn
     producer.expose(TAG)
     asker.observe(thing)
     node.settle()
-    (sink,) = opened(producer.hear(), ChannelKind.SINK)
+    (sink,) = opened(producer.receive(), ChannelKind.SINK)
     producer.publish(sink, b"1", (1,))
     for peer in peers:
-        assert sent(peer.hear())
+        assert sent(peer.receive())
     leave_no_room(node)
     asker.unobserve(thing)  # and tags keep no object alive
     leave_no_room(node)
     asker.observe(thing)
     node.settle()
     for peer in peers:
-        heard = peer.hear()
+        heard = peer.receive()
         assert closed(heard)  # what was seen is not current
         assert opened(heard, ChannelKind.STREAM)
         assert not sent(heard)  # and there is nothing new yet

@@ -351,21 +351,21 @@ def share(node: Node, objects: int) -> tuple[Below, Below]:
 
 def test_ten_objects_are_shared_with_a_newcomer_within_a_second(tree: Tree, node: Node) -> None:
     holder, newcomer = share(node, 10)
-    holder.hear()
+    holder.receive()
     tree.advance(1.0)
     assert (produced(node, holder), produced(node, newcomer)) == (5, 5)
-    assert len(closed(holder.hear())) == 5
-    assert len(opened(newcomer.hear(), SINK)) == 5
+    assert len(closed(holder.receive())) == 5
+    assert len(opened(newcomer.receive(), SINK)) == 5
 
 
 def test_nothing_moves_back_and_forth(tree: Tree, node: Node) -> None:
     holder, newcomer = share(node, 9)
     tree.advance(1.0)
     assert (produced(node, holder), produced(node, newcomer)) == (5, 4)
-    holder.hear()
-    newcomer.hear()
+    holder.receive()
+    newcomer.receive()
     tree.advance(60.0)
-    assert holder.hear() == newcomer.hear() == []
+    assert holder.receive() == newcomer.receive() == []
     assert node.machine.next_deadline() is None
 
 

@@ -56,8 +56,8 @@ def test_the_channels_of_a_lost_peer_go_in_slices(node: Node) -> None:
     for thing in THINGS:
         exposer.expose(thing)
         observer.observe(thing)
-    channels = opened(exposer.hear(), SINK)
-    observer.hear()
+    channels = opened(exposer.receive(), SINK)
+    observer.receive()
     for channel in channels:
         exposer.publish(channel, b"x", (channel,))
     for peer in (exposer, observer):
@@ -147,7 +147,7 @@ def test_facts_of_a_dead_link_are_void_before_they_are_gone(node: Node) -> None:
     picture = node.picture(last)
     assert picture is not None
     assert picture["assigned_exposer"] is None
-    assert peer.hear() == []
+    assert peer.receive() == []
     node.observe(TAG)
     newcomer = Below(node)
     newcomer.observe(TAG)
@@ -226,10 +226,10 @@ def test_an_object_that_is_passed_on_costs_no_more_than_three_kilobytes(node: No
         for text, _ in things:
             observer.observe(ObjectDescriptor.from_json(['"t"'], text))
             exposer.expose(ObjectDescriptor.from_json(['"t"'], text))
-        observer.hear()
-        for channel, (_, data) in zip(opened(exposer.hear(), SINK), things, strict=True):
+        observer.receive()
+        for channel, (_, data) in zip(opened(exposer.receive(), SINK), things, strict=True):
             exposer.publish(channel, bytes(bytearray(data)), (0, 1_700_000_000, channel))
-        assert len(sent(observer.hear())) == MANY
+        assert len(sent(observer.receive())) == MANY
         gc.collect()
         after, _ = tracemalloc.get_traced_memory()
     finally:

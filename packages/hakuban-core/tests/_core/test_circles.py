@@ -110,10 +110,10 @@ def test_a_careful_node_announces_nothing_before_it_knows_who_is_above(tree: Tre
     link = lab.machine.new_link()
     lab.handle(LinkUp(link, True, "lab", careful=True))
     assert lab.pull(link) is None
-    lab.hear(link, NoteReceived(Note(node="hall", name="hall", above=())))
+    lab.receive(link, NoteReceived(Note(node="hall", name="hall", above=())))
     assert isinstance(lab.pull(link), SendNote)
     assert lab.pull(link) is None
-    lab.hear(link, PeerNamed("hall"))
+    lab.receive(link, PeerNamed("hall"))
     assert lab.pull(link) is not None
 
 
@@ -123,7 +123,7 @@ def test_a_circle_that_came_with_too_many_or_too_long_names_is_cut_where_it_is_t
     lab = tree.node("lab", tree.node("hall"))
     tree.run()
     above = tuple((f"id {number}", "n" * 1000) for number in range(1000))
-    tree.wire_of(lab).say(Way.DOWN, NoteReceived(Note(above=above)))
+    tree.wire_of(lab).send(Way.DOWN, NoteReceived(Note(above=above)))
     tree.run()
     told = lab.machine.world.above
     assert len(told) == 64

@@ -243,7 +243,7 @@ def test_nodes_below_have_no_other_versions_exceeded_than_default_ones(
     honest = below(tree, root, "honest")
     watcher.sees_what(honest)
     note = Note(held=((('"thing"',), '{"id":1}', version),))
-    tree.wire_of(observing).say(Way.UP, NoteReceived(note))
+    tree.wire_of(observing).send(Way.UP, NoteReceived(note))
     watcher.sees_what(honest)
     (record,) = root.machine.world.objects.values()
     assert record.held.seen[1] >= EPOCH // SECOND
@@ -258,7 +258,7 @@ def test_a_version_that_no_larger_one_follows_is_exceeded_all_the_same(
     for length in (3, 4):
         largest = (0, *[2**63 - 1] * (length - 1))
         note = Note(held=((('"thing"',), '{"id":1}', largest),))
-        tree.wire_of(observing).say(Way.UP, NoteReceived(note))
+        tree.wire_of(observing).send(Way.UP, NoteReceived(note))
         watcher.sees_what(honest)
         watcher.sees_what(honest)
 
@@ -425,7 +425,7 @@ def test_a_node_whose_neighbour_above_ends_goes_by_its_own_wall_clock_again(
 def test_the_largest_clock_that_fits_is_told_as_that(tree: Tree, root: Node) -> None:
     leaf = below(tree, root, "leaf")
     wire = tree.wire_of(leaf)
-    wire.say(Way.DOWN, NoteReceived(Note(clock=2**63 - 1)))
+    wire.send(Way.DOWN, NoteReceived(Note(clock=2**63 - 1)))
     tree.advance(1.0)
     stranger = tree.node("stranger", leaf)
     tree.run()
@@ -471,7 +471,7 @@ def test_a_peer_that_has_the_clock_jump_all_the_time_has_little_published(
     wire, seen = tree.wire_of(restless), len(observer.states(THING))
     for number in range(1, 601):
         note = Note(clock=tree.wall + number * SECOND)
-        wire.say(Way.UP, NoteReceived(note))
+        wire.send(Way.UP, NoteReceived(note))
         tree.advance(0.1)
     assert len(observer.states(THING)) - seen <= 8, "after 0, 1, 3, 7, 15, 31 s, and so on"
     tree.advance(60.0)

@@ -42,16 +42,16 @@ def node() -> Node:
     for target in (THINGS["BELOW"], TAG):
         exposer.expose(target)
         observer.observe(target)
-    observer.hear()
-    (channel,) = opened(exposer.hear(), ChannelKind.SINK)
+    observer.receive()
+    (channel,) = opened(exposer.receive(), ChannelKind.SINK)
     exposer.publish(channel, b"2", (2,))
-    observer.hear()
+    observer.receive()
     node.observe(THINGS["ABOVE"])
     above.publish(above.feed(THINGS["ABOVE"]), b"3", (3,))
     node.expose(THINGS["UP"])
     above.demand(THINGS["UP"])
     node.expose(THINGS["IDLE"])
-    above.hear()
+    above.receive()
     invariants.check(node.machine)
     return node
 

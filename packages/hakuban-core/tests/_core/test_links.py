@@ -43,20 +43,20 @@ def test_channels_are_numbered_from_two_and_never_again(node: Node) -> None:
     numbers = []
     for _ in range(3):
         peer.observe(THING)
-        numbers += opened(peer.hear(), STREAM)
+        numbers += opened(peer.receive(), STREAM)
         peer.unobserve(THING)
-        assert closed(peer.hear()) == numbers[-1:]
+        assert closed(peer.receive()) == numbers[-1:]
     assert numbers == [2, 3, 4]
 
 
 def test_what_was_opened_and_closed_between_two_pulls_is_never_told(node: Node) -> None:
     peer = Below(node)
     node.expose(THING)
-    peer.hear()
+    peer.receive()
     for _ in range(100):
         peer.observe(THING)
         peer.unobserve(THING)
-    assert peer.hear() == []
+    assert peer.receive() == []
 
 
 def test_a_stream_that_is_wanted_again_before_its_close_was_pulled_goes_on(node: Node) -> None:
@@ -65,11 +65,11 @@ def test_a_stream_that_is_wanted_again_before_its_close_was_pulled_goes_on(node:
     node.observe(THING)
     peer.observe(THING)
     source.publish(THING, b"1")
-    assert sent(peer.hear()) == [b"1"]
+    assert sent(peer.receive()) == [b"1"]
     peer.unobserve(THING)
     peer.observe(THING)
     source.publish(THING, b"2")
-    heard = peer.hear()
+    heard = peer.receive()
     assert closed(heard) == opened(heard, STREAM) == []
     assert sent(heard) == [b"2"]
 
@@ -79,10 +79,10 @@ def test_a_stream_of_a_state_that_was_dropped_starts_anew(node: Node) -> None:
     source = node.expose(THING)
     peer.observe(THING)
     source.publish(THING, b"1")
-    (first,) = opened(peer.hear(), STREAM)
+    (first,) = opened(peer.receive(), STREAM)
     peer.unobserve(THING)
     peer.observe(THING)
-    heard = peer.hear()
+    heard = peer.receive()
     assert closed(heard) == [first]
     assert opened(heard, STREAM) == [first + 1]
     assert sent(heard) == []
@@ -92,14 +92,14 @@ def test_a_sink_that_is_assigned_again_before_its_close_was_pulled_starts_anew(n
     peer = Below(node)
     peer.expose(THING)
     observer = node.observe(THING)
-    (first,) = opened(peer.hear(), SINK)
+    (first,) = opened(peer.receive(), SINK)
     peer.publish(first, b"1", (1,))
     observer.close()
     observer = node.observe(THING)
     peer.publish(first, b"too late", (2,))
     peer.set_synchronized(first, 0)
     assert observer.states(THING) == []
-    heard = peer.hear()
+    heard = peer.receive()
     assert [type(item) for item in heard] == [CloseChannel, OpenChannel]
     assert closed(heard) == [first]
     (second,) = opened(heard, SINK)
@@ -113,15 +113,15 @@ def test_a_channel_is_closed_before_the_one_of_the_other_way_opens(tree: Tree, n
     peer.observe(THING)
     node.observe(THING)
     rival.expose(THING)
-    (stream,) = opened(peer.hear(), STREAM)
+    (stream,) = opened(peer.receive(), STREAM)
     peer.expose(THING)
     rival.leave()
-    heard = peer.hear()
+    heard = peer.receive()
     assert [type(item) for item in heard] == [CloseChannel, OpenChannel]
     assert closed(heard) == [stream]
     (sink,) = opened(heard, SINK)
     node.expose(THING)
-    heard = peer.hear()
+    heard = peer.receive()
     assert closed(heard) == [sink]
     assert len(opened(heard, STREAM)) == 1
 
@@ -131,10 +131,10 @@ def test_channels_come_before_states(node: Node) -> None:
     first, second = node.expose(THING), node.expose(OTHER)
     peer.observe(THING)
     first.publish(THING, b"1")
-    peer.hear(1)  # the channel of the first thing
+    peer.receive(1)  # the channel of the first thing
     peer.observe(OTHER)
     second.publish(OTHER, b"2")
-    assert [type(item) for item in peer.hear()] == [OpenChannel, SendState, SendState]
+    assert [type(item) for item in peer.receive()] == [OpenChannel, SendState, SendState]
 
 
 def silent(tree: Tree, peer: Below, seconds: float) -> None:
@@ -154,11 +154,11 @@ def test_what_ceases_with_a_silent_exposer_tells_its_age_before_its_channel_is_c
     watcher, exposer = Below(node), Below(node)
     watcher.observe(TAG)
     exposer.expose(THING)
-    (stream,) = opened(watcher.hear(), STREAM)
-    exposer.publish(opened(exposer.hear(), SINK)[0], b"1", (1,))
-    assert sent(watcher.hear()) == [b"1"]
+    (stream,) = opened(watcher.receive(), STREAM)
+    exposer.publish(opened(exposer.receive(), SINK)[0], b"1", (1,))
+    assert sent(watcher.receive()) == [b"1"]
     silent(tree, exposer, 5.0)
-    heard = watcher.hear()
+    heard = watcher.receive()
     assert [type(item) for item in heard] == [SendSynchronized, CloseChannel]
     assert ages(heard) == [pytest.approx(5.0, abs=0.01)]
     assert closed(heard) == [stream]
@@ -170,12 +170,12 @@ def test_who_is_not_shown_what_it_could_produce_is_told_its_age_before_that(
     node.observe(THING)
     exposer, watcher = Below(node), Below(node, (0.0, 0))  # nothing may be assigned to it
     exposer.expose(THING)
-    exposer.publish(opened(exposer.hear(), SINK)[0], b"1", (1,))
+    exposer.publish(opened(exposer.receive(), SINK)[0], b"1", (1,))
     watcher.observe(THING)
     watcher.expose(TAG)
-    assert sent(watcher.hear()) == [b"1"]
+    assert sent(watcher.receive()) == [b"1"]
     silent(tree, exposer, 5.0)
-    heard = watcher.hear()
+    heard = watcher.receive()
     assert [type(item) for item in heard] == [SendSynchronized, CloseChannel]
     assert ages(heard) == [pytest.approx(5.0, abs=0.01)]
 
@@ -184,10 +184,10 @@ def test_what_ceases_in_good_order_was_current_until_its_channel_is_closed(node:
     watcher, exposer = Below(node), Below(node)
     watcher.observe(TAG)
     exposer.expose(THING)
-    exposer.publish(opened(exposer.hear(), SINK)[0], b"1", (1,))
-    assert sent(watcher.hear()) == [b"1"]
+    exposer.publish(opened(exposer.receive(), SINK)[0], b"1", (1,))
+    assert sent(watcher.receive()) == [b"1"]
     exposer.unexpose(THING)
-    assert [type(item) for item in watcher.hear()] == [CloseChannel]
+    assert [type(item) for item in watcher.receive()] == [CloseChannel]
 
 
 # ---- states ----------------------------------------------------------------------------------------------------------
@@ -199,13 +199,13 @@ def test_a_slow_reader_gets_the_newest_state_and_not_those_before(node: Node) ->
     source = node.expose(THING)
     for peer in (slow, fast):
         peer.observe(THING)
-        peer.hear()
+        peer.receive()
     seen = []
     for number in range(100):
         source.publish(THING, b"%d" % number)
-        seen += sent(fast.hear())
+        seen += sent(fast.receive())
     assert seen == [b"%d" % number for number in range(100)]
-    assert sent(slow.hear()) == [b"99"]
+    assert sent(slow.receive()) == [b"99"]
 
 
 def test_old_contents_are_not_kept_alive_by_slow_readers(node: Node) -> None:
@@ -213,7 +213,7 @@ def test_old_contents_are_not_kept_alive_by_slow_readers(node: Node) -> None:
     source = node.expose(THING)
     slow.observe(THING)
     source.publish(THING, b"0")
-    slow.hear()
+    slow.receive()
     view = node.machine.world.objects[THING].held.view
     assert view is not None
     old = weakref.ref(view.content)
@@ -222,7 +222,7 @@ def test_old_contents_are_not_kept_alive_by_slow_readers(node: Node) -> None:
         source.publish(THING, b"%d" % number)
     gc.collect()
     assert old() is None
-    assert sent(slow.hear()) == [b"5"]
+    assert sent(slow.receive()) == [b"5"]
 
 
 def test_outdated_objects_take_turns(node: Node) -> None:
@@ -230,13 +230,13 @@ def test_outdated_objects_take_turns(node: Node) -> None:
     sources = [node.expose(thing) for thing in (THING, OTHER)]
     for thing in (THING, OTHER):
         peer.observe(thing)
-    peer.hear()
+    peer.receive()
     seen = []
     for _ in range(3):
         for source in sources:
             for thing in source.sinks:
                 source.publish(thing, str(thing).encode())
-        seen += sent(peer.hear(1))
+        seen += sent(peer.receive(1))
     assert seen == [str(THING).encode(), str(OTHER).encode(), str(THING).encode()]
 
 
@@ -245,14 +245,14 @@ def test_freshness_alone_is_told_without_the_data(tree: Tree, node: Node) -> Non
     source = node.expose(THING)
     peer.observe(THING)
     source.publish(THING, b"1")
-    peer.hear()
+    peer.receive()
     source.set_synchronized(THING, 2.0)
     tree.advance(1.0)
-    (told,) = peer.hear()
+    (told,) = peer.receive()
     assert isinstance(told, SendSynchronized)
     assert told.age == pytest.approx(3_000_000, rel=1e-3)
     source.set_synchronized(THING, None)
-    (told,) = peer.hear()
+    (told,) = peer.receive()
     assert isinstance(told, SendSynchronized)
     assert told.age == 0
 
@@ -262,10 +262,10 @@ def test_freshness_that_went_and_came_back_between_two_pulls_is_not_told(node: N
     source = node.expose(THING)
     peer.observe(THING)
     source.publish(THING, b"1")
-    peer.hear()
+    peer.receive()
     source.set_synchronized(THING, 2.0)
     source.set_synchronized(THING, None)
-    assert peer.hear() == []
+    assert peer.receive() == []
 
 
 def test_states_reach_the_node_above_on_the_channel_that_it_opens(node: Node) -> None:
@@ -274,14 +274,14 @@ def test_states_reach_the_node_above_on_the_channel_that_it_opens(node: Node) ->
     channel = above.demand(THING)
     source.publish(THING, b"1")
     again = above.demand(THING)  # the crate may open a second one before it closes the first
-    states = [item for item in above.hear() if isinstance(item, SendState)]
+    states = [item for item in above.receive() if isinstance(item, SendState)]
     assert [(item.channel, item.content.data) for item in states] == [
         (channel, b"1"),
         (again, b"1"),
     ]
     above.close(channel)
     source.publish(THING, b"2")
-    assert [item.channel for item in above.hear() if isinstance(item, SendState)] == [again]
+    assert [item.channel for item in above.receive() if isinstance(item, SendState)] == [again]
     above.close(again)
     assert source.sinks == {}
 
@@ -292,11 +292,11 @@ def test_nothing_goes_back_up_to_where_it_came_from(node: Node) -> None:
     source = node.expose(THING)
     down, up = above.feed(THING), above.demand(THING)
     above.publish(down, b"1", (1,))
-    assert sent(above.hear()) == []
+    assert sent(above.receive()) == []
     above.close(down)
-    assert above.hear() == []
+    assert above.receive() == []
     source.publish(THING, b"2", (2,))
-    (state,) = (item for item in above.hear() if isinstance(item, SendState))
+    (state,) = (item for item in above.receive() if isinstance(item, SendState))
     assert (state.channel, state.content.data) == (up, b"2")
 
 
@@ -309,7 +309,7 @@ def test_a_state_from_above_that_is_vouched_for_here_goes_up(node: Node) -> None
     above.close(down)
     above.demand(THING)
     source.publish(THING, b"1", (1,))
-    (state,) = (item for item in above.hear() if isinstance(item, SendState))
+    (state,) = (item for item in above.receive() if isinstance(item, SendState))
     assert (state.content.data, state.age) == (b"1", 0)
 
 
@@ -318,12 +318,12 @@ def test_down_there_is_no_such_rule(node: Node) -> None:
     peer.observe(THING)
     peer.expose(THING)
     node.observe(THING)
-    (channel,) = opened(peer.hear(), SINK)
+    (channel,) = opened(peer.receive(), SINK)
     peer.publish(channel, b"1", (1,))
     rival = Below(node)
     rival.expose(THING)
     peer.unexpose(THING)
-    heard = peer.hear()
+    heard = peer.receive()
     assert closed(heard) == [channel]
     assert sent(heard) == [b"1"]
 
@@ -333,7 +333,7 @@ def test_down_there_is_no_such_rule(node: Node) -> None:
 
 def test_a_link_is_said_to_be_ready_once_until_it_has_run_dry(node: Node) -> None:
     peer = Below(node)
-    assert peer.hear() == []
+    assert peer.receive() == []
     source = node.expose(THING)
     peer.observe(THING)
     machine = node.machine
@@ -369,7 +369,7 @@ def test_a_batch_ends_with_a_large_state(node: Node) -> None:
     sources = [node.expose(thing) for thing in things]
     for thing in things:
         peer.observe(thing)
-    peer.hear()
+    peer.receive()
     for source, thing in zip(sources, things, strict=True):
         source.publish(thing, bytes(40_000))
     batch, more = node.machine.next_batch_for(peer.link, 200.0)
@@ -396,14 +396,14 @@ def test_contracts_are_announced_as_they_change_and_summed_up(node: Node) -> Non
     above = Above(node)
     observers = [node.observe(THING) for _ in range(2)]
     exposers = [node.expose(THING, 3), node.expose(THING, 4)]
-    assert announced(above.hear()) == [(Verb.OBSERVE, NAME, 0), (Verb.EXPOSE, NAME, 7)]
+    assert announced(above.receive()) == [(Verb.OBSERVE, NAME, 0), (Verb.EXPOSE, NAME, 7)]
     observers[0].close()
     exposers[0].set_capacity(5)
-    assert announced(above.hear()) == [(Verb.SET_CAPACITY, NAME, 9)]
+    assert announced(above.receive()) == [(Verb.SET_CAPACITY, NAME, 9)]
     observers[1].close()
     for exposer in exposers:
         exposer.close()
-    assert announced(above.hear()) == [(Verb.UNOBSERVE, NAME, 0), (Verb.UNEXPOSE, NAME, 0)]
+    assert announced(above.receive()) == [(Verb.UNOBSERVE, NAME, 0), (Verb.UNEXPOSE, NAME, 0)]
     assert node.picture(THING) is None
 
 
@@ -413,22 +413,22 @@ def test_capacities_of_peers_and_of_this_node_are_announced_together_up_to_32_bi
     above, peers = Above(node), [Below(node), Below(node)]
     node.expose(THING, 3)
     peers[0].expose(THING, 4)
-    assert announced(above.hear()) == [(Verb.EXPOSE, NAME, 7)]
+    assert announced(above.receive()) == [(Verb.EXPOSE, NAME, 7)]
     peers[1].expose(THING, 2**32 - 1)
-    assert announced(above.hear()) == [(Verb.SET_CAPACITY, NAME, 2**32 - 1)]
+    assert announced(above.receive()) == [(Verb.SET_CAPACITY, NAME, 2**32 - 1)]
     peers[1].leave()
-    assert announced(above.hear()) == [(Verb.SET_CAPACITY, NAME, 7)]
+    assert announced(above.receive()) == [(Verb.SET_CAPACITY, NAME, 7)]
 
 
 def test_capacity_zero_is_announced_nowhere(node: Node) -> None:
     above, peer = Above(node), Below(node)
     exposer = node.expose(THING, 0)
     peer.expose(THING, 0)
-    assert above.hear() == []
+    assert above.receive() == []
     exposer.set_capacity(2)
-    assert announced(above.hear()) == [(Verb.EXPOSE, NAME, 2)]
+    assert announced(above.receive()) == [(Verb.EXPOSE, NAME, 2)]
     exposer.set_capacity(0)
-    assert announced(above.hear()) == [(Verb.UNEXPOSE, NAME, 0)]
+    assert announced(above.receive()) == [(Verb.UNEXPOSE, NAME, 0)]
 
 
 def test_tags_are_announced_once_and_their_objects_not_at_all(node: Node) -> None:
@@ -437,24 +437,24 @@ def test_tags_are_announced_once_and_their_objects_not_at_all(node: Node) -> Non
     peer.observe(TAG)
     node.expose(TAG, 2)
     peer.expose(TAG, 3)
-    assert announced(above.hear()) == [(Verb.OBSERVE, '"t"', 0), (Verb.EXPOSE, '"t"', 5)]
+    assert announced(above.receive()) == [(Verb.OBSERVE, '"t"', 0), (Verb.EXPOSE, '"t"', 5)]
     above.feed(THING)
-    assert above.hear() == []
+    assert above.receive() == []
     peer.leave()
-    assert announced(above.hear()) == [(Verb.SET_CAPACITY, '"t"', 2)]
+    assert announced(above.receive()) == [(Verb.SET_CAPACITY, '"t"', 2)]
 
 
 def test_changes_that_cancel_each_other_are_not_announced(node: Node) -> None:
     above = Above(node)
-    above.hear()
+    above.receive()
     for _ in range(10):
         node.observe(THING).close()
     assert node.machine.next_for(above.link, 200.0) is None
     exposer = node.expose(THING)
-    above.hear()
+    above.receive()
     exposer.close()
     node.expose(THING)
-    assert above.hear() == []
+    assert above.receive() == []
 
 
 def test_all_contracts_are_announced_in_batches_to_a_new_node_above(node: Node) -> None:
@@ -466,7 +466,7 @@ def test_all_contracts_are_announced_in_batches_to_a_new_node_above(node: Node) 
         above = Above(node)
         node.machine.close_contract(node.machine.observe_tag(TAG, 1.0), 1.0)
         node.machine.take_effects()
-        batches = [item.actions for item in above.hear() if isinstance(item, SendContracts)]
+        batches = [item.actions for item in above.receive() if isinstance(item, SendContracts)]
         assert [len(batch) > 200 for batch in batches] == [True, True, False]
         assert {action.descriptor for batch in batches for action in batch} == {*things}
         above.leave()
@@ -475,12 +475,12 @@ def test_all_contracts_are_announced_in_batches_to_a_new_node_above(node: Node) 
 def test_what_was_set_last_is_sent_before_its_exposer_is_withdrawn(node: Node) -> None:
     above = Above(node)
     source = node.expose(THING)
-    above.hear()
+    above.receive()
     above.demand(THING)
     source.publish(THING, b"last")
     node.observe(OTHER)
     source.close()
-    said = above.hear()
+    said = above.receive()
     assert [type(item) for item in said] == [SendContracts, SendState, SendContracts]
     assert sent(said) == [b"last"]
 
@@ -488,21 +488,21 @@ def test_what_was_set_last_is_sent_before_its_exposer_is_withdrawn(node: Node) -
 def test_what_a_tag_exposer_set_last_is_sent_before_it_is_withdrawn(node: Node) -> None:
     above = Above(node)
     source = node.expose(TAG)
-    above.hear()
+    above.receive()
     above.demand(THING)
     source.publish(THING, b"last")
     source.close()
-    assert [type(item) for item in above.hear()] == [SendState, SendContracts]
+    assert [type(item) for item in above.receive()] == [SendState, SendContracts]
 
 
 def test_a_withdrawal_does_not_wait_for_states_that_are_not_its_own(node: Node) -> None:
     above = Above(node)
     source, other = node.expose(TAG), node.expose(OTHER)
-    above.hear()
+    above.receive()
     above.demand(OTHER)
     other.publish(OTHER, b"busy")
     source.close()
-    assert [type(item) for item in above.hear()] == [SendContracts, SendState]
+    assert [type(item) for item in above.receive()] == [SendContracts, SendState]
 
 
 def test_a_withdrawal_passes_over_channels_that_have_nothing_to_say_or_are_closed() -> None:
@@ -510,7 +510,7 @@ def test_a_withdrawal_passes_over_channels_that_have_nothing_to_say_or_are_close
     above = Above(node)
     node.observe(TAG)
     source = node.expose(TAG)
-    above.hear()
+    above.receive()
     channels = []
     for number in range(2_000):  # the states came from above: they are not echoed
         thing = ObjectDescriptor(["t"], number)
@@ -522,31 +522,31 @@ def test_a_withdrawal_passes_over_channels_that_have_nothing_to_say_or_are_close
     channels.append(above.demand(own))
     source.publish(own, b"last")
     source.close()
-    assert sent(above.hear(1)) == [b"last"]
+    assert sent(above.receive(1)) == [b"last"]
     above.close(channels[0])
-    assert announced(above.hear()) == [(Verb.UNEXPOSE, '"t"', 0)]
+    assert announced(above.receive()) == [(Verb.UNEXPOSE, '"t"', 0)]
     invariants.check(node.machine)
 
 
 def test_an_exposer_that_comes_back_while_its_withdrawal_waits_is_not_withdrawn(node: Node) -> None:
     above = Above(node)
     source = node.expose(TAG)
-    above.hear()
+    above.receive()
     for number in range(3):
         thing = ObjectDescriptor(["t"], number)
         above.demand(thing)
         source.publish(thing, b"1")
     source.close()
-    above.hear(1)
+    above.receive(1)
     node.expose(TAG)
-    assert announced(above.hear()) == []
+    assert announced(above.receive()) == []
 
 
 def test_contracts_come_before_states_on_the_way_up(node: Node) -> None:
     above = Above(node)
     source = node.expose(THING)
-    above.hear()
+    above.receive()
     above.demand(THING)
     source.publish(THING, b"1")
     node.observe(OTHER)
-    assert [type(item) for item in above.hear()] == [SendContracts, SendState]
+    assert [type(item) for item in above.receive()] == [SendContracts, SendState]

@@ -41,12 +41,12 @@ HELD = (('"t"',), '"thing"', FAR)
 
 
 def tell(peer: Peer, note: Note) -> None:
-    peer.say(NoteReceived(note))
+    peer.send(NoteReceived(note))
 
 
 def exchanging(peer: Peer, note: Note = FIRST) -> None:
     """Have a peer send its first note."""
-    assert told(peer.hear()) == [], "nothing is told to who has not spoken"
+    assert told(peer.receive()) == [], "nothing is told to who has not spoken"
     tell(peer, note)
 
 
@@ -57,7 +57,7 @@ def told(heard: list[Instruction]) -> list[Note]:
 
 def ignored(peer: Peer, descriptor: str, reason: str = "too deep") -> None:
     """Have a peer say something that is ignored."""
-    peer.say(ItemIgnored(reason, descriptor))
+    peer.send(ItemIgnored(reason, descriptor))
 
 
 @pytest.fixture(params=[Below, Above])
@@ -96,23 +96,23 @@ def test_who_is_above_is_told_again_if_it_changed_before_the_peer_has_spoken(tre
     hall = tree.node("hall")
     peer = Below(hall)
     hall.machine.first_note(peer.link, 1000, tree.now)
-    assert peer.hear() == []
+    assert peer.receive() == []
     tree.connect(hall, tree.node("root"))
     tree.run()
-    assert peer.hear() == []
+    assert peer.receive() == []
     tell(peer, FIRST)
-    assert [note.above for note in told(peer.hear())] == [(("root", "root"),)]
+    assert [note.above for note in told(peer.receive())] == [(("root", "root"),)]
     tell(peer, FIRST)
-    assert peer.hear() == []
+    assert peer.receive() == []
 
 
 def test_nothing_is_told_to_who_has_not_spoken(tree: Tree, node: Node, peer: Peer) -> None:
     ignored(peer, "deep")
     tree.advance(2_000)
-    assert told(peer.hear()) == []
+    assert told(peer.receive()) == []
     tell(peer, Note())
     ignored(peer, "deeper")
-    assert [note.ignored for note in told(peer.hear())] == [(("deeper", "too deep"),)]
+    assert [note.ignored for note in told(peer.receive())] == [(("deeper", "too deep"),)]
 
 
 # ---- ignored --------------------------------------------------------------------------------------------------------
@@ -123,18 +123,18 @@ def test_what_is_ignored_is_told_once_for_each_name_and_cut(peer: Peer) -> None:
     for descriptor in ("a", "b", "a", "c" * 500, "c" * 400, "d"):
         ignored(peer, descriptor, "r" * 300)
     ignored(peer, "", "nobody knows what it was about")
-    (note,) = [note for note in told(peer.hear()) if note.ignored]
+    (note,) = [note for note in told(peer.receive()) if note.ignored]
     assert note.ignored == tuple((name, "r" * 200) for name in ("a", "b", "c" * 200, "d"))
     ignored(peer, "b")
-    assert told(peer.hear()) == []
+    assert told(peer.receive()) == []
 
 
 def test_no_more_than_a_hundred_are_told_on_a_link_sixteen_at_once(peer: Peer) -> None:
     exchanging(peer)
-    peer.hear()
+    peer.receive()
     for number in range(150):
         ignored(peer, f"name {number}")
-    counts = [len(note.ignored or ()) for note in told(peer.hear())]
+    counts = [len(note.ignored or ()) for note in told(peer.receive())]
     assert counts == [16] * 6 + [4]
     assert [type(item) for item in peer.node.ignored] == [Ignored], "here it is reported once"
 
@@ -155,7 +155,7 @@ def test_what_a_peer_ignores_is_reported_cut_and_a_hundred_times_on_a_link(
 
 def test_that_notes_do_not_decode_is_reported_once_on_a_link(node: Node, peer: Peer) -> None:
     for number in range(3):
-        peer.say(NoteIgnored(f"reason {number}"))
+        peer.send(NoteIgnored(f"reason {number}"))
     assert node.ignored == [Ignored(peer.link, "reason 0")]
     ignored(peer, "deep")
     assert len(node.ignored) == 2, "that is another matter"
@@ -169,7 +169,7 @@ def hold(node: Node, version: Version) -> None:
     node.observe(THING)
     exposer = Below(node)
     exposer.expose(THING)
-    (channel,) = opened(exposer.hear(), ChannelKind.SINK)
+    (channel,) = opened(exposer.receive(), ChannelKind.SINK)
     exposer.publish(channel, b"old", version)
     exposer.leave()
 
@@ -178,9 +178,9 @@ def test_who_is_to_produce_hears_right_behind_the_channel_what_to_exceed(node: N
     hold(node, FAR)
     peer = Below(node)
     exchanging(peer)
-    peer.hear()
+    peer.receive()
     peer.expose(THING)
-    first, second = peer.hear()
+    first, second = peer.receive()
     assert isinstance(first, OpenChannel)
     assert first.kind is ChannelKind.SINK
     assert second == SendNote(Note(held=(HELD,)))
@@ -192,22 +192,22 @@ def test_it_is_not_told_of_a_stream_nor_where_the_clock_exceeds_it_nor_to_who_is
     hold(node, FAR)
     observer, silent = Below(node), Below(node)
     exchanging(observer)
-    observer.hear()
+    observer.receive()
     observer.observe(THING)
-    assert told(observer.hear()) == []
+    assert told(observer.receive()) == []
     silent.expose(THING)
-    assert told(silent.hear()) == []
+    assert told(silent.receive()) == []
     silent.leave()
 
     fresh = Below(node)
     exchanging(fresh)
-    fresh.hear()
+    fresh.receive()
     exposer = node.expose(OTHER)
     exposer.offer(b"now")
     node.observe(OTHER)
     exposer.close()
     fresh.expose(OTHER)
-    assert [type(item) for item in fresh.hear()] == [OpenChannel]
+    assert [type(item) for item in fresh.receive()] == [OpenChannel]
 
 
 def test_of_an_object_with_a_very_long_name_it_is_not_told(node: Node) -> None:
@@ -218,9 +218,9 @@ def test_of_an_object_with_a_very_long_name_it_is_not_told(node: Node) -> None:
     exposer.close()
     peer = Below(node)
     exchanging(peer)
-    peer.hear()
+    peer.receive()
     peer.expose(long)
-    assert [type(item) for item in peer.hear()] == [OpenChannel]
+    assert [type(item) for item in peer.receive()] == [OpenChannel]
 
 
 def demanded(node: Node, thing: ObjectDescriptor = THING) -> tuple[Above, int]:
@@ -228,7 +228,7 @@ def demanded(node: Node, thing: ObjectDescriptor = THING) -> tuple[Above, int]:
     above = Above(node)
     channel = above.demand(thing)
     exchanging(above)
-    above.hear()
+    above.receive()
     return above, channel
 
 
@@ -242,13 +242,13 @@ def test_what_is_produced_here_by_a_default_version_is_published_again_above_wha
     exposer = node.expose(THING)
     above, _ = demanded(node)
     exposer.offer(b"data")
-    assert len(versions(above.hear())) == 1
+    assert len(versions(above.receive())) == 1
     for _ in range(2):
         tell(above, Note(held=(HELD,)))
-    (version,) = versions(above.hear())
+    (version,) = versions(above.receive())
     assert version > FAR
     tell(above, Note(held=((*HELD[:2], (5,)),)))
-    assert above.hear() == [], "that is exceeded already"
+    assert above.receive() == [], "that is exceeded already"
 
 
 def test_what_has_a_version_of_its_own_stays_as_it_is_and_so_does_what_is_not_held(
@@ -258,12 +258,12 @@ def test_what_has_a_version_of_its_own_stays_as_it_is_and_so_does_what_is_not_he
     above, _ = demanded(node)
     above.demand(OTHER)
     exposer.offer(b"data", (7,))
-    above.hear()
+    above.receive()
     for held in (HELD, (('"t"',), '"other"', FAR), (('"t"',), '"unknown"', FAR), ((), "{", FAR)):
         tell(above, Note(held=(held,)))
-    assert above.hear() == []
+    assert above.receive() == []
     other.offer(b"later")
-    assert versions(above.hear()) == [(FAR[0] + 1,)]
+    assert versions(above.receive()) == [(FAR[0] + 1,)]
     observed = node.observe(OTHER).state(OTHER)
     assert observed is not None
     assert observed.version == (FAR[0] + 1,)
@@ -273,9 +273,9 @@ def test_the_state_of_a_tag_contract_is_published_again_too(node: Node) -> None:
     exposer = node.expose(TAG)
     above, _ = demanded(node)
     exposer.publish(THING, b"data")
-    above.hear()
+    above.receive()
     tell(above, Note(held=(HELD,)))
-    assert versions(above.hear()) == [(FAR[0] + 1,)]
+    assert versions(above.receive()) == [(FAR[0] + 1,)]
     assert exposer.publish(THING, b"next") is Outcome.ACCEPTED
 
 
@@ -287,12 +287,12 @@ def test_it_is_passed_on_to_the_node_below_that_produces(node: Node) -> None:
     above, _ = demanded(node)
     above.demand(OTHER)
     for peer in (below, silent):
-        (channel,) = opened(peer.hear(), ChannelKind.SINK)
+        (channel,) = opened(peer.receive(), ChannelKind.SINK)
         assert channel == 2
     more = (('"t"',), '"other"', FAR)
     tell(above, Note(held=(HELD, more)))
-    assert [note.held for note in told(below.hear())] == [(HELD,)]
-    assert silent.hear() == [], "it may be a node of the crate"
+    assert [note.held for note in told(below.receive())] == [(HELD,)]
+    assert silent.receive() == [], "it may be a node of the crate"
 
 
 def test_several_are_passed_on_one_after_the_other(node: Node) -> None:
@@ -301,9 +301,9 @@ def test_several_are_passed_on_one_after_the_other(node: Node) -> None:
     below.expose(TAG)
     above, _ = demanded(node)
     above.demand(OTHER)
-    below.hear()
+    below.receive()
     tell(above, Note(held=(HELD, (('"t"',), '"other"', FAR))))
-    assert {note.held for note in told(below.hear())} == {
+    assert {note.held for note in told(below.receive())} == {
         (HELD,),
         ((('"t"',), '"other"', FAR),),
     }
@@ -315,28 +315,28 @@ def test_from_below_versions_of_the_shape_of_default_ones_are_taken_and_nothing_
     exposer = node.expose(THING)
     above, _ = demanded(node)
     exposer.offer(b"data")
-    above.hear()
+    above.receive()
     below = Below(node)
     for version in (FAR, (), (1, 2, 3), (0, *FAR, 0, 0, 0)):
         tell(below, Note(held=((*HELD[:2], version),), above=(("x", "y"),)))
-        assert versions(above.hear()) == []
+        assert versions(above.receive()) == []
     assert node.machine.world.above == (("other", "other"),)
     tell(below, Note(held=((*HELD[:2], (0, *FAR)),)))
-    assert versions(above.hear()) == [(0, FAR[0] + 1)]
+    assert versions(above.receive()) == [(0, FAR[0] + 1)]
 
 
 def test_what_is_held_below_is_passed_on_to_where_the_states_come_from(node: Node) -> None:
     node.observe(THING)
     above, below = Above(node), Below(node)
     exchanging(above)
-    above.hear()
+    above.receive()
     held = (*HELD[:2], (0, *FAR))
     tell(below, Note(held=(held,)))
-    assert above.hear() == [], "states come from nowhere"
+    assert above.receive() == [], "states come from nowhere"
     above.feed(THING)
     higher = (*HELD[:2], (0, *FAR, 1))
     tell(below, Note(held=(higher,)))
-    assert above.hear() == [SendNote(Note(held=(higher,)))]
+    assert above.receive() == [SendNote(Note(held=(higher,)))]
 
 
 def test_who_sends_a_lower_version_is_told_once_which_to_exceed_and_not_of_a_very_long_name(
@@ -351,10 +351,10 @@ def test_who_sends_a_lower_version_is_told_once_which_to_exceed_and_not_of_a_ver
         before.offer(b"before", (5,))
         before.close()
         peer.expose(thing)
-        (channel,) = opened(peer.hear(), ChannelKind.SINK)
+        (channel,) = opened(peer.receive(), ChannelKind.SINK)
         for number in range(3):
             peer.publish(channel, b"after", (number,))
-        heard = [note.held for note in told(peer.hear()) if note.held]
+        heard = [note.held for note in told(peer.receive()) if note.held]
         assert heard == ([((*HELD[:2], (5,)),)] if thing is THING else [])
 
 
@@ -366,7 +366,7 @@ def test_notes_go_before_anything_else_and_say_what_is_so_by_then(tree: Tree) ->
     hall = tree.node("hall")
     peer = Below(hall)
     exchanging(peer)
-    peer.hear()
+    peer.receive()
     peer.observe(THING)
     hall.expose(THING).offer(b"1")
     wire = tree.connect(hall, tree.node("root"))
@@ -376,14 +376,14 @@ def test_notes_go_before_anything_else_and_say_what_is_so_by_then(tree: Tree) ->
     wire = tree.connect(hall, tree.node("other root"))
     tree.run()
     ignored(peer, "deep")
-    first, *others = peer.hear()
+    first, *others = peer.receive()
     assert isinstance(first, SendNote)
     assert first.note.above == (("other root", "other root"),)
     assert told(others) in ([], [Note(ignored=(("deep", "too deep"),))])
     wire.cut()
     tree.run()
     peer.unobserve(THING)
-    first, second = peer.hear()
+    first, second = peer.receive()
     assert isinstance(first, SendNote)
     assert isinstance(second, CloseChannel)
 
@@ -405,11 +405,11 @@ def test_every_note_fits_however_hostile_the_names_are(tree: Tree, name: str) ->
     exposed = Below(hall)
     exposed.expose(thing)
     hall.observe(thing)
-    (channel,) = opened(exposed.hear(), ChannelKind.SINK)
+    (channel,) = opened(exposed.receive(), ChannelKind.SINK)
     exposed.publish(channel, b"", (2**63 - 1,) * 1_000)
     exposed.leave()
     peer.expose(thing)
-    later = told(peer.hear())
+    later = told(peer.receive())
     link = hall.machine.new_link()
     hall.handle(LinkUp(link, False, local_name=name * 1024))
     first = hall.machine.first_note(link, 2**63 - 1, tree.now)

@@ -23,48 +23,48 @@ def test_a_contract_that_was_not_said_is_not_taken_back_and_said_when_there_is_r
     above = Above(node)
     for target in (THING, TAG):
         exposer = node.expose(target)
-        assert announced(above.hear()) == [(Verb.EXPOSE, str(target), 1)]
+        assert announced(above.receive()) == [(Verb.EXPOSE, str(target), 1)]
         node.machine.not_sent(above.link, (), [target])
         exposer.set_capacity(2)
-        assert announced(above.hear()) == []
+        assert announced(above.receive()) == []
         exposer.close()
-        assert announced(above.hear()) == []
+        assert announced(above.receive()) == []
         exposer = node.expose(target)
-        assert announced(above.hear()) == []
+        assert announced(above.receive()) == []
         node.call(lambda machine: machine.room_has_grown(above.link))
-        assert announced(above.hear()) == [(Verb.EXPOSE, str(target), 1)]
+        assert announced(above.receive()) == [(Verb.EXPOSE, str(target), 1)]
         exposer.close()
-        assert announced(above.hear()) == [(Verb.UNEXPOSE, str(target), 0)]
+        assert announced(above.receive()) == [(Verb.UNEXPOSE, str(target), 0)]
 
 
 def test_who_cannot_be_asked_is_passed_over_until_there_is_room(tree: Tree, node: Node) -> None:
     node.observe(THING)
     deaf, other = Below(node), Below(node)
     deaf.expose(TAG)
-    assert opened(deaf.hear(), SINK)
+    assert opened(deaf.receive(), SINK)
     other.expose(TAG)
     node.machine.not_sent(deaf.link, (), [THING, TAG, ObjectDescriptor([], "gone by now")])
     tree.run()
-    assert opened(other.hear(), SINK)
-    assert len(closed(deaf.hear())) == 1
+    assert opened(other.receive(), SINK)
+    assert len(closed(deaf.receive())) == 1
     other.leave()
     tree.run()
-    assert not opened(deaf.hear(), SINK)
+    assert not opened(deaf.receive(), SINK)
     node.call(lambda machine: machine.room_has_grown(deaf.link))
     tree.run()
-    assert opened(deaf.hear(), SINK)
+    assert opened(deaf.receive(), SINK)
 
 
 def test_a_stream_that_was_not_opened_is_opened_when_there_is_room(tree: Tree, node: Node) -> None:
     watcher = Below(node)
     watcher.observe(THING)
     node.expose(THING).offer(b"1")
-    (first,) = opened(watcher.hear(), STREAM)
+    (first,) = opened(watcher.receive(), STREAM)
     node.machine.not_sent(watcher.link, (), [THING])
     tree.run()
     node.call(lambda machine: machine.room_has_grown(watcher.link))
     tree.run()
-    heard = watcher.hear()
+    heard = watcher.receive()
     assert closed(heard) == [first]
     assert opened(heard, STREAM) != [first]
     assert sent(heard) == [b"1"]
@@ -76,26 +76,26 @@ def test_a_state_that_was_skipped_is_sent_when_there_is_room(node: Node) -> None
     gone = Below(node)
     exposer = node.expose(THING)
     exposer.offer(b"1")
-    assert sent(watcher.hear()) == [b"1"]
+    assert sent(watcher.receive()) == [b"1"]
     node.machine.not_sent(watcher.link, [THING], ())
     node.call(lambda machine: machine.room_has_grown(watcher.link))
-    assert sent(watcher.hear()) == [b"1"]
+    assert sent(watcher.receive()) == [b"1"]
     node.call(lambda machine: machine.room_has_grown(watcher.link))
-    assert watcher.hear() == [], "once"
+    assert watcher.receive() == [], "once"
     node.machine.not_sent(gone.link, [THING], ())  # its stream is closed by now
     node.call(lambda machine: machine.room_has_grown(gone.link))
-    assert gone.hear() == []
+    assert gone.receive() == []
 
 
 def test_a_state_that_the_node_above_did_not_get_is_sent_when_there_is_room(node: Node) -> None:
     above = Above(node)
     exposer = node.expose(THING)
-    above.hear()
+    above.receive()
     above.open(SINK, THING)
     exposer.offer(b"1")
-    assert [type(said) for said in above.hear()] == [SendState]
+    assert [type(said) for said in above.receive()] == [SendState]
     node.machine.not_sent(above.link, [THING], ())
     node.call(lambda machine: machine.room_has_grown(above.link))
-    assert sent(above.hear()) == [b"1"]
+    assert sent(above.receive()) == [b"1"]
     above.leave()
     node.machine.room_has_grown(above.link)  # it has ended

@@ -47,8 +47,8 @@ def test_a_double_contract_ends_the_link_of_who_announced_it_and_nothing_else(
     innocent.observe(THING)
     for verb in (Verb.OBSERVE, Verb.EXPOSE):
         peer = Below(node)
-        peer.say(ContractAction(verb, target, 1))
-        peer.say(ContractAction(verb, target, 1))
+        peer.send(ContractAction(verb, target, 1))
+        peer.send(ContractAction(verb, target, 1))
         assert is_expelled(peer)
         assert f"double {verb.name.lower()}" in str(peer.fault)
     assert innocent.fault is None
@@ -65,7 +65,7 @@ def test_taking_back_what_was_never_announced_is_ignored(
     node: Node, target: Target, verb: Verb
 ) -> None:
     peer = Below(node)
-    peer.say(ContractAction(verb, target, 1))
+    peer.send(ContractAction(verb, target, 1))
     assert peer.fault is None
     assert node.machine.snapshot(node.world.now).objects == []
 
@@ -83,8 +83,8 @@ def test_taking_back_the_other_half_is_a_violation(
     node: Node, target: Target, announced: Verb, taken_back: Verb
 ) -> None:
     peer = Below(node)
-    peer.say(ContractAction(announced, target, 1))
-    peer.say(ContractAction(taken_back, target, 1))
+    peer.send(ContractAction(announced, target, 1))
+    peer.send(ContractAction(taken_back, target, 1))
     assert is_expelled(peer)
 
 
@@ -92,7 +92,7 @@ def test_a_contract_that_follows_from_a_tag_is_no_contract_of_the_object(node: N
     peer = Below(node)
     node.expose(THING)
     peer.observe(TAG)
-    peer.hear()
+    peer.receive()
     peer.unobserve(THING)
     peer.unexpose(THING)
     assert peer.fault is None
@@ -128,7 +128,7 @@ def test_contracts_can_be_taken_back_and_announced_again(node: Node) -> None:
 )
 def test_who_is_below_opens_no_channels(node: Node, event: PeerEvent) -> None:
     peer = Below(node)
-    peer.say(event)
+    peer.send(event)
     assert is_expelled(peer)
 
 
@@ -137,7 +137,7 @@ def test_who_is_above_announces_no_contracts_and_no_limits(node: Node, event: Pe
     observer = node.observe(THING)
     peer = Above(node)
     peer.publish(peer.feed(THING), b"1", (1,))
-    peer.say(event)
+    peer.send(event)
     assert is_expelled(peer)
     assert not observer.is_fresh(THING)
     assert node.machine.world.uplink is None
@@ -145,7 +145,7 @@ def test_who_is_above_announces_no_contracts_and_no_limits(node: Node, event: Pe
 
 def test_names_are_kept_and_made_known(node: Node) -> None:
     peer = Below(node)
-    peer.say(PeerNamed("somebody"))
+    peer.send(PeerNamed("somebody"))
     assert node.peers == {peer.link: "somebody"}
     connections = node.machine.snapshot(node.world.now).downstream_connections
     assert [item["remote_name"] for item in connections] == ["somebody"]
@@ -184,8 +184,8 @@ def test_contracts_over_the_limit_are_ignored_and_the_link_goes_on(limited: Node
 def test_an_item_that_the_session_left_out_is_reported_once_for_each_link(node: Node) -> None:
     peers = [Below(node), Below(node)]
     for peer in peers:
-        peer.say(ItemIgnored("a descriptor of 70000 bytes"))
-        peer.say(ItemIgnored("a descriptor of 80000 bytes"))
+        peer.send(ItemIgnored("a descriptor of 70000 bytes"))
+        peer.send(ItemIgnored("a descriptor of 80000 bytes"))
     assert [item.link for item in node.ignored] == [peer.link for peer in peers]
     assert node.ignored[0].reason == "a descriptor of 70000 bytes"
 
@@ -227,7 +227,7 @@ def test_freshness_that_comes_before_any_state_is_nothing(node: Node) -> None:
 def test_an_age_from_afar_becomes_a_time(node: Node) -> None:
     observer, peer = node.observe(THING), Below(node)
     peer.expose(THING)
-    (channel,) = opened(peer.hear(), ChannelKind.SINK)
+    (channel,) = opened(peer.receive(), ChannelKind.SINK)
     peer.publish(channel, b"1", (1,), age=2_000_000)
     assert observer.age(THING) == pytest.approx(2.0, abs=1e-3)
     peer.set_synchronized(channel, 2**64 - 1)

@@ -183,7 +183,7 @@ def test_an_ignored_state_is_counted_and_reported_once_for_each_assignment(
 def test_the_held_state_said_again_is_not_reported(node: Node, observer: Observer) -> None:
     peer = Below(node)
     peer.expose(THING)
-    channel = opened(peer.hear(), ChannelKind.SINK)[0]
+    channel = opened(peer.receive(), ChannelKind.SINK)[0]
     peer.publish(channel, b"1", (5,))
     peer.publish(channel, b"1", (5,), age=1_000_000)
     assert node.stale == []
@@ -214,7 +214,7 @@ def test_an_infinite_age_is_the_greatest_that_can_be_told(node: Node, exposer: E
     peer = Below(node)
     peer.observe(THING)
     exposer.publish(THING, b"1", age=math.inf)
-    (state,) = (item for item in peer.hear() if isinstance(item, SendState))
+    (state,) = (item for item in peer.receive() if isinstance(item, SendState))
     assert state.age == 10**19
 
 
@@ -413,6 +413,6 @@ def test_every_reader_is_told_of_a_new_state(node: Node, exposer: Exposer) -> No
     peers = [Below(node) for _ in range(3)]
     for peer in peers:
         peer.observe(THING)
-        peer.hear()
+        peer.receive()
     exposer.publish(THING, b"1")
-    assert [sent(peer.hear()) for peer in peers] == [[b"1"]] * 3
+    assert [sent(peer.receive()) for peer in peers] == [[b"1"]] * 3

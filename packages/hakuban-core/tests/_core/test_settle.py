@@ -80,12 +80,12 @@ def test_nothing_is_kept_of_an_object_that_only_tags_are_interested_in(node: Nod
     observer.observe(TAG)
     exposer.expose(TAG)
     maker.observe(THING)
-    observer.hear()
-    exposer.hear()
+    observer.receive()
+    exposer.receive()
     maker.unobserve(THING)
-    observer.hear()
+    observer.receive()
     assert node.picture(THING) is not None  # its channel to the exposer is still open
-    exposer.hear()
+    exposer.receive()
     assert node.picture(THING) is None
     assert node.machine.snapshot(node.world.now).tags[0]["objects"] == []
 
@@ -122,13 +122,13 @@ def test_a_peer_with_two_matching_tags_gets_one_channel_until_it_wants_neither(n
     for tag in (TAG, TagDescriptor("u")):
         peer.observe(tag)
     source.publish(TWICE, b"1")
-    heard = peer.hear()
+    heard = peer.receive()
     assert len(opened(heard, STREAM)) == 1
     assert sent(heard) == [b"1"]
     peer.unobserve(TAG)
-    assert peer.hear() == []
+    assert peer.receive() == []
     peer.unobserve(TagDescriptor("u"))
-    assert closed(peer.hear()) == opened(heard, STREAM)
+    assert closed(peer.receive()) == opened(heard, STREAM)
 
 
 def test_a_tag_contract_works_for_objects_that_come_later_and_that_were_there_before(
@@ -178,16 +178,16 @@ def test_a_peer_that_can_produce_gets_no_stale_stream_and_any_other_observer_doe
     watcher.observe(THING)
     able.observe(THING)
     source.expose(THING)
-    source.publish(opened(source.hear(), SINK)[0], b"1", (1,))
-    assert opened(watcher.hear(), STREAM)
-    assert opened(able.hear(), STREAM)
+    source.publish(opened(source.receive(), SINK)[0], b"1", (1,))
+    assert opened(watcher.receive(), STREAM)
+    assert opened(able.receive(), STREAM)
     able.limit((0.0, 0))
     able.expose(THING)
     source.leave()
-    assert closed(watcher.hear()) == []  # it is told the age, on the channel that it has
-    assert closed(able.hear())
+    assert closed(watcher.receive()) == []  # it is told the age, on the channel that it has
+    assert closed(able.receive())
     able.set_capacity(THING, 0)
-    assert sent(able.hear()) == [b"1"]  # it is no exposer any more
+    assert sent(able.receive()) == [b"1"]  # it is no exposer any more
 
 
 def test_the_stale_stream_ends_the_moment_its_reader_can_produce(node: Node) -> None:
@@ -195,21 +195,21 @@ def test_the_stale_stream_ends_the_moment_its_reader_can_produce(node: Node) -> 
     watcher.observe(THING)
     node.observe(THING)
     source.expose(THING)
-    source.publish(opened(source.hear(), SINK)[0], b"1", (1,))
-    channels = opened(watcher.hear(), STREAM)
+    source.publish(opened(source.receive(), SINK)[0], b"1", (1,))
+    channels = opened(watcher.receive(), STREAM)
     source.leave()
     watcher.expose(THING)
-    assert closed(watcher.hear()) == channels
+    assert closed(watcher.receive()) == channels
 
 
 def test_a_stale_stream_opens_for_who_comes_when_nobody_produces(node: Node) -> None:
     source, first, late = Below(node), Below(node), Below(node)
     first.observe(THING)
     source.expose(THING)
-    source.publish(opened(source.hear(), SINK)[0], b"1", (1,))
+    source.publish(opened(source.receive(), SINK)[0], b"1", (1,))
     source.leave()
     late.observe(THING)
-    heard = late.hear()
+    heard = late.receive()
     assert opened(heard, STREAM)
     assert sent(heard) == [b"1"]
 
@@ -217,18 +217,18 @@ def test_a_stale_stream_opens_for_who_comes_when_nobody_produces(node: Node) -> 
 def test_no_stream_opens_while_nobody_produces_and_nothing_is_held(node: Node) -> None:
     peer = Below(node)
     peer.observe(THING)
-    assert peer.hear() == []
+    assert peer.receive() == []
 
 
 def test_a_producer_gets_a_sink_and_never_a_stream_of_its_own_data(node: Node) -> None:
     both, other = Below(node), Below(node)
     both.observe(THING)
     both.expose(THING)
-    assert both.hear() == []  # alone it serves itself
+    assert both.receive() == []  # alone it serves itself
     other.observe(THING)
-    heard = both.hear()
+    heard = both.receive()
     assert opened(heard, SINK)
     assert not opened(heard, STREAM)
-    assert opened(other.hear(), STREAM)
+    assert opened(other.receive(), STREAM)
     other.leave()
-    assert closed(both.hear()) == opened(heard, SINK)
+    assert closed(both.receive()) == opened(heard, SINK)

@@ -35,8 +35,8 @@ def test_an_object_is_pictured_with_all_that_is_known_of_it(tree: Tree, node: No
     node.observe(TAG)
     node.expose(THING, 0)
     node.expose(TAG, 0)
-    (channel,) = opened(exposing.hear(), ChannelKind.SINK)
-    observing.hear()
+    (channel,) = opened(exposing.receive(), ChannelKind.SINK)
+    observing.receive()
     exposing.publish(channel, b"state", (1, 2), age=1_000_000)
     tree.now += 1.5
     (pictured,) = node.machine.snapshot(tree.now).objects
@@ -185,7 +185,7 @@ def test_links_are_pictured(tree: Tree, node: Node) -> None:
     machine.set_size_cap(99, 5_000)  # it has ended
     assert machine.snapshot(tree.now).size_caps == {below: 5_000}
     limited = Below(node, (4.0, 8))
-    limited.say(PeerNamed("limited"))
+    limited.send(PeerNamed("limited"))
     limited.expose(TAG, 2)
     tree.now += 2.0
     node.observe(THING)

@@ -268,7 +268,7 @@ def test_who_violates_the_rules_is_gone_at_once_and_a_healthy_peer_takes_over() 
     tree.run()
     wire = tree.wire_of(b)
     (action,) = (item for item in wire.told[Way.UP] if isinstance(item, SendContracts))
-    wire.say(Way.UP, action.actions[0])
+    wire.send(Way.UP, action.actions[0])
     wire.deliver(Way.UP)
     assert not wire.up
     tree.run()

@@ -57,18 +57,18 @@ def test_objects_of_many_tags_that_many_observe(node: Node) -> None:
     tags = [TagDescriptor(number) for number in range(300)]
     for _ in range(6):
         peer = Below(node)
-        peer.say_all([ContractAction(Verb.OBSERVE, tag) for tag in tags])
+        peer.send_all([ContractAction(Verb.OBSERVE, tag) for tag in tags])
     source = Below(node)
     names = [ObjectDescriptor([*range(300)], number) for number in range(80)]
     work = count_work(node)
-    source.say_all([ContractAction(Verb.EXPOSE, name, 1) for name in names])
+    source.send_all([ContractAction(Verb.EXPOSE, name, 1) for name in names])
     in_pieces(node, work)
 
 
 def test_one_object_of_many_tags_that_very_many_observe(node: Node) -> None:
     for _ in range(120):
         peer = Below(node)
-        peer.say_all([ContractAction(Verb.OBSERVE, TagDescriptor(n)) for n in range(200)])
+        peer.send_all([ContractAction(Verb.OBSERVE, TagDescriptor(n)) for n in range(200)])
     work = count_work(node)
     exposer = node.expose(ObjectDescriptor([*range(200)], "it"))
     node.settle()
@@ -97,13 +97,13 @@ def test_an_object_of_very_many_peers(node: Node) -> None:
     exposer.publish(thing, b"1")
     exposer.publish(thing, b"2")
     node.settle()
-    assert [sent(peer.hear()) for peer in peers] == [[b"2"]] * len(peers)
+    assert [sent(peer.receive()) for peer in peers] == [[b"2"]] * len(peers)
     exposer.close()
     node.settle()
     again = node.expose(thing)
     again.publish(thing, b"3")
     node.settle()
-    assert [sent(peer.hear()) for peer in peers] == [[b"3"]] * len(peers)
+    assert [sent(peer.receive()) for peer in peers] == [[b"3"]] * len(peers)
     in_pieces(node, work)
 
 
@@ -116,16 +116,16 @@ def test_who_looks_last_at_an_object_is_told_too_although_it_changes_all_the_tim
     exposer.publish(thing, b"first")
     node.settle()
     for peer in peers:
-        peer.hear()
+        peer.receive()
     heard = dict.fromkeys(range(len(peers)), b"")
     for number in range(12):
         exposer.publish(thing, b"%d" % number)
         for index, peer in enumerate(peers):
-            heard[index] = [heard[index], *sent(peer.hear())][-1]
+            heard[index] = [heard[index], *sent(peer.receive())][-1]
     assert b"" not in heard.values()
     node.settle()
     for index, peer in enumerate(peers):
-        heard[index] = [heard[index], *sent(peer.hear())][-1]
+        heard[index] = [heard[index], *sent(peer.receive())][-1]
     assert set(heard.values()) == {b"11"}
 
 
@@ -145,12 +145,12 @@ def test_states_for_many_peers_that_come_in_one_go(node: Node) -> None:
     for thing in things:
         source.expose(thing)
     for _ in range(800):
-        Below(node).say_all([ContractAction(Verb.OBSERVE, thing) for thing in things])
-    channels = opened(source.hear(), SINK)
+        Below(node).send_all([ContractAction(Verb.OBSERVE, thing) for thing in things])
+    channels = opened(source.receive(), SINK)
     assert len(channels) == len(things)
     states = [StateReceived(one, Content(b"x", FORMAT, (1,)), 0) for one in channels]
     work = count_work(node)
-    source.say_all([*states])
+    source.send_all([*states])
     in_pieces(node, work, least=1)
 
 
@@ -191,7 +191,7 @@ def test_states_that_have_to_be_sent_before_many_tags_are_withdrawn(node: Node) 
     above = Above(node)
     contracts = [node.expose(tag) for tag in tags]
     node.settle()
-    above.hear()
+    above.receive()
     things = [
         ObjectDescriptor([number % 100, (number + 1) % 100], number) for number in range(2_000)
     ]
@@ -204,7 +204,7 @@ def test_states_that_have_to_be_sent_before_many_tags_are_withdrawn(node: Node) 
     for contract in contracts:
         contract.close()
     node.settle()
-    heard = above.hear_all()
+    heard = above.receive_all()
     assert len(sent(heard)) == len(channels)
     assert len(announced(heard)) == len(tags)
     in_pieces(node, work, least=2)
@@ -218,7 +218,7 @@ def test_many_contracts_that_are_announced_to_a_new_node_above(node: Node) -> No
     node.settle()
     work = count_work(node)
     above = Above(node)
-    heard = above.hear_all()
+    heard = above.receive_all()
     assert len(announced(heard)) == 8_000
     in_pieces(node, work)
 
@@ -236,7 +236,7 @@ def test_a_link_with_nothing_to_say_of_many_channels_that_were_opened_and_closed
         peer.unobserve(ObjectDescriptor(["t"], number))
     node.settle()
     work = count_work(node)
-    assert peer.hear_all() == []
+    assert peer.receive_all() == []
     in_pieces(node, work, least=1)
 
 
