@@ -12,7 +12,7 @@ from ._exceptions import InvalidDescriptorError
 from ._plain import plain_scalar
 
 Json: TypeAlias = Any
-"""What JSON can say: None, bool, int, float, str, and lists, tuples and dicts (with str keys) of these."""
+"""What JSON can express: None, bool, int, float, str, and lists, tuples and dicts (with str keys) of these."""
 
 MAX_DEPTH: Final = 127
 """Levels of nesting that the crate's parser takes."""
@@ -21,7 +21,7 @@ _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 
 
 def _number(value: float, *, warn: bool) -> str:
-    """Write a float in the form that serde_json (Ryu) gives it."""
+    """Write a float in the form that serde_json (Ryu) writes."""
     if not math.isfinite(value):
         raise InvalidDescriptorError("NaN and Infinity are not JSON")
     if warn:
@@ -115,7 +115,7 @@ def _key(key: object) -> str:
 
 
 def _remedy(value: object) -> str:
-    """Say what to write instead, where that is known."""
+    """Return what to write instead, where that is known."""
     if hasattr(value, "json_text"):
         return "; a descriptor cannot be inside of another one, write its .json"
     if getattr(value, "shape", ()) and callable(getattr(value, "tolist", None)):

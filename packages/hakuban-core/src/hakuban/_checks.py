@@ -1,4 +1,4 @@
-"""What users give as arguments: checked before anything happens, and turned into plain values.
+"""What users pass as arguments: checked before anything happens, and turned into plain values.
 
 A value that looks right and is not (a str that formats itself, a numpy integer, a list that is changed later) must not
 get behind the lock of a node or onto the wire.
@@ -176,7 +176,7 @@ def encoded_size(what: str, text: str) -> int:
 
 
 def takes_one_argument(function: Callable[..., object]) -> bool:
-    """Say whether a function can be called with one argument, as far as anybody knows. A decorator is what is called."""
+    """Return whether a function takes one argument, as far as is known. Of a decorated one, the wrapper counts."""
     try:
         inspect.signature(function, follow_wrapped=False).bind(None)
     except TypeError:

@@ -31,7 +31,7 @@ def _check_tags(number: int) -> None:
 
 
 def check_size(name: ObjectDescriptor | TagDescriptor) -> None:
-    """Refuse a name that peers would ignore; `from_json` reads what peers say, whatever it is.
+    """Refuse a name that peers would ignore; `from_json` reads what peers send, whatever it is.
 
     :raises InvalidDescriptorError: there are more than 1,000 tags or 64 KiB.
     """
@@ -85,7 +85,7 @@ class TagDescriptor:
 
     @classmethod
     def from_json(cls, text: str) -> TagDescriptor:
-        """Read a tag from JSON text (the crate's `from_json_string`), as the crate reads what peers say.
+        """Read a tag from JSON text (the crate's `from_json_string`), as the crate reads what peers send.
 
         So an integer beyond 64 bits becomes a float; and whether a name is too large for peers is only found out where
         it is used.
@@ -267,5 +267,5 @@ class ObjectDescriptor:
 
 
 def object_named(name: ObjectDescriptor | Json) -> ObjectDescriptor:
-    """Read the name of an object where one argument has to say it all; see `ObjectDescriptor`."""
+    """Read the name of an object where one argument has to hold all of it; see `ObjectDescriptor`."""
     return name if isinstance(name, ObjectDescriptor) else ObjectDescriptor(name)

@@ -18,7 +18,7 @@
     ├── NodeBrokenError                         an exception escaped the node's core
     ├── NodeForkedError                         the node belongs to the parent process
     └── LinkError                               a link could not be made, or ended
-        ├── RefusedError                        the other side said no
+        ├── RefusedError                        the other side refused the link
         ├── CircleError                         a node would be above itself
         ├── PeerViolationError                  the other side broke the protocol
         │   ├── ProtocolMismatchError           ... by speaking another version of it
@@ -151,7 +151,7 @@ class AmbiguousSchemeError(HakubanError):
 
 
 class PluginError(HakubanError):
-    """A plugin cannot be used; nothing but what it offers is affected. The `__cause__` says more, if there is one.
+    """A plugin cannot be used; nothing but what it offers is affected. The `__cause__`, if there is one, has details.
 
     :ivar plugin: which plugin, in words.
     :ivar reason: what is wrong with it.
@@ -233,7 +233,7 @@ class DeserializationError(HakubanError, ValueError):
         super().__init__(f"cannot decode a state of format {list(self.format)}: {reason}")
 
     def name_object(self, descriptor: object | None) -> None:
-        """Say in the text which object it is about, once; a serializer does not know that."""
+        """Add to the text which object it is about, once; a serializer does not know that."""
         if self.descriptor is None and descriptor is not None:
             self.descriptor = descriptor
             self.args: tuple[Any, ...] = (f"{cut(descriptor)}: {self}",)
@@ -298,9 +298,9 @@ class NodeForkedError(HakubanError):
 class LinkError(HakubanError):
     """A link could not be made, or has ended.
 
-    :ivar code: the WebSocket close code that says why (RFC 6455, section 7.4), also on other transports.
+    :ivar code: the WebSocket close code that states why (RFC 6455, section 7.4), also on other transports.
     :ivar reason: one line for people.
-    :ivar url: where the link led, without user, password, query and fragment; None where nobody has said.
+    :ivar url: where the link led, without user, password, query and fragment; None where that is not known.
     """
 
     code: int = 1006

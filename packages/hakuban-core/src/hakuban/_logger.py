@@ -33,7 +33,7 @@ class Logger(logging.LoggerAdapter[logging.Logger]):
     @override
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         try:
-            # 2: the line that is told is the caller's; the frames of `logging` itself do not count
+            # 2: the line that is reported is the caller's; the frames of `logging` itself do not count
             self.logger.log(level, msg, *args, stacklevel=2, **kwargs)
         except Exception as error:  # noqa: BLE001  # code of the program's, which may raise whatever it likes
             _print_once(self.name, error)
@@ -80,7 +80,7 @@ def _print_once(name: str, error: Exception) -> None:
     """Write the traceback of what a filter or handler has raised, if it is the first of its kind."""
     if not logging.raiseExceptions:
         return
-    # closed, full, gone, or somebody's own: there is nobody left to tell
+    # closed, full, gone, or somebody's own: there is nowhere left to report it
     with suppress(Exception):
         *_, (frame, line) = traceback.walk_tb(error.__traceback__)
         kind = (type(error).__qualname__, frame.f_code.co_filename, line)

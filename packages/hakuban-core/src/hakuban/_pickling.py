@@ -7,7 +7,7 @@ from typing import Any
 
 
 def can_be_pickled(value: object) -> bool:
-    """Say whether an object survives; a class does when it can be found by its name."""
+    """Return whether an object survives; a class does when it can be found by its name."""
     try:
         pickle.dumps(value)
     except Exception:  # noqa: BLE001  # whatever the object's own methods raise

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a peer is, as an authorising plugin says.
+    """Who a peer is, as an authorising plugin states it.
 
     :ivar name: text for people and logs.
     :ivar claims: whatever the plugin wants to remember.
@@ -38,7 +38,7 @@ class Peer:
     :ivar name: the name that the node gave itself.
     :ivar address: its address, text for people.
     :ivar upstream: whether this side connected to it, and not the other way round.
-    :ivar identity: who it is, as an authorising plugin of the listening side says; None without one.
+    :ivar identity: who it is, as an authorising plugin of the listening side states it; None without one.
     """
 
     id: int
@@ -86,7 +86,7 @@ class ConnectionCounters:
 
 @dataclass(slots=True)
 class Traffic:
-    """Counts, for one link or several; `ConnectionCounters` says of what."""
+    """Counts, for one link or several; `ConnectionCounters` describes them."""
 
     messages_in: int = 0
     messages_out: int = 0

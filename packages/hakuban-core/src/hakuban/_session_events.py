@@ -55,17 +55,17 @@ _Version: TypeAlias = Annotated[tuple[_Integer, ...], Meta(max_length=MOST_VERSI
 
 
 class Note(Struct, frozen=True, kw_only=True):
-    """How things are with a node of this project: said to another one beside the protocol (docs/protocol.md, Notes).
+    """How things are with a node of this project: sent to another one beside the protocol (docs/protocol.md, Notes).
 
-    What is UNSET is as it was. Said once more or not at all, a fact does no harm.
+    What is UNSET is as it was. A fact that is sent twice, or not at all, does no harm.
 
-    :ivar node: the id of the node that speaks.
+    :ivar node: the id of the node that sends this.
     :ivar name: its name.
     :ivar above: the nodes above it, from the nearest on: (id, name) each.
     :ivar max_message: bytes of the largest message that it takes.
     :ivar clock: its version clock, Unix nanoseconds.
     :ivar version: of its software.
-    :ivar ignored: what it has ignored of what this side said: (descriptor, cut, and the reason).
+    :ivar ignored: what it has ignored of what this side sent: (descriptor, cut, and the reason).
     :ivar held: the versions that are held of objects which this side is about to produce: (tags, object, version), the
         first two as JSON texts.
     """
@@ -80,7 +80,7 @@ class Note(Struct, frozen=True, kw_only=True):
     held: tuple[tuple[tuple[str, ...], str, _Version], ...] | UnsetType = UNSET
 
 
-# ---- what the machine tells a session to send -----------------------------------------------------------------------
+# ---- what the machine has a session send ----------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class SendState:
 
 @dataclass(slots=True)
 class SendSynchronized:
-    """Say how old the last sent state is. `age` is in microseconds, 0 for "now"."""
+    """Send how old the last sent state is. `age` is in microseconds, 0 for "now"."""
 
     channel: int
     age: int
@@ -125,7 +125,7 @@ class SendSynchronized:
 
 @dataclass(slots=True)
 class SendNote:
-    """Tell a peer of this project how things are."""
+    """Report to a peer of this project how things are."""
 
     note: Note
 
@@ -140,7 +140,7 @@ Instruction: TypeAlias = (
 
 @dataclass(slots=True)
 class PeerNamed:
-    """The peer said its name."""
+    """The peer sent its name."""
 
     name: str
 
@@ -179,7 +179,7 @@ class StateReceived:
 
 @dataclass(slots=True)
 class SynchronizedReceived:
-    """The peer said how old its last state on a channel is. `age` is in microseconds, 0 for "now"."""
+    """The peer stated how old its last state on a channel is. `age` is in microseconds, 0 for "now"."""
 
     channel: int
     age: int
@@ -187,7 +187,7 @@ class SynchronizedReceived:
 
 @dataclass(slots=True)
 class ItemIgnored:
-    """Something the peer said is over a limit, or no JSON, and was left out; the link goes on.
+    """Something the peer sent is over a limit, or no JSON, and was left out; the link goes on.
 
     :ivar reason: one line for people.
     :ivar descriptor: what it was about, as the peer wrote it, as far as it is to be shown.
@@ -199,7 +199,7 @@ class ItemIgnored:
 
 @dataclass(slots=True)
 class NoteReceived:
-    """The peer is a node of this project, and said how things are."""
+    """The peer is a node of this project, and stated how things are."""
 
     note: Note
 

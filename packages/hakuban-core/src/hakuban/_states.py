@@ -62,17 +62,17 @@ class View:
         self.since: float | None = since
 
     def age(self, now: float) -> int:
-        """Return the age in microseconds, as peers hear it: 0 while synchronized, at least 1 after that."""
+        """Return the age in microseconds, as peers receive it: 0 while synchronized, at least 1 after that."""
         return 0 if self.since is None else age_of(self.since, now)
 
 
 def age_of(since: float, now: float) -> int:
-    """Return the age of what is not current since then, as peers hear it: in microseconds, at least 1."""
+    """Return the age of what is not current since then, as peers receive it: in microseconds, at least 1."""
     return max(1, int(min(now - since, _GREATEST_AGE) * 1e6))
 
 
 class Decoding(Protocol[T_co]):
-    """What gives the value of a content, and can go along with a pickled state."""
+    """What returns the value of a content, and can go along with a pickled state."""
 
     def __call__(self, content: Content, descriptor: ObjectDescriptor | None) -> T_co:
         """Return the value.
@@ -143,7 +143,7 @@ class ObjectState(Generic[T]):
 
     @property
     def synchronized(self) -> bool:
-        """True when an assigned exposer said, as this was read, that this is the object's state now."""
+        """True when an assigned exposer stated, as this was read, that this is the object's state now."""
         return self._age is None
 
     @property

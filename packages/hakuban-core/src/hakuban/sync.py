@@ -81,7 +81,7 @@ def _run_loop(started: Future[BlockingPortal]) -> None:
             await portal.sleep_until_stopped()
 
     try:
-        # in a context of its own: that of whoever starts the thread may say that another event loop runs
+        # in a context of its own: that of whoever starts the thread may indicate that another event loop runs
         Context().run(anyio.run, run)
     finally:
         if not started.done():
@@ -204,7 +204,7 @@ class _Block(Block, AbstractContextManager[_T]):
 
     def _refuse(self, why: str, error: type[Exception]) -> NoReturn:
         self.entered.hand_over()
-        self._block.entered.refuse(why, error)  # which says what to write in an event loop
+        self._block.entered.refuse(why, error)  # which states what to write in an event loop
 
 
 _open: set[_Block[Any]] = set()

@@ -1,7 +1,7 @@
 """For tests, of programs and of transports.
 
 The `memory://name` transport links nodes within one event loop; `MemoryStream.cut` and `cut_links` break such links as
-a network would. `linked_nodes` gives nodes around a router. `check_transport` checks a transport against the contract
+a network would. `linked_nodes` yields nodes around a router. `check_transport` checks a transport against the contract
 of `hakuban.transport`.
 """
 

@@ -1,4 +1,4 @@
-"""The options of `hakuban-router`: one table gives the flags, the environment variables and `--show-config`."""
+"""The options of `hakuban-router`: one table defines the flags, the environment variables and `--show-config`."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _option(
 
 @dataclass(slots=True, kw_only=True)
 class Config:
-    """What the router was told, and the defaults for the rest. A field is an option; its name spells flag and variable.
+    """What was set for the router, and defaults for the rest. A field is an option; its name spells flag and variable.
 
     Durations and sizes of links stay text: they become part of a URL's fragment, which the core reads.
     """
@@ -251,7 +251,7 @@ class Parser(argparse.ArgumentParser):
 
     @override
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        write_out(b"")  # what argparse has printed, and Python would flush too late to tell
+        write_out(b"")  # what argparse has printed, and Python would flush too late for an error
         super().exit(status, message)
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PATIENCE = (
     1.0  # seconds that the last value waits for somebody who takes it, after the end of the input
 )
-NOTICE = 3.0  # seconds that the first line waits for somebody who takes it, before the user is told
+NOTICE = 3.0  # seconds that the first line waits for somebody who takes it, before a notice
 
 NOBODY = "nobody observes this object here, or somebody else was chosen to produce it"
 
@@ -50,7 +50,7 @@ def run(request: Request, signals: Signals) -> int:
     output = _Output()
     with signals.beside_a_loop():
         code = anyio.run(_probe, request, output, signals)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left but Python's own farewell
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left but Python's own shutdown
     if output.busy:
         write_out_errors(PATIENCE)
         os._exit(code)  # a thread hangs in a write that nobody reads, and Python would wait for it
@@ -151,7 +151,7 @@ class _Probe(ABC):
         return written
 
     def _counted(self) -> bool:
-        """Count a state or line; say whether it was the last one."""
+        """Count a state or line; return whether it was the last one."""
         if self._left is not None:
             self._left -= 1
         return self._left == 0
@@ -313,10 +313,10 @@ class _Exposer(_Probe):
             self._taken.set()
             self._first_taken.set()
         except hakuban.NotAssignedError:
-            pass  # wait_unassigned is about to say so
+            pass  # wait_unassigned is about to report that
         except hakuban.StateTooLargeError as error:
             self._complain(f"bad input line {number}: {error}; skipped")
-            self._value = None  # it would be tried again, and said again, at each assignment
+            self._value = None  # it would be tried again, and reported again, at each assignment
 
     async def _wait_taken(self) -> None:
         if self._value is None:

@@ -49,7 +49,7 @@ def listening_tls(config: Config) -> ssl.SSLContext | None:
     if not wanted and not given:
         return None
     if not wanted:
-        # whoever gave them believes that strangers are kept out, or that nobody reads along
+        # whoever gave them believes that unknown peers are kept out, or that nobody reads along
         raise UsageError(
             f"{given[0]} is for wss:// binds, and there is none: write wss:// instead of ws://, or leave it out"
         )
@@ -74,7 +74,7 @@ def listening_tls(config: Config) -> ssl.SSLContext | None:
 
 
 def _unusable_chain(cert: str, key: str | None, error: OSError) -> UsageError:
-    """Say which of two files is at fault, which neither Python nor OpenSSL do."""
+    """Return an error that states which of two files is at fault; neither Python nor OpenSSL does."""
     import ssl
     from pathlib import Path
 

@@ -57,5 +57,5 @@ def start_logging(level: str, format: str) -> None:
 
 
 def say(program: str, text: str) -> None:
-    """Tell the user something, in one line of stderr."""
+    """Report something to the user, in one line of stderr."""
     print(f"{program}: {printable(text)}", file=sys.stderr)

@@ -123,7 +123,7 @@ class Monitor:
         finally:
             del self._watches[name]
         if watch.error is not None:
-            raise watch.error  # told, and tried again later, by `serve`
+            raise watch.error  # reported, and tried again later, by `serve`
 
     async def _renew(self) -> None:
         """Take one picture in each period for all who look, and none for nobody."""
@@ -139,7 +139,7 @@ class Monitor:
                 due = exposure.due
 
     async def _expose(self, exposure: _Exposure) -> None:
-        """Take a picture, and give it to all who look."""
+        """Take a picture, and hand it to all who look."""
         requests, self._requests = self._requests, []
         watches = list(self._watches.values())
         try:
@@ -260,7 +260,7 @@ class _Watch:
         try:
             self._sink.set(picture)
         except hakuban.NotAssignedError:
-            pass  # `serve` is about to say so
+            pass  # `serve` is about to report that
         except hakuban.StateTooLargeError as error:
             logger.warning("the monitor object %s is not published: %s", name, error)
             self.over.set()  # tried again when it is observed anew

@@ -1,4 +1,4 @@
-"""Tells systemd, or whoever started this with NOTIFY_SOCKET, how far the service is (sd_notify(3))."""
+"""Notifies systemd, or whoever started this with NOTIFY_SOCKET, of how far the service is (sd_notify(3))."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def record_signals(interrupted: int = 0) -> Signals:
 class Signals:
     """The first INT, TERM or HUP asks for the end, and a thread sees to it that the process ends soon after.
 
-    The thread is told by the wakeup descriptor, in the very moment, whatever the main thread does: a handler of Python's may
+    The wakeup descriptor notifies the thread at once, whatever the main thread does: a handler of Python's may
     have to wait for that, for ever where the signal came just before a system call that blocks. A second INT ends the process
     by the system's default action, wherever it is.
 
@@ -87,7 +87,7 @@ class Signals:
     async def watch(self, end: Callable[[int], int], *, task_status: TaskStatus[None]) -> None:
         """Wait for the first signal, of the time before this too, and call `end`.
 
-        :param end: is told which signal it was, and gives the exit code for the case that leaving takes too long.
+        :param end: receives the signal's number, and returns the exit code for the case that leaving takes too long.
         """
         from ._log import logger
         from ._socket_event import SocketEvent

@@ -35,7 +35,7 @@ class SocketEvent:
                 await anyio.wait_readable(self._reader)
 
     def clear(self) -> bool:
-        """Take it down; say whether it was set."""
+        """Take it down; return whether it was set."""
         with suppress(BlockingIOError):
             return bool(self._reader.recv(65536))
         return False

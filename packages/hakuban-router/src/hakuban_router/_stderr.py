@@ -42,7 +42,7 @@ class StandardError(io.TextIOBase):
     """A text file whose lines are written to the file behind it by a daemon thread, in order, control characters escaped.
 
     `write` never waits: what comes while a quarter of a million characters wait is dropped until all of these have been
-    written; then a line says how many lines were dropped. Thread-safe, also for signal handlers and finalizers, which
+    written; then a line states how many lines were dropped. Thread-safe, also for signal handlers and finalizers, which
     interrupt it. In the child of a fork, which has no such thread, it writes by itself.
 
     :ivar notice: makes that line, without its end, from the number.
@@ -60,7 +60,7 @@ class StandardError(io.TextIOBase):
         self._queue: deque[str] = deque()
         self._size = 0  # of all in the queue
         self._dropping = False
-        self._dropped = 0  # lines of which nothing was said yet
+        self._dropped = 0  # lines that were not reported yet
         self._busy = False
         self._ended = False
         self._alone = False
@@ -144,7 +144,7 @@ class StandardError(io.TextIOBase):
     # ---- the file behind -------------------------------------------------------------------------
 
     def _write_out(self, text: str) -> bool:
-        """Write to the file behind, for as long as it takes; say whether that worked."""
+        """Write to the file behind, for as long as it takes; return whether that worked."""
         if self._behind is None:
             return True
         try:
@@ -239,7 +239,7 @@ def standard_error_by_thread() -> Iterator[None]:
 
 
 def write_out_errors(seconds: float) -> None:
-    """Have written what was said to the standard error, for at most so long, before the process ends hard."""
+    """Write what waits for the standard error, for at most so long, before the process ends hard."""
     if isinstance(sys.stderr, StandardError):
         sys.stderr.drain(seconds)
 

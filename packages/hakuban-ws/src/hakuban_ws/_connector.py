@@ -37,7 +37,7 @@ async def open_stream(
 
     :raises OSError: nobody answers, or not to the end.
     :raises TimeoutError: not in time.
-    :raises RefusedError: the other side said no, its certificate does not verify, or it is no WebSocket server.
+    :raises RefusedError: the other side refused, its certificate does not verify, or it is no WebSocket server.
     """
     whole = options.handshake_timeout
     deadline = anyio.current_time() + whole
@@ -54,7 +54,7 @@ async def open_stream(
         ):
             sock, address = await host.connect()
         where = address_text(address)
-        # one that says nothing leaves the others their time
+        # one that sends nothing leaves the others their time
         share = left() / (1 + len(host.untried))
         seconds = f"{share:.2g}" if host.untried or host.failures else f"{whole:g}"
         try:
@@ -117,7 +117,7 @@ def _default_context() -> ssl.SSLContext:
 
 @contextmanager
 def _explained(end: str) -> Iterator[None]:
-    """Put what the system and OpenSSL say into words.
+    """Put the errors of the system and of OpenSSL into words.
 
     :param end: what it means that the connection ends here.
     """

@@ -68,7 +68,7 @@ class Inflater:
         # The largest window reads what was compressed with any.
         decompressor = self._decompressor or zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            # One byte more than allowed tells "too long" from "just fits". Where output stopped short of that,
+            # One byte more than allowed distinguishes "too long" from "just fits". Where output stopped before that,
             # all input was used up, so that nothing waits in `unconsumed_tail`.
             message = decompressor.decompress(data + _TAIL, self._max_message + 1)
         except zlib.error as error:

@@ -134,7 +134,7 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Takes bytes in pieces of any size and gives whole binary messages; text messages are checked and thrown away.
+    """Takes bytes in pieces of any size and returns whole binary messages; text messages are checked and thrown away.
 
     Holds one message and one piece at most: what is declared too long is refused before it is taken in.
 

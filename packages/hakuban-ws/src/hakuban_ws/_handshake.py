@@ -291,7 +291,7 @@ def _header_map(request: Request) -> dict[str, str]:
 
 
 def _is_key(text: str) -> bool:
-    """Say whether it is what RFC 6455, 4.2.1 asks for; two keys, joined by a comma, are not."""
+    """Return whether it is what RFC 6455, 4.2.1 asks for; two keys, joined by a comma, are not."""
     try:
         return len(base64.b64decode(text, validate=True)) == _KEY_BYTES
     except (binascii.Error, ValueError):  # the other one for what is not ASCII
@@ -301,7 +301,7 @@ def _is_key(text: str) -> bool:
 def _header_lines(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Headers as bytes.
 
-    :raises ValueError: one cannot be sent; said without its value, which may be a secret.
+    :raises ValueError: one cannot be sent; stated without its value, which may be a secret.
     """
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):

@@ -40,7 +40,7 @@ _READ_MOST = SocketStream.READ_MOST
 
 
 class WebSocketStream:
-    """A message stream over one WebSocket: `hakuban.transport.MessageStream` says what it does.
+    """A message stream over one WebSocket: `hakuban.transport.MessageStream` describes what it does.
 
     Pings, pongs and the Close frame go out between the fragments of messages: by the sender when there is one at
     work, else by whoever finds them due, without waiting. So the reader never waits for the socket to take
@@ -54,11 +54,11 @@ class WebSocketStream:
     :ivar local_address: text for people.
     :ivar remote_address: text for people.
     :ivar close_code: how the other side closed, once `receive` has raised; 1006 when it just went.
-    :ivar close_reason: what it said then.
+    :ivar close_reason: the reason that it sent then.
     :ivar detects_silence: True.
     :ivar peer_is_ours: whether the other side knows the sub-protocol `hakuban.0.8`.
     :ivar peer_clock: Unix time in nanoseconds that the listening side stated at connect.
-    :ivar identity: who the other side is, when an authorising plugin said so.
+    :ivar identity: who the other side is, when an authorising plugin has stated it.
     """
 
     detects_silence = True
@@ -173,7 +173,7 @@ class WebSocketStream:
                 waited = True
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Say goodbye for at most 1.5 s, and close.
+        """Send a Close frame and wait for its answer, for at most 1.5 s, and close.
 
         :param code: the code of the Close frame.
         :param reason: its reason, cut to 123 bytes.
@@ -329,7 +329,7 @@ class WebSocketStream:
                 channel.write(self._control_frames())
                 return not channel.flush_nowait()
         except OSError:
-            pass  # receive meets the same error, and tells
+            pass  # receive meets the same error, and reports it
         return False
 
     async def _send_close(self, code: int, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What OpenSSL says, in words. Pure.
+"""The errors of OpenSSL, in words. Pure.
 
 Its reasons are names like `TLSV1_ALERT_UNKNOWN_CA`, with other beginnings in other versions; so a part of each counts.
 """
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 
 class _Text(NamedTuple):
-    """What to say on the side that connects, and on the one that listens."""
+    """What to report on the side that connects, and on the one that listens."""
 
     connecting: str
     listening: str
@@ -93,7 +93,7 @@ _STEPS: Final = {
 
 
 def describe_tls_error(error: ssl.SSLError, *, listening: bool) -> str:
-    """Say what is wrong, and what to do, on the side that listens or on the one that connects."""
+    """Return what is wrong, and what to do, on the side that listens or on the one that connects."""
     if isinstance(error, ssl.SSLCertVerificationError):
         whose = "the peer's" if listening else "the"
         step = _STEPS.get(error.verify_code, _alike(_LOOK))[listening]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _DECRYPTED = 64 * 1024  # bytes asked of TLS at once
-_PIECE = 64 * 1024  # and of the socket, if nothing else is said
+_PIECE = 64 * 1024  # and of the socket, by default
 # Bytes that go through OpenSSL's buffers at once: those grow, and stay as large as they ever were.
 _SLICE = 16 * 1024
 
@@ -63,7 +63,7 @@ class TLSSocketStream(SocketStream):
                 await self.flush()
                 await self._read_records(_PIECE)
             except ssl.SSLError:
-                self._queue_records()  # the alert that says why
+                self._queue_records()  # the alert that states why
                 self.flush_nowait()
                 raise
             else:

@@ -51,7 +51,7 @@ class WebSocketTransport:
         :raises InvalidURLError: and ValueError, as `check`.
         :raises OSError: nobody answers, or not to the end.
         :raises TimeoutError: not within `handshake_timeout`.
-        :raises RefusedError: the other side said no, its certificate does not verify, or it is no WebSocket server.
+        :raises RefusedError: the other side refused, its certificate does not verify, or it is no WebSocket server.
             `retry` is True for HTTP 404, 408, 425, 429 and 5xx.
         """
         endpoint = _checked(url, options, listening=False)
@@ -77,7 +77,7 @@ class WebSocketTransport:
         """Listen until cancelled.
 
         :raises InvalidURLError: and ValueError, as `check`.
-        :raises InsecureListenerError: other machines get in, and nothing keeps strangers out.
+        :raises InsecureListenerError: other machines get in, and nothing keeps unknown peers out.
         :raises OSError: an address cannot be bound.
         """
         endpoint = _checked(url, options, listening=True)

@@ -34,7 +34,7 @@ _LATE: Final = 10.0
 _SETTLED: Final = 2 * 10**9
 """Nanoseconds after which a file that has not changed is believed to be as it was read."""
 _MOST_LINES: Final = 10
-"""Files that one look tells about."""
+"""Files that one look reports."""
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """No file's own fault: this process has no descriptor left to look with."""
 
@@ -64,7 +64,7 @@ class _Look:
     :ivar steps: counts the files, so that others see whether it gets on.
     :ivar seconds: processor time that it took. Not the time that passed: on a busy loop most of that is waiting for
         the interpreter.
-    :ivar failure: why there is nothing to be said about anybody.
+    :ivar failure: why nothing is known about anybody.
     """
 
     def __init__(self, directory: str, before: dict[str, _File]) -> None:
@@ -88,7 +88,7 @@ class _Look:
                     self.steps += 1
             self.known = frozenset(file.key for file in self.files.values() if file.key)
             self.faults = self._new_faults()
-        except Exception as error:  # noqa: BLE001 # told where the loop is; there is nobody else to catch it
+        except Exception as error:  # noqa: BLE001 # reported where the loop is; there is nobody else to catch it
             self.failure = error
         self.seconds = time.thread_time() - began
 
@@ -137,7 +137,7 @@ class AllowList:
 
     :ivar known: the keys, as Z85 writes them.
     :ivar looks: how many looks have come to an end; the same number is the same look.
-    :ivar refusals: where to tell who was not let in.
+    :ivar refusals: where to report who was not let in.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -154,7 +154,7 @@ class AllowList:
         self.refusals = Refusals()
 
     def __contains__(self, key: bytes) -> bool:
-        """Tell whether a key is let in, as far as is known. No I/O."""
+        """Return whether a key is let in, as far as is known. No I/O."""
         return self._readable and key in self.known
 
     def read(self) -> None:
@@ -178,7 +178,7 @@ class AllowList:
         return _Look(str(self._directory), self._files)
 
     async def admits(self, key: bytes) -> bool:
-        """Tell whether a key is let in. One that is known is answered at once, others after one more look.
+        """Return whether a key is let in. One that is known is answered at once, others after one more look.
 
         All who ask meanwhile share that look, which begins 0.5 s after the one before at the earliest. Waits for the
         file system, so the caller sets a limit of time; after 10 s without an answer nobody is let in. Without `watch`

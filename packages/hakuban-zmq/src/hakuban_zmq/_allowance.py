@@ -14,7 +14,7 @@ class Allowance:
     ZeroMQ and in both operating systems, goes before each newer value too.
 
     :param window: the most, and what the other side has to begin with.
-    :ivar read_ahead: is told how long handling takes.
+    :ivar read_ahead: is notified of how long handling takes.
     """
 
     __slots__ = ("_chunks", "_size", "_taken", "_taken_chunks", "_window", "read_ahead")

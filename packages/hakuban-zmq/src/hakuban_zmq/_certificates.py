@@ -37,7 +37,7 @@ class Stamp(NamedTuple):
 
     @staticmethod
     def of(status: os.stat_result) -> Stamp:
-        """Take it from what the system says."""
+        """Take it from what the system reports."""
         return Stamp(status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size)
 
 
@@ -77,7 +77,7 @@ def require_file(path: str, status: os.stat_result) -> None:
 def find_keys(path: str, text: bytes) -> tuple[bytes, bytes | None]:
     """Find the public and the secret key as `zmq.auth.load_certificate` does, which opens files itself.
 
-    :param path: to be told.
+    :param path: of the certificate, for errors.
     :raises Unusable: there is no public key in the text, or one is damaged.
     """
     public: bytes | None = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Codec:
-    """What a connection says and hears.
+    """What a connection sends and receives.
 
     Until `begin` is called that is the handshake: frames are as they came, and short. From then on they are the messages of
     links, of one frame each; the commands among them are seen to here.

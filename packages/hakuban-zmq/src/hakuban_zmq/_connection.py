@@ -31,7 +31,7 @@ _MOST_UNSENT: Final = 2 * CHUNK
 
 
 class Connection:
-    """The pipe of one link, and what reads it.
+    """The frame sender of one link, and what reads its socket.
 
     What the socket does not take at once waits here, and a task is started that sends it; messages wait with the sender
     meanwhile. A peer that asks on and on and reads no answer is cut.
@@ -76,7 +76,7 @@ class Connection:
         return self._flushed is not None
 
     def look(self) -> bool:
-        """Say whether something waits in the operating system to be read."""
+        """Return whether something waits in the operating system to be read."""
         return self._socket.has_unread()
 
     def forget(self) -> None:
@@ -122,7 +122,7 @@ class Connection:
                 self._stream.resume()
 
     def abandon(self) -> None:
-        """Nothing was said that the other side might miss: `aclose` is not to wait for it."""
+        """Nothing was sent that the other side might miss: `aclose` is not to wait for it."""
         self._grace = 0.0
 
     async def aclose(self) -> None:
@@ -158,7 +158,7 @@ class Connection:
             if data is None:
                 self.codec.feed(await self._read())
             else:
-                await checkpoint()  # there may be very many that say nothing
+                await checkpoint()  # a command came, and there may be very many
             self._answer()
         try:
             return read_hello(data)
@@ -182,7 +182,7 @@ class Connection:
                 except PeerViolationError as violation:
                     stream.report_violation(violation)
                 while True:
-                    await self._read()  # it is told why, and may not see it if this lies unread
+                    await self._read()  # it is sent the reason, and may miss it if this lies unread
         except (EOFError, OSError):
             self._lost = True
             stream.lose("the connection has ended")
@@ -212,7 +212,7 @@ class Connection:
             raise PeerViolationError("it said hello twice on one connection")
 
     def _reset(self, data: bytes) -> None:
-        """Tell whoever talks to an earlier life of this listener; goodbyes need no answer."""
+        """Notify whoever talks to an earlier life of this listener; close messages need no answer."""
         if len(data) >= HEADER and data[0] not in (BYE, BYE_ACK, RESET):
             self.send(frame(RESET, session_of(data)))
 

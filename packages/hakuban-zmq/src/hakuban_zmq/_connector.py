@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._frames import Window
     from ._urls import Endpoint
 
-# libzmq must not make another connection under the same link, and has no other way to be told: an hour is never.
+# libzmq must not make another connection under the same link, and has no other option for that: an hour is never.
 _NEVER_AGAIN: Final = 3_600_000
 _EVENTS: Final = (
     zmq.EVENT_CLOSED
@@ -40,7 +40,7 @@ _TEMPORARY: Final = 300  # ZAP: to be tried again
 class Connector(SocketOwner):
     """One attempt, and the link that comes of it."""
 
-    stuck = False  # libzmq does not say when it has sent something; credit bounds what it holds
+    stuck = False  # libzmq does not report when it has sent something; credit bounds what it holds
 
     def __init__(
         self, endpoint: Endpoint, options: TransportOptions, window: Window, heartbeats: Heartbeats
@@ -65,7 +65,7 @@ class Connector(SocketOwner):
             address = connect_address(self._endpoint)
             options = socket_options(self._window)
             options["reconnect_ivl"] = _NEVER_AGAIN
-            options["handshake_ivl"] = 0  # who waits for the answer ends it, and says so
+            options["handshake_ivl"] = 0  # who waits for the answer ends it, and reports that
             options["ipv6"] = int(":" in self._endpoint.host)
             if keys is not None and self._endpoint.kind != "inproc":
                 options |= keys.options()
@@ -83,7 +83,7 @@ class Connector(SocketOwner):
         """Wait for the listener's answer.
 
         :raises OSError: nobody listens there, or the connection has ended.
-        :raises RefusedError: the other side said no, or is not one of ours.
+        :raises RefusedError: the other side refused, or is not one of ours.
         """
         await self._answered.wait()
         if self._failure is not None:
@@ -178,7 +178,7 @@ class Connector(SocketOwner):
             )
             self._fail(RefusedError(reason, retry=False))
         else:
-            # it says no more than that when it cannot read what we say
+            # it reports no more than that when it cannot read what we send
             perhaps = (
                 "is it another listener than that of HAKUBAN_ZMQ_SERVER_KEY_FILE, or has it no room?"
                 if self._encrypted
@@ -188,7 +188,7 @@ class Connector(SocketOwner):
             self._fail(ConnectionResetError(errno.ECONNRESET, text))
 
     def _take_the_rest(self) -> None:
-        """Take what was said before the connection ended: no more than was granted, and some words beside."""
+        """Take what was sent before the connection ended: no more than was granted, and some control frames."""
         for _ in range(self._window.chunks // MESSAGES_PER_TURN + 2):
             if not self._main.look():
                 return

@@ -37,7 +37,7 @@ class SharedContext:
             return self._context
 
     def release(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
-        """Take back what `acquire` gave; all sockets of this user are closed."""
+        """Take back what `acquire` returned; all sockets of this user are closed."""
         with self._lock:
             if context is not self._context:
                 return  # it is that of the process which this one was forked from

@@ -1,6 +1,6 @@
 """What the two sides send each other, in bytes. Pure.
 
-A ZeroMQ message is one frame: a byte that says its kind, the session of the side it is meant for (8 bytes), and a body.
+A ZeroMQ message is one frame: a byte for its kind, the session of the side it is meant for (8 bytes), and a body.
 `docs/decisions/zmq.md` has the table.
 """
 
@@ -64,7 +64,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What the connecting side says first."""
+    """What the connecting side sends first."""
 
     session: bytes
     version: int
@@ -124,7 +124,7 @@ def read_hello(data: bytes) -> Hello:
 
     :raises PeerViolationError: it is no HELLO.
     """
-    # what a later version says behind this is its own affair: it will hear which version we speak
+    # what a later version sends behind this is its own affair: it will receive our version
     if len(data) < HEADER + _HELLO.size or data[0] != HELLO:
         raise PeerViolationError("no hello of hakuban")
     magic, version, size, chunks = _HELLO.unpack_from(data, HEADER)
@@ -183,7 +183,7 @@ def read_bye(data: bytes) -> tuple[int, str]:
 
 
 def with_help(violation: PeerViolationError, who: str) -> PeerViolationError:
-    """Say who broke the rules, and what to do."""
+    """Return the violation with who broke the rules, and with what to do."""
     step = _TOO_LARGE if violation.code == TOO_BIG else _OTHER_VERSION
     return PeerViolationError(f"{who}: {violation.reason}; {step}", code=violation.code)
 

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 _PIECE: Final = 4096
 _NOT_ALLOWED: Final = b"400"
-"""What libzmq is told of a key that is not on the list: the status of ZAP (RFC 27)."""
+"""What libzmq is sent for a key that is not on the list: the status of ZAP (RFC 27)."""
 
 
 class UnknownKeyError(Exception):
-    """Somebody has proven to own a key that is not on the list, and was told.
+    """Somebody has proven to own a key that is not on the list, and was notified.
 
     :ivar key: as Z85 writes it.
     """
@@ -50,7 +50,7 @@ class Handshake:
     """Agrees with who has connected on how to talk, and learns its key.
 
     :param stream: the connection; nothing was read from it yet.
-    :param codec: is told when the handshake is over.
+    :param codec: is notified when the handshake is over.
     :param keys: of the listener; None without CURVE.
     """
 

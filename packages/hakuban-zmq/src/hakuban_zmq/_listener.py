@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("hakuban.zmq")
 
-# Connections beside the links that are allowed: so many newcomers can be told that there are too many.
+# Connections beside the links that are allowed: so many newcomers can be notified that there are too many.
 _TO_BE_REFUSED: Final = 64
 
 
@@ -122,7 +122,7 @@ class Listener:
             await connection.aclose()
 
     async def _shake_hands(self, socket: SocketStream, connection: Connection) -> tuple[str, Hello]:
-        """Hear who wants a link; whoever is cut short before that is not waited for."""
+        """Receive the hello of a peer that wants a link; whoever is cut short before that is not waited for."""
         try:
             with anyio.fail_after(self._options.handshake_timeout):
                 key = await Handshake(socket, connection.codec, self._keys).run()
@@ -148,7 +148,7 @@ class Listener:
     async def _admit(self, hello: Hello, peer: str, key: str) -> Identity | None:
         """Turn away other versions, keys that were taken off the list, too many, and whom the plugin does not like.
 
-        :raises RefusedError: with what to tell the peer.
+        :raises RefusedError: with what to send to the peer.
         """
         if hello.version != VERSION:
             reason = (

@@ -1,4 +1,4 @@
-"""Who was not let in, told so that a flood of strangers does not fill the log."""
+"""Who was not let in, logged so that a flood of unknown peers does not fill the log."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MOST: Final = 10
 
 
 class Refusals:
-    """Tells of ten a second one by one, and of the others how many they were. Belongs to one event loop.
+    """Logs ten a second one by one, and of the others how many they were. Belongs to one event loop.
 
-    :param clock: gives seconds.
+    :param clock: returns seconds.
     """
 
     __slots__ = ("_began", "_clock", "_lines", "_unreported")
@@ -40,7 +40,7 @@ class Refusals:
             self._unreported += 1
 
     def report_rest(self) -> None:
-        """Tell of those that were not told one by one, when their second is over; to be called now and then."""
+        """Log how many were not logged one by one, when their second is over; to be called now and then."""
         now = self._clock()
         if now - self._began < 1:
             return

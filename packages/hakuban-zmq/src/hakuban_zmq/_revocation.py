@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 logger = get_logger("hakuban.zmq")
 
 _PERIOD: Final = 2.0
-"""Seconds, at the least, from one look at the list that counts to the next: while strangers ask there are more."""
+"""Seconds, at the least, from one look at the list that counts to the next: while unknown peers ask there are more."""
 _AGAIN: Final = 0.25
 """Seconds after which it is asked again whether there was another look."""
 _REVOKED: Final = "the key of this link is no longer on the list of those let in"
@@ -27,7 +27,7 @@ class Link(Protocol):
     remote_address: str
 
     def revoke(self, reason: str, /) -> None:
-        """End it, and tell the other side why."""
+        """End it, and send the other side the reason."""
 
 
 class Revocation:
@@ -51,7 +51,7 @@ class Revocation:
             heartbeats.watch(self, 0.0)
 
     def admit(self, key: str) -> None:
-        """Look at the key of somebody who says hello: the connection may be older than the list.
+        """Look at the key of somebody who sends HELLO: the connection may be older than the list.
 
         :raises RefusedError: it was taken off.
         """

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 CURVE_OVERHEAD: Final = 256
 STOP_SECONDS: Final = 5.0
-"""Seconds for a hub to end, which takes one turn of the loop."""
+"""Seconds for a socket owner to end, which takes one turn of the loop."""
 
-# Frames beside the chunks that a window lets pass: grants, signs of life, goodbyes.
+# Frames beside the chunks that a window lets pass: grants, signs of life, close messages.
 _CONTROL: Final = 16
 
 
@@ -66,7 +66,7 @@ class SocketOwner:
         return socket
 
     def monitor(self, events: int, note: Callable[[int, int], None]) -> None:
-        """Be told of events of the socket.
+        """Have events of the socket reported to `note`.
 
         :raises OSError: there are too many sockets.
         """
@@ -98,7 +98,7 @@ class SocketOwner:
         await self._stopped.wait()
 
     def skip_parts(self) -> None:
-        """Receive what is left of a message of several parts, as far as a turn goes; `skipping` says whether that was all."""
+        """Receive the rest of a message of several parts, as far as a turn goes; `skipping` is False after the last."""
         socket = self._main.socket
         for _ in range(MESSAGES_PER_TURN):
             if not socket.getsockopt(zmq.RCVMORE):

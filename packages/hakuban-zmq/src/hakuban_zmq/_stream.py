@@ -59,7 +59,7 @@ _FULL: Final = "ZeroMQ takes nothing for it any more"
 
 
 class ZeroMQStream:
-    """A message stream over ZeroMQ: `hakuban.transport.MessageStream` says what it does.
+    """A message stream over ZeroMQ: `hakuban.transport.MessageStream` describes what it does.
 
     Frames are taken from the socket as they come, and lie here until `receive` takes them; what may lie here is what
     the other side was granted. A `receive` that was cancelled has taken nothing.
@@ -73,11 +73,11 @@ class ZeroMQStream:
     :ivar local_address: text for people.
     :ivar remote_address: text for people.
     :ivar close_code: how the other side closed, once `receive` has raised; 1006 when it just went.
-    :ivar close_reason: what it said then.
+    :ivar close_reason: the reason that it sent then.
     :ivar detects_silence: True.
     :ivar peer_is_ours: True; nobody else speaks this.
     :ivar peer_clock: Unix time in nanoseconds that the listening side stated at connect.
-    :ivar identity: who the other side is, when an authorising plugin said so.
+    :ivar identity: who the other side is, when an authorising plugin has stated it.
     """
 
     detects_silence = True
@@ -206,7 +206,7 @@ class ZeroMQStream:
         self._finish(violation)
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Say goodbye, wait for at most 1 s until the other side has heard it, and close.
+        """Send a close message, wait for at most 1 s until the other side has received it, and close.
 
         :param code: why, as a WebSocket close code.
         :param reason: one line, cut to 1,024 bytes.
@@ -236,7 +236,7 @@ class ZeroMQStream:
             frame_sender.forget()
 
     def _take(self) -> list[bytes]:
-        """Return what one `receive` may give, of what lies here."""
+        """Return what one `receive` may return, of what lies here."""
         batch: list[bytes] = []
         size, overhead, whole = 0, 0, self._whole
         while True:
@@ -315,7 +315,7 @@ class ZeroMQStream:
         self.resume()
 
     def resume(self) -> None:
-        """Let `send` look whether it can go on; called by the pipe, when it is stuck no longer."""
+        """Let `send` look whether it can go on; called by the frame sender, when it is stuck no longer."""
         if self._sender is not None:
             self._sender.set()
 
@@ -336,7 +336,7 @@ class ZeroMQStream:
         self._finish(self._fault(violation))
 
     def revoke(self, reason: str) -> None:
-        """End the link, and tell the other side why."""
+        """End the link, and send the other side the reason."""
         self._send(encode_bye(self.remote_session, _CODE_EXPELLED, reason))
         self.lose(reason)
 
@@ -347,7 +347,7 @@ class ZeroMQStream:
         rule, received = self._keep_alive, self._last_received
         verdict = rule.check(now, received, self._last_sent)
         if verdict is Verdict.END:
-            # what waits in ZeroMQ is life; `look` takes it, or says that there is too much to take
+            # what waits in ZeroMQ is life; `look` takes it, or reports that there is too much to take
             if not self._frame_sender.look() and self._last_received == received:
                 self._finish(LinkTimeoutError(rule.timeout))
                 return None

@@ -82,7 +82,7 @@ class ZeroMQTransport:
     :param insecure: listen beyond this machine without CURVE, or without an allow-list (`HAKUBAN_ZMQ_INSECURE=1`), as
         `listen(..., insecure=True)` does.
     :param ipc_mode: who may connect to the path of a `zmq+ipc` listener, as `chmod` has it (`HAKUBAN_ZMQ_IPC_MODE`, octal):
-        the user of this process alone (0o600) unless it says more.
+        the user of this process alone (0o600) unless it allows more.
     :param window: bytes that may be on their way on a link, or wait for its reader.
     :param high_water_mark: chunks of up to 64 KiB that may.
     :raises TypeError: an argument is of another type.
@@ -129,7 +129,7 @@ class ZeroMQTransport:
         :raises KeyFileError: a certificate cannot be used.
         :raises OSError: nobody answers.
         :raises TimeoutError: not within `handshake_timeout`.
-        :raises RefusedError: the other side said no, does not know our key, or is none of ours.
+        :raises RefusedError: the other side refused, does not know our key, or is none of ours.
         """
         endpoint = parse_url(url, listening=False)
         files = self._connector_files(url, endpoint)
@@ -162,7 +162,7 @@ class ZeroMQTransport:
             connector = Connector(address, options, self._window, heartbeats)
             connector.open(keys)
             tasks.start_soon(connector.run)
-            # one that says nothing leaves the others their time; the last one has what is left
+            # one that sends nothing leaves the others their time; the last one has what is left
             share = (deadline - anyio.current_time()) / left if left > 1 else None
             try:
                 with _answer_within(share, address):
@@ -285,7 +285,7 @@ async def _stop(connector: Connector) -> None:
 def _answer_within(seconds: float | None, endpoint: Endpoint) -> Iterator[None]:
     """Bound a wait.
 
-    :raises TimeoutError: says where nobody answered, and for how long.
+    :raises TimeoutError: with where nobody answered, and for how long.
     """
     try:
         with anyio.fail_after(seconds):

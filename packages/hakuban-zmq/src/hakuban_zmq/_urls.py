@@ -80,7 +80,7 @@ class Endpoint:
 def parse_url(url: str, *, listening: bool) -> Endpoint:
     """Read a URL: whatever can never work is found here. No text quotes a part of it, which may be a password.
 
-    :raises InvalidURLError: says what is wrong, and what to write.
+    :raises InvalidURLError: with what is wrong, and what to write.
     """
     if not _ASCII.fullmatch(url):
         reason = "a blank, or a character beyond ASCII; write a host as DNS has it (xn--...)"

@@ -1,7 +1,7 @@
 """ZeroMQ sockets on any event loop, by their descriptor.
 
-The descriptor of a ZeroMQ socket says that something has happened, and any call on the socket may take that away again.
-So a task waits on it only after EVENTS has said that there is no message, and whoever else has called the socket looks
+The descriptor of a ZeroMQ socket signals that something happened, and any call on the socket may take that away again.
+So a task waits on it only after EVENTS has shown that there is no message, and whoever else has called the socket looks
 at EVENTS after that and takes what is there, before the loop has its next turn.
 """
 
@@ -107,7 +107,7 @@ class WatchedSocket:
 
 
 class Monitor(WatchedSocket):
-    """What libzmq tells about the connections of a socket.
+    """What libzmq reports about the connections of a socket.
 
     :param events: which events.
     :param note: called with an event and its value.
@@ -122,7 +122,7 @@ class Monitor(WatchedSocket):
         events: int,
         note: Callable[[int, int], None],
     ) -> None:
-        # never one that was used before: libzmq gives names back in its own time
+        # never one that was used before: libzmq releases names in its own time
         address = f"inproc://hakuban.monitor.{next(_numbers)}"
         watched.monitor(address, events)
         socket = context.socket(zmq.PAIR)
@@ -157,7 +157,7 @@ def _nothing(*_: object) -> None:
 
 @contextmanager
 def as_os_error(where: str) -> Iterator[None]:
-    """Make OSError of the errors of ZeroMQ, which are none, and say of both where that was and what to do."""
+    """Make OSError of the errors of ZeroMQ, which are none, and add to both where that was and what to do."""
     try:
         yield
     except (zmq.ZMQError, OSError) as error:

@@ -1,6 +1,6 @@
 """ZMTP 3.1 (RFC 37), as far as a listener of hakuban needs it: greeting, frames, commands, metadata. Pure.
 
-Who listens is open to strangers, so each size is bounded here, and whatever is not understood is a `PeerViolationError`.
+A listener is open to unknown peers, so every size is bounded, and what is not understood is a `PeerViolationError`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Frame(NamedTuple):
 
 
 def greeting(mechanism: bytes) -> bytes:
-    """Return what a listener says first."""
+    """Return what a listener sends first."""
     return b"%b\x03\x01%b%c%b" % (
         _SIGNATURE,
         mechanism.ljust(20, b"\0"),
@@ -53,7 +53,7 @@ def greeting(mechanism: bytes) -> bytes:
 
 
 def check_greeting(data: bytes, mechanism: bytes) -> bool:
-    """Look at what has come of the other side's greeting; say whether that is all of it.
+    """Look at what has come of the other side's greeting; return whether that is all of it.
 
     :param mechanism: the one that is spoken here.
     :raises PeerViolationError: it is none, or of another version or mechanism.
@@ -149,7 +149,7 @@ def read_command(body: bytes) -> tuple[bytes, bytes]:
 def expect_command(frame: Frame, name: bytes) -> bytes:
     """Return what comes with a command.
 
-    :raises PeerViolationError: it is another one, or none; the other side's own reason is told if it gives one.
+    :raises PeerViolationError: it is another one, or none; the other side's own reason is reported if it sends one.
     """
     if frame.flags != COMMAND:
         raise PeerViolationError(f"{name.decode()} was to come")
@@ -163,7 +163,7 @@ def expect_command(frame: Frame, name: bytes) -> bytes:
 
 
 def error_command(reason: bytes) -> bytes:
-    """Return the body of what says no; libzmq takes three digits for the status of an authentication."""
+    """Return the body of a refusal; libzmq takes three digits for the status of an authentication."""
     return command(b"ERROR", b"%c%b" % (len(reason), reason))
 
 
@@ -209,7 +209,7 @@ OUR_METADATA: Final = encode_metadata([(b"Socket-Type", b"ROUTER"), (b"Identity"
 
 
 def check_metadata(data: bytes) -> None:
-    """Look at what a peer says of itself.
+    """Look at what a peer states about itself.
 
     :raises PeerViolationError: it is malformed, or of a socket that does not go with ours.
     """

@@ -21,7 +21,7 @@ a listener the directory of those that it lets in, in {CLIENT_KEYS}.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the certificates, print their paths, and give the exit code: 1 when a file cannot be written."""
+    """Make the certificates, print their paths, and return the exit code: 1 when a file cannot be written."""
     parser = argparse.ArgumentParser(
         prog="hakuban-zmq-keygen",
         description="Makes certificates for links over ZeroMQ; overwrites nothing.",

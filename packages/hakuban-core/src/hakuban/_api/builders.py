@@ -46,7 +46,7 @@ class Defaults:
 
 
 class ObjectContractBuilder:
-    """An object of a node, before anybody wants anything of it: what `LocalNode.object` gives.
+    """An object of a node, before anybody wants anything of it: what `LocalNode.object` returns.
 
     Making contracts is thread-safe; each is in effect at once.
     """
@@ -112,7 +112,7 @@ class ObjectContractBuilder:
 
 
 class TagContractBuilder:
-    """A tag of a node, before anybody wants anything of it: what `LocalNode.tag` gives.
+    """A tag of a node, before anybody wants anything of it: what `LocalNode.tag` returns.
 
     Making contracts is thread-safe; each is in effect at once.
     """

@@ -21,7 +21,7 @@ class Contract:
     """A contract of a node: in effect from its making until `close`. A context manager that closes it.
 
     Thread-safe, and independent of event loops. A contract that is never closed is closed when it is collected,
-    which is logged at WARNING, and gives a ResourceWarning.
+    which is logged at WARNING, and causes a ResourceWarning.
     """
 
     __slots__ = ("__weakref__", "_engine", "_entry")

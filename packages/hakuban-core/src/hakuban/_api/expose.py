@@ -32,7 +32,7 @@ T_contra = TypeVar("T_contra", contravariant=True)
 class ExposeContract(Contract, Endless, Generic[T_contra]):
     """The half that `ObjectExpose` and `TagExpose` have in common: being assigned.
 
-    Looping over the contract, with `async for` in a task or `for` in a thread without event loop, gives the sinks of
+    Looping over the contract, with `async for` in a task or `for` in a thread without event loop, yields the sinks of
     the present assignments and then each later one.
     """
 
@@ -204,7 +204,7 @@ class ObjectExpose(ExposeContract[T_contra]):
         )
 
     def set_synchronized(self, age: float | None = None) -> None:
-        """Say how fresh the value is, now and at later assignments.
+        """Set how fresh the value is, now and at later assignments.
 
         :param age: seconds since it was current; None for current.
         :raises ClosedError: the contract is closed.
@@ -227,7 +227,7 @@ class TagExpose(ExposeContract[T_contra]):
 
     Each object that somebody needs is assigned to one exposer. What is set for an object that is not assigned here is
     not kept. Where a descriptor is asked for, whatever `ObjectDescriptor` takes alone will do, `(tags, json)` for
-    example. `descriptor in contract` says whether the object is assigned here now. `serve` is the usual way to use it::
+    example. `descriptor in contract` is True while the object is assigned here. `serve` is the usual way to use it::
 
         with node.tag("weather").expose(capacity=10) as contract:
             await contract.serve(produce)

@@ -12,7 +12,7 @@ LONGEST: Final = 100  # characters of the program's name: far less than peers ac
 
 
 def default_name(id: str) -> str:
-    """Call a node after its program, and four digits of its id: a log tells which is which, and no path or host.
+    """Return the program's name with four digits of the id: a log shows which is which, and no path or host.
 
     :param id: the node's, in hexadecimal digits.
     """

@@ -49,7 +49,7 @@ class LocalNode:
 
     :param name: what other nodes call this one, in logs and monitors, at most 1,024 bytes; None for the name of the
         program and four random hexadecimal digits, as in "exposer-3f2a".
-    :param serializer: how values become bytes and back, where a contract says nothing else.
+    :param serializer: how values become bytes and back, where a contract has no other.
     :param max_state: bytes that the data of a state may have; more raise StateTooLargeError when set.
     :param rebalance: of a node that others connect to: how much lighter (in load, from 0 to 1) another exposer has to
         be before an object moves to it; None moves none.
@@ -85,7 +85,7 @@ class LocalNode:
 
     @property
     def name(self) -> str:
-        """What other nodes call this one, unless a link says otherwise."""
+        """What other nodes call this one, unless a link has another name."""
         return self._name
 
     # ---- contracts --------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class LocalNode:
         :raises UnknownSchemeError: no installed transport serves its scheme (by the call, too).
         :raises AlreadyConnectedError: the node is inside another block of this kind.
         :raises ClosedError: the node is closed.
-        :raises RefusedError: the other side said no for good.
+        :raises RefusedError: the other side refused for good.
         :raises PeerViolationError: the other side speaks another protocol.
         :raises NodeBrokenError: an earlier exception broke the node.
         """
@@ -208,7 +208,7 @@ class LocalNode:
             call; what follows, where the block is entered.
         :raises UnknownSchemeError: no installed transport serves its scheme (by the call, too).
         :raises PluginError: a plugin that might authorise peers is broken (by the call, too).
-        :raises InsecureListenerError: other machines could connect, and nothing would keep strangers out.
+        :raises InsecureListenerError: other machines could connect, and nothing would keep unknown peers out.
         :raises OSError: nobody can listen there.
         :raises ClosedError: the node is closed.
         :raises NodeBrokenError: an earlier exception broke the node.

@@ -85,14 +85,14 @@ class TagObserve(Contract, Endless, Generic[T_co]):
 
     It has each of these objects produced by somebody able to, but makes no object exist: that takes a contract on the
     object itself, here or elsewhere. Looping over the contract, with `async for` in a task or `for` in a thread
-    without event loop, gives a stream for each object, once for each of its lives::
+    without event loop, yields a stream for each object, once for each of its lives::
 
         with node.tag("weather").observe() as weathers:
             async for stream in weathers:
                 task_group.start_soon(show, stream)
 
     The reading methods are thread-safe and never wait; where they ask for a descriptor, whatever `ObjectDescriptor`
-    takes alone will do, `(tags, json)` for example. `descriptor in contract` says whether the object exists now.
+    takes alone will do, `(tags, json)` for example. `descriptor in contract` is True while the object exists.
     """
 
     __slots__ = ("_decode",)

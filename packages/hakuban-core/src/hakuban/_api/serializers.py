@@ -44,7 +44,7 @@ class Serializer(Protocol):
         """Decode the data of a state.
 
         :param format: the stack of encodings of `data`, outermost last.
-        :param type: the type that the observer asked for; `typing.Any` for whatever the bytes say.
+        :param type: the type that the observer asked for; `typing.Any` for whatever the bytes hold.
         :raises WrongFormatError: the outermost encoding is not one that this serializer reads.
         :raises DeserializationError: the bytes do not decode to this type.
         """

@@ -29,7 +29,7 @@ class ObjectStateSink(Generic[T_contra]):
     """One assignment to produce an object: an item of the loop over an expose contract, and what `serve` hands out.
 
     It ends when somebody else is chosen, nobody needs the object any more, or the contract is closed; from then on
-    publishing raises NotAssignedError, and being assigned again gives another sink. Thread-safe; nothing waits but
+    publishing raises NotAssignedError, and being assigned again makes another sink. Thread-safe; nothing waits but
     what is named so.
     """
 
@@ -79,7 +79,7 @@ class ObjectStateSink(Generic[T_contra]):
         return self._publish(value, version)
 
     def set_synchronized(self, age: float | None = None) -> None:
-        """Say how fresh the last published state is.
+        """Set how fresh the last published state is.
 
         :param age: seconds since it was current; None for current.
         :raises NotAssignedError: the assignment has ended.

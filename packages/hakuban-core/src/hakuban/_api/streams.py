@@ -31,10 +31,10 @@ T_co = TypeVar("T_co", covariant=True)
 class StateReader(ABC, Generic[T_co]):
     """The reading half of whatever shows the states of one object.
 
-    Thread-safe. Reading gives what is known now and never waits; iterating and `wait_state` wait. Each loop,
+    Thread-safe. Reading returns what is known now and never waits; iterating and `wait_state` wait. Each loop,
     `async for` in a task or `for` in a thread without event loop, has its own position: it begins with the current
-    state, gives the newest one whenever version or freshness have changed since the loop last looked, and skips what
-    came in between. A link or exposer that is lost never ends a loop: the state is given again, with its age.
+    state, yields the newest one whenever version or freshness have changed since the loop last looked, and skips what
+    came in between. A link or exposer that is lost never ends a loop: the state is yielded again, with its age.
     """
 
     __slots__ = ()
@@ -67,7 +67,7 @@ class StateReader(ABC, Generic[T_co]):
 
     @property
     def synchronized(self) -> bool:
-        """Whether an assigned exposer says that the current state is the object's state now. False without a state."""
+        """Whether an assigned exposer states that this state is the object's state now. False without a state."""
         view = self._view()
         return view is not None and view.since is None
 
@@ -143,7 +143,7 @@ class StateReader(ABC, Generic[T_co]):
 
     @abstractmethod
     def _over(self) -> bool:
-        """Say whether the user has ended it."""
+        """Return whether the user has ended it."""
 
     @abstractmethod
     def _ended_error(self) -> ClosedError:
@@ -158,7 +158,7 @@ class StateReader(ABC, Generic[T_co]):
 
     @abstractmethod
     def _ends_with(self, entry: StreamEntry) -> bool:
-        """Say whether it is at its end when this stream has closed."""
+        """Return whether it is at its end when this stream has closed."""
 
 
 class _StateCursor(Cursor[ObjectState[T]]):
@@ -225,7 +225,7 @@ class ObjectStateStream(StateReader[T_co]):
     def close(self) -> None:
         """End the loops over this stream. Never waits, from signal handlers and finalizers too; twice is fine.
 
-        The contract goes on: the object is produced for it as before, and its next loop gives another stream of the
+        The contract goes on: the object is produced for it as before, and its next loop yields another stream of the
         object, which begins with the current state.
         """
         if not self._closed:
@@ -265,7 +265,7 @@ class ObjectStateStream(StateReader[T_co]):
 
 
 def _alike(view: View, seen: View | None) -> bool:
-    """Say whether the state went stale and became current again, unchanged, while nobody looked."""
+    """Return whether the state went stale and became current again, unchanged, while nobody looked."""
     return (
         seen is not None
         and view.content.version == seen.content.version

@@ -1,10 +1,10 @@
-"""Types that observers ask for: what msgspec says it takes, and can never fill."""
+"""Types that observers ask for: those that msgspec accepts, but can never fill."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-# What decoded values are made of, where no type says more.
+# What decoded values are made of, where no type is more precise.
 _DECODED: Final = (bool, int, float, str, bytes, list, dict, type(None))
 
 

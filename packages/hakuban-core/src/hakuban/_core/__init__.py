@@ -1,4 +1,4 @@
-"""The pure middle: which objects exist, who produces them, how fresh they are, what each link is to be told.
+"""The pure middle: which objects exist, who produces them, how fresh they are, what is to be sent on each link.
 
 No I/O, no clock, no tasks, no random, no bytes: `Machine` turns events into effects, and answers to pulls.
 """

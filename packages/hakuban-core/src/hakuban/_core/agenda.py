@@ -25,7 +25,7 @@ def settle_touched(world: World, now: float) -> None:
 
 
 def work_off(world: World, now: float) -> None:
-    """Settle what this step is about, and do some of what is left over: as far as there is room, and a piece of each at least.
+    """Settle what this step is about, and do some of what is left over: as there is room, and at least a piece of each.
 
     Else one kind that never ends would keep the others waiting for ever.
     """

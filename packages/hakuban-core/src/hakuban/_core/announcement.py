@@ -1,4 +1,4 @@
-"""What a node tells the one above of an object or tag."""
+"""What a node announces to the one above about an object or tag."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Announcement(NamedTuple):
-    """What a node announces upstream of an object or tag.
+    """What a node announces upstream about an object or tag.
 
     :ivar observe: whether it observes.
     :ivar capacity: with what capacity it exposes; 0 is no exposer.

@@ -82,10 +82,10 @@ def _next_crossing(record: ObjectRecord, rivals: Iterable[Interest], now: float)
 class Balancer:
     """Remembers which objects are worth another look, and when: never all of them, and not before something changed.
 
-    :ivar threshold: how much lighter (in load) another peer has to be before an object moves to it; infinity moves none.
+    :ivar threshold: how much lighter (in load) another peer has to be before an object moves to it; infinity for never.
     :ivar contested: objects that are produced by one of several peers.
     :ivar starved: objects that are needed, while every peer that could produce them is over its limit.
-    :ivar deadline: the time at which `take_due` will say so; infinity for never.
+    :ivar deadline: the time from which `take_due` returns True; infinity for never.
     """
 
     __slots__ = ("_rested", "contested", "deadline", "starved", "threshold")

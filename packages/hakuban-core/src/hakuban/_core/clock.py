@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from .._states import Version
 
-JUMP: Final = 10_000_000  # what two clocks may differ by unsaid
+JUMP: Final = 10_000_000  # nanoseconds by which two clocks may differ unreported
 LOOK: Final = 1.0  # seconds between two looks at the wall clock, while somebody wants to know
 RESTATE: Final = 600.0  # seconds after which a clock is stated again
 _SECOND: Final = 10**9
 MOST_REPORTED: Final = 100  # nodes whose clocks are reported
 DRIFT: Final = 100e-6  # nanoseconds in a nanosecond by which clocks run apart, which is no jump
-PAUSE: Final = 0.5  # seconds from the telling of one jump to that of the next, doubled each time while they come
+PAUSE: Final = 0.5  # seconds from the report of one jump to that of the next, doubled each time while they come
 LONGEST_PAUSE: Final = 30.0
 
 
@@ -39,7 +39,7 @@ class Clock:
     """The clock of one node.
 
     :param max_lead: nanoseconds by which nodes below may be ahead of this machine's wall clock.
-    :ivar jumped: whether it has gone forward at once, and not everybody concerned was told.
+    :ivar jumped: whether it has jumped forward, and not everybody concerned was notified.
     :ivar look: the monotonic time of the next look at the wall clock; infinity while nobody wants to know.
     :ivar restate: the monotonic time at which it is to be stated again.
     """
@@ -54,7 +54,7 @@ class Clock:
         self._base: int | None = None  # None before the wall clock was looked at
         self._excess = 0.0  # by how much it has gone forward of late, beyond what clocks run apart
         self._followed = 0.0  # the monotonic time at which it last did
-        self._quiet = -math.inf  # the monotonic time from which a jump may be told again
+        self._quiet = -math.inf  # the monotonic time from which a jump may be reported again
         self._pause = PAUSE
         self._wall = 0  # the base of the wall clock
         self._doubted: dict[int, int] = {}  # what links below have stated beyond belief
@@ -103,10 +103,10 @@ class Clock:
         self._followed = now
 
     def may_spread(self, now: float) -> bool:
-        """Say whether there was a jump that is to be told now.
+        """Return whether there was a jump that is to be reported now.
 
-        At once, unless another one was told a moment ago: a peer that has the clock jump all the time must not have
-        everything published again each time.
+        At once, unless another was reported a moment ago: a peer that makes the clock jump all the time must not cause
+        everything to be published again each time.
         """
         if not self.jumped or now < self._quiet:
             return False

@@ -69,7 +69,7 @@ class LinkReady:
 
 @dataclass(slots=True)
 class PeerRenamed:
-    """The peer of a link said its name: an upstream link is established with this."""
+    """The peer of a link sent its name: an upstream link is established with this."""
 
     link: int
     name: str
@@ -77,7 +77,7 @@ class PeerRenamed:
 
 @dataclass(slots=True)
 class StaleVersion:
-    """A published state was ignored, since its version is not newer than the held one; said once for each assignment."""
+    """A published state was ignored: its version is not newer than the held one; reported once for each assignment."""
 
     descriptor: ObjectDescriptor
     version: Version
@@ -86,7 +86,7 @@ class StaleVersion:
 
 @dataclass(slots=True)
 class Ignored:
-    """One item of a peer's was over a limit, and was ignored; said once for each link."""
+    """One item of a peer's was over a limit, and was ignored; reported once for each link."""
 
     link: int
     reason: str
@@ -94,7 +94,7 @@ class Ignored:
 
 @dataclass(slots=True)
 class PeerIgnores:
-    """The peer of a link ignores something that this node has said."""
+    """The peer of a link ignores something that this node has sent."""
 
     link: int
     descriptor: str
@@ -103,7 +103,7 @@ class PeerIgnores:
 
 @dataclass(slots=True)
 class ClockDoubted:
-    """The clock of a node below is too far ahead of the wall clock here to be followed; said once for each node.
+    """The clock of a node below is too far ahead of the wall clock here to be followed; reported once for each node.
 
     :ivar lead: seconds.
     """

@@ -1,4 +1,4 @@
-"""What can happen to a machine beside what users call and peers say: links come and go, time passes."""
+"""What can happen to a machine beside what users call and peers send: links come and go, time passes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TypeAlias
 class LinkUp:
     """A link is established.
 
-    :ivar link: an id that `Machine.new_link` gave.
+    :ivar link: an id that `Machine.new_link` returned.
     :ivar upstream: this node is the connecting side.
     :ivar clock: what the listening side has stated as its clock when this side connected, Unix nanoseconds; None where
         it has not.
     :ivar wall: the wall clock of this machine, Unix nanoseconds; None goes on with what it was.
-    :ivar careful: whether nothing is to be announced before the peer has said its name, and before that who is above it.
+    :ivar careful: whether nothing is announced before the peer has sent its name, and before that the nodes above it.
     """
 
     link: int
@@ -30,9 +30,9 @@ class LinkUp:
 
 @dataclass(slots=True)
 class LinkDown:
-    """A link has ended, for whatever reason. Says so once or twice: the second time means nothing.
+    """A link has ended, for whatever reason. It may be reported twice: the second time means nothing.
 
-    :ivar at: the monotonic time until which the peer vouched for what it had said: when it was last heard, where the
+    :ivar at: the monotonic time until which the peer vouched for what it had sent: that of the last receipt, where the
         link did not end in good order; None for now.
     """
 

@@ -239,9 +239,9 @@ class TagInterest:
 class TagRecord:
     """One tag: the objects that carry it, and who wants or can produce all of them. The sums are as in `ObjectRecord`.
 
-    Its objects are told that something about it has changed one after the other, in rounds:
+    Its objects are notified one after the other that something about it has changed, in rounds:
 
-    :ivar ahead: those that are still to be told in this round.
+    :ivar ahead: those that are still to be notified in this round.
     :ivar concerned: the peers that this round is about.
     :ivar next_round: the peers that the next one is about; None where none is needed.
     """
@@ -271,7 +271,7 @@ class TagRecord:
 
 
 class Outlet:
-    """A channel on which states of an object leave over a link, and what was last said on it."""
+    """A channel on which states of an object leave over a link, and what was last sent on it."""
 
     __slots__ = ("channel", "closing", "last_since", "link", "record", "sent", "since")
 
@@ -282,10 +282,10 @@ class Outlet:
         # weak, so that a slow link keeps no old content alive
         self.sent: weakref.ref[Content] | None = None
         self.since: float | None = None
-        # Since when the state is not current any more, to be said before the Close: that alone says "until now".
+        # Since when the state is not current any more, to be sent before the Close: that alone means "until now".
         self.last_since: float | None = None
         # The state was dropped and the Close is not yet pulled. Should the peer observe again before that, it gets the
-        # Close all the same: it would go on showing what it has as current, since there is no age to tell it.
+        # Close all the same: it would go on showing what it has as current, since there is no age to send to it.
         self.closing: bool = False
 
 
@@ -314,9 +314,9 @@ class Link:
     def __init__(self, id: int) -> None:
         self.id: int = id
         self.alive: bool = True
-        self.careful: bool = False  # whether nothing is said before the peer has said its name
-        self.ended_at: float = math.inf  # until then it vouched for what it said
-        self.awake: bool = False  # LinkReady was said, and the writer has not yet run dry
+        self.careful: bool = False  # whether nothing is announced before the peer has sent its name
+        self.ended_at: float = math.inf  # until then it vouched for what it sent
+        self.awake: bool = False  # LinkReady was reported, and the writer has not yet run dry
         self.ignored: bool = False
         self.local_name: str = ""
         self.local_address: str = ""
@@ -325,11 +325,11 @@ class Link:
         # bytes of the largest message sent for now: for pictures only
         self.size_cap: int | None = None
         self.notes: LinkNotes[ObjectRecord] = LinkNotes()
-        self.postponed: Instruction | None = None  # belongs right behind what was said last
+        self.postponed: Instruction | None = None  # belongs right behind what was sent last
         # objects of which a state was too large for the peer
         self.skipped: dict[ObjectRecord, None] = {}
         self.inlets: dict[int, Inlet] = {}
-        # outlets with something new to say, in turn (the head of a plain dict is slow to find after many deletions)
+        # outlets with something new to send, in turn (the head of a plain dict is slow to find after many deletions)
         self.dirty: OrderedDict[Outlet, None] = OrderedDict()
 
 

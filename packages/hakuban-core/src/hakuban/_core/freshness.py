@@ -1,7 +1,7 @@
 """The held state of one object: which version wins, and since when it is not current (semantics: publishing, versions).
 
 A *source* is whatever may publish states of an object: a local sink, or a channel from a peer. A state is synchronized
-while at least one source says so; otherwise it carries the time at which it was last known to be current.
+while at least one source vouches for it; otherwise it carries the time at which it was last known to be current.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _SMALL_BASES = 64 * 1024
 
 
 def bumped(version: Version) -> Version:
-    """Return the next version that the same counter would give: strictly larger, and hardly so.
+    """Return the next version of the same counter: strictly larger, by as little as possible.
 
-    Only behind the largest of all versions there is none: then an empty one.
+    There is none only after the largest of all versions: then an empty one.
     """
     if not version:
         return (0,)
@@ -39,7 +39,7 @@ class Source:
     """A place from which states of one object come. `version` is the last one that was not ignored.
 
     `link_id` names the link over which they come; None for a local contract. `exceeds` is the version that the peer was
-    told to exceed last.
+    last asked to exceed.
     """
 
     __slots__ = ("exceeds", "link_id", "version", "warned")
@@ -78,7 +78,7 @@ class Held:
     def publish(
         self, source: Source, content: Content, since: float | None, *, bases: bool
     ) -> bool:
-        """Take a state from a source if its version is newer; an equal one only says how fresh it is.
+        """Take a state from a source if its version is newer; an equal one only states how fresh it is.
 
         :param since: None for current, else when it was last current.
         :param bases: whether somebody may want patches from the content that is replaced.
@@ -100,7 +100,7 @@ class Held:
         return newer
 
     def set_synchronized(self, source: Source, since: float | None) -> None:
-        """Hear from a source how fresh its last state is. Of a state that is not the held one it can only take back."""
+        """Receive from a source how fresh its last state is. If that is not the held one, it can only stop vouching."""
         view = self.view
         if view is None:
             return

@@ -1,4 +1,4 @@
-"""What peers say: contracts from below, channels from above, states from either. Their faults end their own link."""
+"""What peers send: contracts from below, channels from above, states from either. Their faults end their own link."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Incoming:
-    """Turns what peers say into facts."""
+    """Turns what peers send into facts."""
 
     __slots__ = ("_max_contracts", "_world")
 
@@ -137,7 +137,7 @@ class Incoming:
         has_it = interest.observes if action.verb is Verb.UNOBSERVE else interest.exposes
         known = (
             interest.observes or interest.exposes
-        )  # of what is unknown here the crate says nothing either
+        )  # the crate reports nothing about what is unknown here either
         if known and not has_it and not link.ignored:
             raise _violation(f"{action.verb.name.lower()} without the contract", action)
         return has_it
@@ -174,7 +174,7 @@ class Incoming:
         self._world.touch_all(interest.tag, link)
 
     def _ignore(self, link: Downlink | Uplink, reason: str) -> None:
-        """Pass over one item of a peer's, and say so the first time."""
+        """Pass over one item of a peer's, and report it the first time."""
         if not link.ignored:
             link.ignored = True
             self._world.effects.append(Ignored(link.id, reason))

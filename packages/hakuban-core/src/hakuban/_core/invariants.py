@@ -73,7 +73,7 @@ def _demand(claims: Claims, record: ObjectRecord | None = None) -> None:
 
 
 def story(record: ObjectRecord) -> str:
-    """Tell all facts of an object, for people."""
+    """Return all facts of an object, for people."""
     held, view = record.held, record.held.view
     fed, feeding = (
         [item.channel for item in channels]
@@ -338,7 +338,7 @@ def _claims_of_uplink(world: World, link: Uplink, waiting: set[ObjectRecord]) ->
     for outlet in link.outlets.values():
         yield outlet in outlet.record.upstream_outlets, "an object knows the channels that it feeds"
     if world.reaping:
-        return  # interests of the dead count until they are reaped
+        return  # interests of ended links count until they are reaped
     to_come = {*link.unannounced, *link.announcing}
     records: list[ObjectRecord | TagRecord] = [*world.objects.values(), *world.tags.values()]
     for record in records:

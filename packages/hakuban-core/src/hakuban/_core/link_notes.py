@@ -1,4 +1,4 @@
-"""What the two nodes of a link have told each other in notes."""
+"""What the two nodes of a link have sent each other in notes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ R = TypeVar("R")
 
 
 class LinkNotes(Generic[R]):
-    """What the two nodes of a link have told each other in notes, and what is to be told.
+    """What the two nodes of a link have sent each other in notes, and what is to be sent.
 
     :param R: the type of objects' records.
     :ivar exchanged: whether the peer has sent a note: then it gets more than the first one.
-    :ivar due: whether there may be something to tell.
-    :ivar restate: whether the clock is to be told, changed or not.
-    :ivar node: the id of the peer; "" where it has not said.
+    :ivar due: whether there may be something to send.
+    :ivar restate: whether the clock is to be sent, changed or not.
+    :ivar node: the id of the peer; "" where it has sent none.
     :ivar above: the nodes above the peer, from the nearest on: (id, name) each.
-    :ivar peer_clock: the base of the peer's clock; NEVER where it has not said.
-    :ivar ignored: (descriptor, reason) of what is ignored here, to be told.
-    :ivar held: objects of which the version to be exceeded is to be told.
+    :ivar peer_clock: the base of the peer's clock; NEVER where it has sent none.
+    :ivar ignored: (descriptor, reason) of what is ignored here, to be reported.
+    :ivar held: objects of which the version to be exceeded is to be sent.
     :ivar misread: whether it was reported that a note of the peer's did not decode.
-    :ivar sent_ignored: the descriptors of ignored things that were told, or are going to be.
-    :ivar reported: how many things the peer has said that it ignores.
+    :ivar sent_ignored: the descriptors of ignored things that were reported, or are going to be.
+    :ivar reported: how many things the peer has reported as ignored.
     """
 
     __slots__ = (

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from .._states import Version
     from .effects import Effect
 
-_BATCH = 32  # things said in one step
+_BATCH = 32  # things sent in one step
 _BATCH_BYTES = 64 * 1024
-_ITEM = 25  # units of work for what a peer has said, or a contract, beside what that leads to
+_ITEM = 25  # units of work for what a peer has sent, or a contract, beside what that leads to
 
 
 class Machine:
-    """Who exists, who wants what, who produces it, and what each link has to be told.
+    """Who exists, who wants what, who produces it, and what is to be sent on each link.
 
     Never blocks, reads no clock: `now` is monotonic seconds, `wall` Unix nanoseconds. A peer's fault is what `receive`
     returns; an exception is a fault of ours.
@@ -42,7 +42,7 @@ class Machine:
     :param rebalance: how much lighter (in load) another peer has to be before an object moves to it; None moves none.
     :param max_contracts: contracts that one peer may announce.
     :param max_clock_lead: seconds by which the clocks of nodes below may be ahead of this machine's wall clock.
-    :param node: the id of this node, for those that it tells of itself.
+    :param node: the id of this node, to be sent to peers.
     :param name: its name.
     :param software: its version.
     """
@@ -91,16 +91,16 @@ class Machine:
     def receive(
         self, link: int, events: Sequence[PeerEvent], now: float
     ) -> tuple[int, LinkError | None]:
-        """Take what the peer of a link has said, one thing after the other; the effects wait to be taken.
+        """Take what the peer of a link has sent, one thing after the other; the effects wait to be taken.
 
-        :return: how many things were taken: all, unless there was much to do because of them; and the rule that the peer
-            has broken. Its link is as good as ended then, and what else it has said is thrown away.
+        :return: how many things were taken: all, unless they caused much to be done; and the rule that the peer
+            has broken. Its link is as good as ended then, and what else it has sent is thrown away.
         """
         world = self.world
         taken, fault = 0, None
         for event in events:
             sender = world.links.get(link)
-            if sender is None:  # it has ended: what it said is thrown away
+            if sender is None:  # it has ended: what it sent is thrown away
                 taken = len(events)
                 break
             if world.left <= 0 and taken:
@@ -160,7 +160,7 @@ class Machine:
     # ---- what a link asks for ----------------------------------------------------------------------------------------
 
     def next_for(self, link: int, now: float) -> Instruction | None:
-        """Return the next thing to send on a link; None when there is nothing, until `LinkReady` is said again."""
+        """Return the next thing to send on a link; None when there is nothing, until `LinkReady` is reported again."""
         if (found := self.world.links.get(link)) is None:
             return None
         instruction = notes.next_for(self.world, found, now)
@@ -169,7 +169,7 @@ class Machine:
         return instruction
 
     def first_note(self, link: int, max_message: int, now: float) -> Note | None:
-        """Return what is to be said first on a link to a peer that is, or may be, of this project."""
+        """Return what is to be sent first on a link to a peer that is, or may be, of this project."""
         found = self.world.links.get(link)
         return None if found is None else notes.first_note(self.world, found, max_message, now)
 
@@ -324,7 +324,7 @@ class Machine:
         return self.set_kept(contract, offer, None, now, wall)
 
     def set_synchronized(self, sink: int, age: float | None, now: float) -> Outcome:
-        """Say for one assignment how fresh its last state is."""
+        """Set how fresh the last state of one assignment is."""
         found = self.world.sink(sink)
         if found is None:
             return Outcome.NOT_ASSIGNED
@@ -333,7 +333,7 @@ class Machine:
         return Outcome.ACCEPTED
 
     def set_kept_synchronized(self, contract: int, age: float | None, now: float) -> Outcome:
-        """Say how fresh the value of an object contract is, now and at the assignments to come."""
+        """Set how fresh the value of an object contract is, now and at the assignments to come."""
         found = self.world.exposer(contract)
         if found is None:
             return Outcome.NOT_ASSIGNED

@@ -21,7 +21,7 @@ class Outcome(Enum):
 
 @dataclass(slots=True)
 class NewState:
-    """Data to be published. `version` None asks for a default version, given when it is published."""
+    """Data to be published. `version` None asks for a default version, chosen when it is published."""
 
     data: bytes
     format: Format

@@ -1,7 +1,7 @@
-"""Notes: what the nodes of this project tell each other about themselves, beside the protocol.
+"""Notes: what the nodes of this project send each other about themselves, beside the protocol.
 
-A note says how things are. So nothing is queued: what is to be told is found when the link has room, by comparing what
-is so with what was told last.
+A note states how things are. So nothing is queued: what is to be sent is found when the link has room, by comparing
+how things are with what was sent last.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ Chain: TypeAlias = tuple[tuple[str, str], ...]
 _LONGEST_FIRST: Final = 512  # characters of all nodes above, in the first note
 _LONGEST_CHAIN: Final = 64  # nodes
 _LONGEST_NAME: Final = 80  # characters of each
-_MOST_IGNORED: Final = 16  # things that were ignored, said at once
+_MOST_IGNORED: Final = 16  # things that were ignored, reported at once
 _LONGEST_IGNORED: Final = 200  # characters of each, and of the reason
-_LONGEST_HELD: Final = 4_096  # characters of an object's name of which the version is told
+_LONGEST_HELD: Final = 4_096  # characters of the name of an object whose version is sent
 # Integers of a version of default shape, the only one that nodes below have exceeded. So there is always a larger one.
 _LONGEST_BELOW: Final = 4
 _MOST_REPORTED: Final = 100  # things that the other side of a link ignores
@@ -47,10 +47,10 @@ _SLICE: Final = 256  # links woken in one step
 
 
 def first_note(world: World, link: Link, max_message: int, now: float) -> Note:
-    """Say who this node is: before all else on a link."""
+    """Return the note that states who this node is: sent before all else on a link."""
     told = link.notes
     told.sent_clock = world.clock.base
-    # what the peer takes is not known yet: a long chain is told later
+    # what the peer takes is not known yet: a long chain is sent later
     short = sum(len(id) + len(name) for id, name in world.above) <= _LONGEST_FIRST
     if short:
         told.sent_above = world.above
@@ -65,7 +65,7 @@ def first_note(world: World, link: Link, max_message: int, now: float) -> Note:
 
 
 def next_note(world: World, link: Link, now: float) -> SendNote | None:
-    """Say what has changed since it was last told, if anything has. Only to who has sent a note."""
+    """Return a note of what has changed since the last one, if anything has. Only for a peer that has sent a note."""
     notes = link.notes
     clock: int | UnsetType = UNSET
     above: Chain | UnsetType = UNSET
@@ -92,7 +92,7 @@ def next_note(world: World, link: Link, now: float) -> SendNote | None:
 
 
 def next_for(world: World, link: Downlink | Uplink, now: float) -> Instruction | None:
-    """Return the next thing to say on a link: notes first, and then what the protocol says."""
+    """Return the next thing to send on a link: notes first, and then what the protocol itself has to send."""
     if link.postponed is not None:
         postponed, link.postponed = link.postponed, None
         return postponed
@@ -109,7 +109,7 @@ def next_for(world: World, link: Downlink | Uplink, now: float) -> Instruction |
 
 
 def _to_exceed(world: World, link: Link, record: ObjectRecord, now: float) -> SendNote | None:
-    """Tell who is to produce an object which version its states have to exceed, if its clock will not do that."""
+    """Return a note with the version that a new producer's states have to exceed, if its clock will not do that."""
     if not link.notes.exchanged or record.held.seen <= default_version(world.clock.read(now)):
         return None
     if record.descriptor.text_size > _LONGEST_HELD:
@@ -118,7 +118,7 @@ def _to_exceed(world: World, link: Link, record: ObjectRecord, now: float) -> Se
 
 
 def ignore(world: World, link: Link, descriptor: str, reason: str) -> None:
-    """Have a peer told that something which it said is ignored here."""
+    """Have a peer notified that something which it sent is ignored here."""
     notes, descriptor = link.notes, descriptor[:_LONGEST_IGNORED]
     if not (notes.exchanged and descriptor) or len(notes.sent_ignored) == _MOST_REPORTED:
         return
@@ -129,7 +129,7 @@ def ignore(world: World, link: Link, descriptor: str, reason: str) -> None:
 
 
 def take_note(world: World, link: Downlink | Uplink, note: Note, now: float) -> None:
-    """Take what a peer has told.
+    """Take a note that a peer has sent.
 
     :raises CircleError: this node is above itself, and the link has to end.
     """
@@ -161,14 +161,14 @@ def take_note(world: World, link: Downlink | Uplink, note: Note, now: float) -> 
 
 
 def mark_due(world: World) -> None:
-    """Wake some of the links that have something to be told; called until there are none."""
+    """Wake some of the links that have something to be sent; called until there are none."""
     for link in list(islice(world.notes_due, _SLICE)):
         del world.notes_due[link]
         _mark_due(world, link)
 
 
 def spread(world: World, now: float) -> None:
-    """If the clock has jumped, have that told, and have published again what was published by the old one."""
+    """If the clock has jumped, have that reported, and have what was published by the old one published again."""
     if world.clock.may_spread(now):
         world.notes_due.update(world.exchanging)
         world.republishing.update(dict.fromkeys(world.sinks))
@@ -183,7 +183,7 @@ def see_wall(world: World, wall: int | None, now: float) -> None:
 
 
 def look_at_clock(world: World, wall: int | None, now: float) -> None:
-    """Time has passed: look at the wall clock, if that is due, and have the clock told again, if that is."""
+    """Time has passed: look at the wall clock, if that is due, and have the clock stated again, if that is."""
     clock = world.clock
     spread(world, now)
     if now < clock.look:
@@ -223,12 +223,12 @@ def _held(record: ObjectRecord) -> _Held:
 
 
 def exceed(world: World, record: ObjectRecord, source: Source, version: Version) -> None:
-    """What a peer sends of an object is not newer than what is held here: have it told which version to exceed."""
+    """What a peer sends of an object is not newer than what is held here: have the version to exceed sent to it."""
     link = None if source.link_id is None else world.links.get(source.link_id)
     if link is None or not link.notes.exchanged or source.exceeds == version:
         return
     if record.descriptor.text_size <= _LONGEST_HELD:
-        source.exceeds = version  # as far as this side can tell; once for each version
+        source.exceeds = version  # as far as this side knows; once for each version
         link.notes.held[record] = None
         _mark_due(world, link)
 
@@ -259,14 +259,14 @@ def _take_held(world: World, link: Link, held: _Held) -> None:
 
 
 def _mark_due(world: World, link: Link) -> None:
-    """Have a link asked for what there is to tell. Its peer has sent a note: others get no more than the first one."""
+    """Have a link asked for what there is to send. Its peer has sent a note: others get no more than the first one."""
     assert link.notes.exchanged
     link.notes.due = True
     world.mark_ready(link)
 
 
 def _look_above(world: World, link: Uplink) -> None:
-    """See who is above now. Is it this node, the circle is opened by the one of its nodes whose id is the smallest."""
+    """See who is above now. If it is this node, the node of the circle whose id is the smallest opens the circle."""
     notes = link.notes
     nearest = (notes.node, notes.name or link.remote_name or "")
     above = (nearest, *notes.above) if notes.node else ()

@@ -1,4 +1,4 @@
-"""What is said next on a link: pulled when it can be sent, never queued. The facts have it, and what was said before."""
+"""What is sent next on a link: pulled when there is room, never queued. The facts have it, and what was sent before."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _ANNOUNCEMENT = 10  # units of work
 
 
 def next_for(world: World, link: Downlink | Uplink, now: float) -> Instruction | None:
-    """Return the next thing to say on a link; None when there is nothing, or the step has done enough."""
+    """Return the next thing to send on a link; None when there is nothing, or the step has done enough."""
     if isinstance(link, Downlink):
         return _next_below(world, link, now)
     return _next_above(world, link, now)
 
 
 def _next_below(world: World, link: Downlink, now: float) -> Instruction | None:
-    """Return the next thing to say: channels first, then states."""
+    """Return the next thing to send: channels first, then states."""
     while link.control and world.left > 0:
         world.left -= _LOOK
         interest = next(iter(link.control))
@@ -83,7 +83,7 @@ def _next_channel(
 
 
 def _next_above(world: World, link: Uplink, now: float) -> Instruction | None:
-    """Return the next thing to say: contracts first, then states."""
+    """Return the next thing to send: contracts first, then states."""
     while True:
         if not link.dirty:
             link.flush_before_withdrawal.clear()

@@ -1,4 +1,4 @@
-"""What a link could not carry, since it is over the size that the peer takes: it is no fact of the peer's, until it fits."""
+"""What a link could not carry, since it is larger than the peer takes: it is no fact of the peer's until it fits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def not_sent(
     states: Iterable[ObjectDescriptor],
     announcements: Iterable[ObjectDescriptor | TagDescriptor],
 ) -> None:
-    """States of objects were not sent; contracts not announced to the node above, or channels not opened to one below."""
+    """States of objects were not sent; contracts not announced to the node above, or channels not opened below."""
     for descriptor in states:
         record = world.objects.get(descriptor)
         if record is not None:
@@ -42,7 +42,7 @@ def not_sent(
 
 
 def room_has_grown(world: World, link: Downlink | Uplink) -> bool:
-    """Larger messages are taken now: try again what was too large, as far as this step has room; say if there is more."""
+    """Larger messages fit now: retry what was too large, while this step has room; return whether more is left."""
     while link.skipped and world.left > 0:
         world.left -= _TRY
         record, _ = link.skipped.popitem()
@@ -65,7 +65,7 @@ def _set_unopened(world: World, interest: Interest, *, unopened: bool) -> None:
     interest.unopened = unopened
     interest.record.rest.changed[interest] = None
     if interest.outlet is not None and not unopened:
-        interest.outlet.closing = True  # the peer has never heard of it: it is opened anew
+        interest.outlet.closing = True  # the peer has never received it: it is opened anew
     world.backlog[interest.record] = None
 
 

@@ -17,7 +17,7 @@ _SIZE: Final = 1 << _BITS
 class Pages(Generic[T]):
     """What a dict is for ids that grow and are never used twice, without its pauses.
 
-    A dict that outgrows its room is copied in one go: that of a million items takes 0.1 s. A thousand tables of the same
+    A dict that outgrows its room is copied at once: that of a million items takes 0.1 s. A thousand tables of the same
     items outgrow theirs in the same step: so each of them begins its pages elsewhere.
 
     :param start: the id at which a page begins, one of them.

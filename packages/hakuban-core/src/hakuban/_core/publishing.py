@@ -1,4 +1,4 @@
-"""Publishing: what a source says becomes the held state, if it is newer."""
+"""Publishing: what a source publishes becomes the held state, if it is newer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def publish(
     content: Content,
     since: float | None,
 ) -> bool:
-    """Take a state from a source; say whether its version was newer than the held one."""
+    """Take a state from a source; return whether its version was newer than the held one."""
     held = record.held
     before = held.view
     newer = held.publish(
@@ -39,7 +39,7 @@ def publish(
 def _note_ignored(
     world: World, record: ObjectRecord, source: LocalSink | Inlet, content: Content, held: Content
 ) -> None:
-    """Count and report data that were passed over for their version. The held state said again is no such thing."""
+    """Count and report data that were passed over for their version. The held state published again is not counted."""
     if (content.version, content.format, content.data) == (held.version, held.format, held.data):
         return
     record.held.ignored += 1
@@ -53,7 +53,7 @@ def _note_ignored(
 def set_synchronized(
     world: World, record: ObjectRecord, source: LocalSink | Inlet, since: float | None
 ) -> None:
-    """Hear from a source how fresh its last state is."""
+    """Receive from a source how fresh its last state is."""
     before = record.held.view
     record.held.set_synchronized(source, since)
     _shown(world, record, before)
@@ -104,7 +104,7 @@ def set_kept(
     """Take the newest value of an object contract: publish it if assigned, and keep it for later assignments."""
     kept = contract.kept
     if kept is not None and offer.version is not None and offer.version == kept.version:
-        contract.kept_since = since  # the same version again says only how fresh it is
+        contract.kept_since = since  # the same version again states only how fresh it is
     sink = next(iter(contract.sinks.values()), None)
     if sink is not None:
         content = publish_new(world, sink, offer, since, now)

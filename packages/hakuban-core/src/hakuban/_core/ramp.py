@@ -35,7 +35,7 @@ class Ramp:
         return load <= self.limit(now) + _TOLERANCE
 
     def crossing(self, load: float, now: float) -> float:
-        """Return the earliest time after `now` at which the limit allows a load that it forbids now; infinity if never."""
+        """Return the earliest time after `now` when the limit allows a load that it forbids now; infinity if never."""
         for after in range(bisect_right(self._times, now), len(self._times)):
             start, end = self._times[after - 1], self._times[after]
             low, high = self._limits[after - 1], self._limits[after]

@@ -1,6 +1,6 @@
-"""Settling: derive from the facts of one object what should be so, and say the difference with what was.
+"""Settling: derive from the facts of one object what should be so, and report the difference from what was.
 
-No handler says anything by itself; it edits facts and touches the object. This is the only place that decides.
+No handler reports anything by itself; it edits facts and touches the object. This is the only place that decides.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _SETTLING = 160  # units of work, beside those for each tag
 _LOOKING = 20  # units of work, beside those for each peer that can produce the object
 _RIVAL = 8
-_STREAM = 100  # units of work, for who is told too
+_STREAM = 100  # units of work, with those for whoever is notified
 _CHANNEL = 6  # units of work
 _PIECE = 64  # of what there may be many of, so many at a time
 
@@ -51,7 +51,7 @@ def settle(world: World, record: ObjectRecord, now: float) -> None:
         world.left -= _RIVAL * len(record.able)
     done = _settle_streams(world, record)
     _settle_exposer(world, record, now)
-    # not before all streams are closed: one that stays open, should the object be needed again, has to be told its age
+    # not before all streams are closed: one that stays open, should the object be needed again, has to get its age
     if done and not record.data_needed and record.held.view is not None:
         if record.interests:
             record.rest.dropped = record.held.view
@@ -126,7 +126,7 @@ def _count_anew(world: World, record: ObjectRecord) -> None:
 
 
 def _count(world: World, record: ObjectRecord) -> bool:
-    """Bring what is known of the interests of peers up to date, where they have changed; say whether that was all."""
+    """Bring what is known of the interests of peers up to date where they have changed; return whether that was all."""
     rest = record.rest
     if not record.should_exist:
         # tags keep no object alive: nothing is noted of one that is about to go
@@ -187,7 +187,7 @@ def _data_needed(record: ObjectRecord) -> bool:
 
 
 def _settle_streams(world: World, record: ObjectRecord) -> bool:
-    """Say which contracts of this process see the object; say whether that was all."""
+    """Open and close streams, by which contracts of this process see the object; return whether that was all."""
     wanted: dict[int, ObserveContract] = {}
     if record.should_exist:
         wanted.update(record.observers)
@@ -273,7 +273,7 @@ def _unassign(world: World, record: ObjectRecord, now: float) -> None:
     if isinstance(holder, LocalSink):
         close_sink(world, holder, now)
     elif isinstance(holder, Interest):
-        holder.sink_wanted = False  # at once: its link may have an Open to say still
+        holder.sink_wanted = False  # at once: its link may still have an Open to send
         if holder.link.alive:
             record.rest.unsettled[holder] = None
         link = holder.link
@@ -288,7 +288,7 @@ def _unassign(world: World, record: ObjectRecord, now: float) -> None:
 
 
 def _weigh(world: World, record: ObjectRecord, interest: Interest, now: float) -> None:
-    """Make the load of a peer say what this object costs it at its present capacity."""
+    """Make the load of a peer include what this object costs it at its present capacity."""
     load = 1 / interest.production
     if load != record.load:
         interest.link.load += load - record.load
@@ -297,7 +297,7 @@ def _weigh(world: World, record: ObjectRecord, interest: Interest, now: float) -
 
 
 def _settle_channels(world: World, record: ObjectRecord, now: float) -> bool:
-    """Say which channels there should be: of those peers for which that may have changed. Say whether that were all."""
+    """Settle which channels there should be, for the peers where that may have changed. Return whether that was all."""
     nobody = record.exposer is None
     nothing = nobody and record.held.view is None
     arranged = record.should_exist | record.data_needed << 1 | nobody << 2 | nothing << 3

@@ -34,7 +34,7 @@ class NodeSnapshot:
     :ivar upstream: the link to the node above (`UpstreamConnectionSnapshot`), or None.
     :ivar ignored_states: published states that were not newer than the held one, for each object that had any.
     :ivar skipped_states: states that some peer did not get, since it takes none so large, for each object that had any.
-    :ivar size_caps: bytes of the largest message that is sent for now, for each link where that was learnt from an end with
+    :ivar size_caps: bytes of the largest message sent for now, for each link where that was learnt from an end with
         1009, by the id of its connection; see `Connection.size_cap`.
     """
 

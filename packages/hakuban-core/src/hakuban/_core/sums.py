@@ -16,7 +16,7 @@ def announcement_of(record: ObjectRecord | TagRecord) -> Announcement:
 def change(
     interest: Interest | TagInterest, *, observes: bool, exposes: bool, capacity: int
 ) -> None:
-    """Take what a peer wants of an object or tag itself. Whoever calls touches the object, or all objects of the tag."""
+    """Take what a peer wants of an object or tag itself. The caller touches the object, or all objects of the tag."""
     if isinstance(interest, Interest):
         _change(interest, interest.record, observes=observes, exposes=exposes, capacity=capacity)
         interest.record.rest.changed[interest] = None
@@ -41,7 +41,7 @@ def drop_tags(interest: Interest) -> None:
 
 
 def count(interest: Interest) -> None:
-    """Have the object's sums say what is so of this peer now."""
+    """Bring the object's sums in line with what is so of this peer now."""
     record, production = interest.record, interest.production
     watches = interest.observing
     only_watches = watches and production == 0
@@ -55,7 +55,7 @@ def count(interest: Interest) -> None:
 
 
 def forget(interest: Interest) -> None:
-    """Drop the record of a peer and an object that want nothing of each other, or whose link is dead."""
+    """Drop the record of a peer and an object that want nothing of each other, or whose link has ended."""
     record = interest.record
     _change(interest, record, observes=False, exposes=False, capacity=0)
     drop_tags(interest)
@@ -64,7 +64,7 @@ def forget(interest: Interest) -> None:
         record.rest.unsettled.pop(interest, None)
     del record.interests[interest.link]
     del interest.link.interests[record]
-    # from all tables of a dead link, too: to let go of all that they hold in one go takes long
+    # from all tables of an ended link, too: to let go of all that they hold in one go takes long
     link, inlet, outlet = interest.link, interest.inlet, interest.outlet
     link.control.pop(interest, None)
     link.unopened.pop(interest, None)

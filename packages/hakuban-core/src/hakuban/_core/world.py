@@ -1,4 +1,4 @@
-"""All facts of one node in one place, and what it has to tell its shell."""
+"""All facts of one node in one place, and what it has to report to its shell."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 STEP: Final = 10_000
 """Units of work in one step, about 0.2 us each: a look-up, or a pass through a small loop.
 
-No step does much more than that, however much it is about. What is left over is done in the next one, which is due at once.
+No step does much more than that, however much it is about. The rest is done in the next one, which is due at once.
 """
 
-SETTLED_AT_ONCE: Final = 64  # objects of a dead link that are settled at a time
-# contracts that a dead link has announced: to let go of all at once takes a while
+SETTLED_AT_ONCE: Final = 64  # objects of an ended link that are settled at a time
+# contracts that an ended link has announced: to let go of all at once takes a while
 _FORGOTTEN: Final = 2_000
-_REAPED_TAG: Final = 8  # units of work, for what a dead link wanted of a tag
+_REAPED_TAG: Final = 8  # units of work, for what an ended link wanted of a tag
 NOTIFIED_AT_ONCE: Final = 1_000  # streams and channels
 NOTIFYING: Final = 5  # units of work for each of them
 
@@ -59,7 +59,7 @@ class World:
         self.exchanging: dict[Downlink | Uplink, None] = {}  # links whose peers have sent a note
         self.notes_due: dict[
             Downlink | Uplink, None
-        ] = {}  # those with something to be told, in slices
+        ] = {}  # those with something to be sent, in slices
         # sinks whose state needs a newer version, in slices; last first
         self.republishing: dict[int, None] = {}
         self.objects: dict[ObjectDescriptor, ObjectRecord] = {}
@@ -75,15 +75,15 @@ class World:
         self.backlog: dict[ObjectRecord, None] = {}  # to be settled in slices
         self.rebalancing: dict[ObjectRecord, None] = {}  # may move to a lighter peer, in slices
         self.walks: dict[TagRecord, None] = {}  # about which something has changed: see `TagRecord`
-        # objects whose views have changed, and who is still to be told, last first
+        # objects whose views have changed, and who is still to be notified, last first
         self.notifying: dict[ObjectRecord, list[int | Interest]] = {}
         self.dirty_since: dict[ObjectRecord, None] = {}  # those that have changed again meanwhile
         self.reaping: dict[
             Downlink | Uplink, None
-        ] = {}  # dead, and their facts are not all gone yet
+        ] = {}  # ended, and their facts are not all gone yet
         self.queues: tuple[Sized, ...] = self._all_queues()
         self.issued: int = 0
-        # Their ids are their own: between two objects there may be a thousand tags and streams, and a table of objects by
+        # Their ids are their own: between two objects there may be a thousand tags and streams; a table of objects by
         # ids that are so far apart has a page for each of them.
         self.objects_made: int = 0
         self.tags_made: int = 0
@@ -204,7 +204,7 @@ class World:
         self.backlog.pop(record, None)
 
     def mark_unannounced(self, record: ObjectRecord | TagRecord) -> None:
-        """Have the upstream link told what this node wants of an object or tag, if that is news."""
+        """Have what this node wants of an object or tag sent on the upstream link, if that is news."""
         uplink = self.uplink
         if uplink is None:
             return
@@ -231,7 +231,7 @@ class World:
             self.effects.append(LinkReady(link.id))
 
     def mark_dirty(self, record: ObjectRecord) -> None:
-        """The view of an object has changed: tell whoever looks at it; if they are many, in slices."""
+        """The view of an object has changed: notify whoever looks at it; if they are many, in slices."""
         for outlet in record.upstream_outlets:
             outlet.link.dirty[outlet] = None
             self.mark_ready(outlet.link)
@@ -254,7 +254,7 @@ class World:
                     self.mark_ready(interest.link)
 
     def notify_some(self) -> None:
-        """Tell some more of those who look at an object."""
+        """Notify some more of those who look at an object."""
         record, ahead = next(iter(self.notifying.items()))
         some = ahead[-NOTIFIED_AT_ONCE:]
         del ahead[-NOTIFIED_AT_ONCE:]
@@ -274,9 +274,9 @@ class World:
                 self.mark_dirty(record)
 
     def end_link(self, link: Downlink | Uplink, at: float) -> None:
-        """Mark a link dead. Its facts are void from here on; its objects are settled in slices.
+        """Mark a link as ended. Its facts are void from here on; its objects are settled in slices.
 
-        :param at: the monotonic time until which the peer vouched for what it had said; infinity for "until it is settled".
+        :param at: the monotonic time until which the peer vouched for what it sent; infinity for "until it is settled".
         """
         link.alive = False
         link.ended_at = at
@@ -290,14 +290,14 @@ class World:
         self.reaping[link] = None
 
     def reap(self) -> None:
-        """Have some of the objects settled that a dead link concerned: that takes its facts away."""
+        """Have some of the objects settled that an ended link concerned: that takes its facts away."""
         link = next(iter(self.reaping))
         gone = self._reap_below(link) if isinstance(link, Downlink) else self._reap_above(link)
         if gone:
             del self.reaping[link]
 
     def _reap_below(self, link: Downlink) -> bool:
-        """Take some away; say whether none are left."""
+        """Take some away; return whether none are left."""
         while link.tags and self.left > 0:
             self.left -= _REAPED_TAG
             tag, interest = link.tags.popitem()
@@ -309,7 +309,7 @@ class World:
         return not (link.tags or link.interests)
 
     def _reap_above(self, link: Uplink) -> bool:
-        """Take some away; say whether none are left."""
+        """Take some away; return whether none are left."""
         for _ in range(min(_FORGOTTEN, len(link.announced))):
             link.announced.popitem()
         channels: Iterable[Inlet | Outlet] = chain(link.inlets.values(), link.outlets.values())

@@ -28,7 +28,7 @@ def patch(old: bytes, diff: bytes, max_size: int) -> bytes:
     """Return what `diff` makes of `old`.
 
     Takes time linear in the diff and the result, and hardly more memory than the result,
-    whatever the diff says. References to nothing, which no encoder has a use for, are refused.
+    whatever the diff contains. References to nothing, which no encoder has a use for, are refused.
 
     :param old: the bytes that the diff was made against; empty for a first state.
     :param diff: the diff as received.
@@ -57,7 +57,7 @@ def _apply(old: bytes, diff: bytes, max_size: int) -> Generator[None, None, byte
     pieces: list[memoryview] = []
     output = io.BytesIO()  # it alone can grow in place and be handed out without a copy
     escape = 0xFF
-    size = done = 0  # bytes of the result that are spoken for, bytes of the diff that are read
+    size = done = 0  # bytes of the result that are accounted for, bytes of the diff that are read
     turn = _STRETCH
     while (at := diff.find(escape, done)) >= 0:
         code = diff[at + 1]

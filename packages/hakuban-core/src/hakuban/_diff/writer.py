@@ -1,4 +1,4 @@
-"""The written form of a diff: literal bytes, references, and the byte that tells them apart."""
+"""The written form of a diff: literal bytes, references, and the byte that distinguishes them."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .entries import ContractEntry, LinkEntry, TickerEntry
 
 
-_HELPERS: Final = 8  # of those who wait are woken when something is due that no timer does: one is enough, if it can run
+_HELPERS: Final = 8  # waiters woken when work is due that no timer does: one is enough, if it runs
 
 
 class Engine(Steps):
@@ -42,7 +42,7 @@ class Engine(Steps):
     def __init__(self, machine: Machine, name: str) -> None:
         super().__init__(machine)
         self.name: str = name
-        # contracts that nobody holds any more, and what to say of that: closed in slices
+        # contracts that nobody holds any more, and what to log about that: closed in slices
         self._released: deque[tuple[ContractEntry, str]] = deque()
         self._registry = Registry(self.wake, self._outbox.append, self.log)
         self.links: dict[int, LinkEntry] = self._registry.links
@@ -112,7 +112,7 @@ class Engine(Steps):
     def release_entry(self, entry: ContractEntry, warning: str) -> bool:
         """Close a contract that nobody holds any more, and log that, without ever waiting: for finalizers.
 
-        :return: whether the caller may do anything, for example give the warning; else there is only the log.
+        :return: whether the caller may do anything, for example issue the warning; else there is only the log.
         """
         free = not self._lock.inside
         self._released.append((entry, warning))
@@ -129,7 +129,7 @@ class Engine(Steps):
             self.wake(entry)
 
     def close(self) -> None:
-        """Close all links and contracts, and open none any more: from the first step on, and the contracts in slices."""
+        """Close all links and contracts, and open no more: from the first step on, and the contracts in slices."""
 
         def close(_machine: Machine, _now: float) -> None:
             self.closed = self._winding_up = True
@@ -146,7 +146,7 @@ class Engine(Steps):
     def _wind_up(self, now: float) -> None:
         """Close some of them. Under the lock."""
         machine, contracts = self._machine, self._registry.contracts
-        self._winding_up = False  # first: a finalizer may come at any time, and says so again
+        self._winding_up = False  # first: a finalizer may come at any time, and sets it again
         while self._released or (self.closed and contracts):
             if self._released:
                 entry, warning = self._released[0]
@@ -188,7 +188,7 @@ class Engine(Steps):
             self.update(link, forget)
 
     def first_note(self, link: LinkEntry, most: int) -> Note | None:
-        """Return what is to be said first on a link.
+        """Return what is to be sent first on a link.
 
         :param most: bytes of the largest message that this side takes.
         """
@@ -225,7 +225,7 @@ class Engine(Steps):
 
         def remove(_machine: Machine, _now: float) -> None:
             self.timers.remove(timer)
-            self.deadline = None  # who waits has not heard of it: it was the timer's
+            self.deadline = None  # whoever waits has not received it: it was the timer's
 
         self.close_quietly(remove)
 

@@ -41,7 +41,7 @@ class StreamEntry:
         self.closed: bool = False
 
     def last_view(self, now: float) -> View | None:
-        """Return what stays to be seen where the stream ends now: nobody says any more that it is current."""
+        """Return what stays visible where the stream ends now: nobody states any more that it is current."""
         view = self.view
         return View(view.content, now) if view is not None and view.since is None else view
 
@@ -89,7 +89,7 @@ class ObserveEntry(_Members[StreamEntry]):
 class ExposeEntry(_Members[SinkEntry]):
     """An expose contract and its sinks.
 
-    `served` says that `serve` runs; `loops` are those over sinks that wait for the next one.
+    `served` is whether `serve` runs; `loops` are those over sinks that wait for the next one.
     """
 
     __slots__ = ("capacity", "loops", "served")
@@ -109,7 +109,7 @@ class LinkEntry(Protocol):
 
     :ivar id: its number; -1 before the engine has given it one.
     :ivar upstream: whether this side connected.
-    :ivar remote: the other side, once it has said its name.
+    :ivar remote: the other side, once it has sent its name.
     :ivar wake: lets it look whether there is something to send; from any thread, without waiting.
     :ivar cancel: ends it; from any thread, without waiting.
     """
@@ -126,7 +126,7 @@ class LinkEntry(Protocol):
 
     @property
     def vouched_until(self) -> float | None:
-        """The monotonic time until which the peer vouched for what it had said; None for now."""
+        """The monotonic time until which the peer vouched for what it had sent; None for now."""
         ...
 
     def mark_ready(self) -> None:
@@ -134,11 +134,11 @@ class LinkEntry(Protocol):
         ...
 
     def named(self, name: str) -> None:
-        """The peer has said its name."""
+        """The peer has sent its name."""
         ...
 
     def ended(self) -> None:
-        """What it told is void. Called once."""
+        """The link has ended: what its peer sent is void. Called once."""
         ...
 
 

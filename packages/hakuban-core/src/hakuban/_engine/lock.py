@@ -43,7 +43,7 @@ class NodeLock:
         self._process = _process
 
     def refuses_caller(self) -> bool:
-        """Say whether the calling thread must not run anything: it is `inside`, or the process has `forked`."""
+        """Return whether the calling thread must not run anything: it is `inside`, or the process has `forked`."""
         return get_ident() in self._threads or self._process is not _process
 
     @property
@@ -76,7 +76,7 @@ class NodeLock:
                 self._leave(me)  # the first try was interrupted
 
     def try_run(self, function: Callable[[], object]) -> bool:
-        """Run a function if the lock is free; say whether it was: it is not for whoever is inside."""
+        """Run a function if the lock is free; return whether it was: it is not for whoever is inside."""
         me = get_ident()
         if me in self._threads:
             return False

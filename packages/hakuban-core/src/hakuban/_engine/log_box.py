@@ -14,7 +14,7 @@ MOST_LINES: Final = 1_000
 class LogBox:
     """Lines that came up under a lock, where nothing may be logged: handlers are user code.
 
-    One thread at a time logs them, in order and outside the lock; the others only add. While that one is stuck in a slow
+    One thread at a time logs them, in order and outside the lock; the others only add. While it is stuck in a slow
     handler, at most `MOST_LINES` are kept; of the others there is a count in the log when it goes on.
 
     :ivar lines: those that are not logged yet.

@@ -1,4 +1,4 @@
-"""What polls give when they have nothing to give. A poll looks whether something can be had, and changes nothing."""
+"""What polls return when they have found nothing. A poll looks whether something can be had, and changes nothing."""
 
 from __future__ import annotations
 

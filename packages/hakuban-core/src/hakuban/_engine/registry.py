@@ -71,7 +71,7 @@ class Registry:
         }
 
     def apply(self, effects: list[Effect]) -> None:
-        """Do what effects say."""
+        """Carry out effects."""
         for effect in effects:
             self._appliers[type(effect)](effect)
 

@@ -33,8 +33,8 @@ _MOMENT: Final = 0.0002  # seconds
 class Steps(ABC):
     """Runs the machine of a node. Thread-safe; nothing here waits for anything but the lock.
 
-    Under the lock runs the machine, and the bookkeeping that mirrors its effects. Whom that concerns is put into an outbox,
-    which one thread at a time empties outside the lock, in order; each thing in it stands until it has been done, and may
+    The machine, and the bookkeeping that mirrors its effects, run under the lock. Whom that concerns goes to an outbox,
+    which one thread at a time empties outside the lock, in order; each entry stays until it has been done, and may
     be done twice. What is to be logged has a box of its own, which is emptied after that: handlers are user code, which
     may block, raise and call the node, and nobody who is to be woken waits for them. An exception under the lock leaves
     `_half_done` set: the node is broken.
@@ -69,7 +69,7 @@ class Steps(ABC):
 
     @abstractmethod
     def _take_effects(self, now: float) -> None:
-        """Take in what the machine has to say, and when it wants its next tick. Under the lock."""
+        """Take in what the machine has to report, and when it wants its next tick. Under the lock."""
 
     @abstractmethod
     def until_due(self) -> float | None:
@@ -82,7 +82,7 @@ class Steps(ABC):
     # ---- calling the machine ----------------------------------------------------------------------------------------
 
     def call(self, operation: Callable[[Machine, float], T]) -> T:
-        """Run an operation on the machine, at a monotonic time, and give its answer. It must not raise.
+        """Run an operation on the machine, at a monotonic time, and return its result. It must not raise.
 
         :raises NodeBrokenError: an earlier operation raised.
         :raises NodeForkedError: the node belongs to the parent process.
@@ -106,7 +106,7 @@ class Steps(ABC):
             self.yield_thread()
 
     def step(self) -> bool:
-        """Do a slice of what is due, where no timer does it; say whether there was anything."""
+        """Do a slice of what is due, where no timer does it; return whether there was anything."""
         if self.until_due() != 0.0 or self._lock.refuses_caller():
             return False
         self._due = True
@@ -117,27 +117,27 @@ class Steps(ABC):
         return True
 
     def help_out(self) -> None:
-        """Do a slice of what is due, where no timer does it, and nobody else is at it. Never waits: for who only reads."""
+        """Do a slice of what is due, where no timer does it, and nobody else is at it. Never waits: for readers."""
         if self._due:
             self._afterwards()
 
     def yield_thread(self) -> None:
-        """Let other threads go on; and for a moment, if they wait for the lock, as they would not get it by themselves."""
+        """Let other threads go on; and for a moment, if they wait for the lock, which they would not get otherwise."""
         sleep(_MOMENT if self._lock.wanted else 0.0)
 
     def submit(self, operation: Callable[[Machine, float], T]) -> T | None:
-        """Run an operation now, or at the next occasion where `call` would raise RuntimeError; then give None."""
+        """Run an operation now, or at the next occasion where `call` would raise RuntimeError; then return None."""
         if self._lock.inside:
             self._deferred.append(operation)
             return None
         return self.call(operation)
 
     def handle(self, event: Event) -> None:
-        """Tell the machine what has happened."""
+        """Notify the machine of what has happened."""
         self.call(lambda machine, now: machine.handle(event, now))
 
     def receive(self, link: int, events: Sequence[PeerEvent]) -> LinkError | None:
-        """Tell the machine what the peer of a link has said: in several steps, where it leads to much.
+        """Pass to the machine what the peer of a link has sent: in several steps, where it leads to much.
 
         :return: the rule that the peer has broken.
         """
@@ -203,7 +203,7 @@ class Steps(ABC):
 
     def _broken(self) -> NodeBrokenError:
         if self.cause is None:
-            # the thread inside was interrupted before it could say why
+            # the thread inside was interrupted before it could report why
             self._break(RuntimeError("an operation on the node was interrupted"))
         error = NodeBrokenError()
         error.__cause__ = self.cause
@@ -249,9 +249,9 @@ class Steps(ABC):
     # ---- waiting ----------------------------------------------------------------------------------------------------
 
     def park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
-        """Have a waiter woken when something changes at a place, unless the poll gives something: then say False.
+        """Have a waiter woken when something changes at a place, unless the poll finds something: then return False.
 
-        So it is where something is due and no timer does it: whoever waits makes a `step`, and parks again.
+        The same where something is due and no timer does it: whoever waits makes a `step`, and parks again.
         The poll must not raise. Whoever stops waiting unparks; a waiter that is woken has been unparked.
         """
         if self._lock.refuses_caller():

@@ -44,7 +44,7 @@ class Missing(NamedTuple):
 
 
 async def wait_for(engine: Engine, place: object, poll: Callable[[], T | Pending]) -> T:
-    """Wait until a poll gives something; it is asked again whenever something changes at the place.
+    """Wait until a poll finds something; it is asked again whenever something changes at the place.
 
     Nothing is lost when this is cancelled, since a poll changes nothing.
     """
@@ -80,14 +80,14 @@ def wait_for_blocking(
     spelling: str,
     missing: Missing | None = None,
 ) -> T:
-    """Block this thread until a poll gives something.
+    """Block this thread until a poll finds something.
 
     :param timeout: seconds, or None for no limit.
     :param spelling: what to write instead where there is an event loop.
-    :param missing: what to say when it did not come; with a `timeout` alone.
+    :param missing: what to report when it did not come; with a `timeout` alone.
     :raises TypeError: the timeout is no number.
     :raises ValueError: it is not a number of seconds.
-    :raises WaitTimeoutError: it gave nothing in that time.
+    :raises WaitTimeoutError: it found nothing in that time.
     :raises RuntimeError: an event loop runs in this thread.
     """
     if in_event_loop():
@@ -188,14 +188,14 @@ class Cursor(ABC, Generic[T_co]):
 
     @abstractmethod
     def _take(self, item: Any) -> T_co:
-        """Move behind the item, and give it to the user."""
+        """Move behind the item, and return it to the user."""
 
 
 class Endless:
     """What can be looped over, and never comes to an end by itself: `list` of it, and `in`, would hang.
 
     `list` and `tuple` ask for the length before the first item, and take a TypeError there for "unknown"; so the loop
-    that this thread has begun is told, and raises it at its first step.
+    that this thread has begun is notified, and raises it at its first step.
     """
 
     __slots__ = ()
@@ -226,7 +226,7 @@ def _nothing() -> None:
 
 
 class MemberCursor(Cursor[T_co]):
-    """Gives the members of a contract that are there, and each one that comes later, unless it has gone in between."""
+    """Returns the members of a contract that are there, and each that comes later, unless it has gone in between."""
 
     __slots__ = ("_entry", "_make", "_unseen")
 
@@ -234,7 +234,7 @@ class MemberCursor(Cursor[T_co]):
         super().__init__(engine, entry)
         self._entry = entry
         self._make = make
-        # replaced at once, or an interruption could give members twice
+        # replaced at once, or an interruption could return members twice
         self._unseen = _Unseen(deque(), -1)
 
     @override
@@ -250,7 +250,7 @@ class MemberCursor(Cursor[T_co]):
             newest = self._entry.newest
             if newest is None or newest.id <= last:
                 return PENDING
-            # only when all is given: so what is kept here never exceeds what was there at one moment
+            # only when all are returned: so what is kept here never exceeds what was there at one moment
             members = self._engine.read(partial(self._look, last))
             ahead = deque(reversed([member for member in members if member.id > last]))
             self._unseen = _Unseen(ahead, max(newest.id, ahead[-1].id if ahead else -1))
@@ -270,7 +270,7 @@ class MemberCursor(Cursor[T_co]):
 
 
 class _Unseen(NamedTuple):
-    """Members that a loop is still to give, and the id of the newest one that it has looked at; ids grow."""
+    """Members that a loop is still to return, and the id of the newest one that it has looked at; ids grow."""
 
     ahead: deque[StreamEntry | SinkEntry]
     last: int

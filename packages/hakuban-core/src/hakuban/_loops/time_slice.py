@@ -24,7 +24,7 @@ class TimeSlice:
         return self._began
 
     def expired(self) -> bool:
-        """Say whether it is time to let others work."""
+        """Return whether it is time to let others work."""
         return monotonic() - self._began + self._spent > LENGTH
 
     def end(self) -> float:

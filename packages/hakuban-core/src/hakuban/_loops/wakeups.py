@@ -51,7 +51,7 @@ class ThreadWaiter:
             self._lock.release()
 
     def wait(self, timeout: float) -> bool:
-        """Block for at most `timeout` seconds (-1 for ever); say whether somebody woke this thread."""
+        """Block for at most `timeout` seconds (-1 for ever); return whether somebody woke this thread."""
         return self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
 
 
@@ -93,11 +93,11 @@ class _Home(ABC):
 
     @abstractmethod
     def in_task(self) -> bool:
-        """Say whether a task of this loop is running: in a signal handler that interrupts the loop's sleep it is not."""
+        """Return whether a task of this loop is running: in a signal handler that interrupts its sleep, none is."""
 
     @abstractmethod
     def cancelled(self) -> bool:
-        """Say whether the current task was cancelled by the backend's own means, beside those of anyio."""
+        """Return whether the current task was cancelled by the backend's own means, beside those of anyio."""
 
     @abstractmethod
     def _call_soon(self, function: Callable[[], None]) -> None: ...
@@ -294,7 +294,7 @@ def new_task_waiter() -> TaskWaiter:
 
 
 def was_cancelled() -> bool:
-    """Say whether somebody has cancelled the current task: else a cancellation in it came out of nowhere."""
+    """Return whether somebody has cancelled the current task: else a cancellation in it came out of nowhere."""
     return current_effective_deadline() == -inf or _current_home().cancelled()
 
 
@@ -316,7 +316,7 @@ def _new_home() -> _Home:
 
 
 def in_event_loop() -> bool:
-    """Say whether an event loop runs in this thread, so that it must not block."""
+    """Return whether an event loop runs in this thread, so that it must not block."""
     trio_lowlevel = sys.modules.get("trio.lowlevel")
     if trio_lowlevel is not None and trio_lowlevel.in_trio_run():
         return True

@@ -1,4 +1,4 @@
-"""`async with node.connect(...)`: a block that says what to write where it is used in another way."""
+"""`async with node.connect(...)`: a block whose errors state what to write where it is used in another way."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Entered:
         self._place = place_of_caller()
         self._spelling = spelling
         self._used = False
-        self._reported = False  # or there is nothing to tell
+        self._reported = False  # or there is nothing to report
 
     def once(self) -> None:
         """The block is entered.

@@ -1,4 +1,4 @@
-"""How links end: the reason that users hear, in words, and the word that the other side hears."""
+"""How links end: the reason in words for users, and the code and reason that the other side receives."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ CloseReason: TypeAlias = tuple[int, str]
 """Close code and reason."""
 
 LEAVING: CloseReason = (1000, "")
-"""What a connecting side says that is cancelled, or leaves."""
+"""What a connecting side sends when it is cancelled, or leaves."""
 
 GOING_AWAY: CloseReason = (1001, "the listener is closing")
 """The same of a listening side."""
 
 _MOST_CAUSES = 3  # of a group, in words
 
-# What says nothing by itself; the first kind that fits.
+# For exceptions without a text; the first kind that fits.
 _DESCRIPTIONS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "no answer in time"),
     (ConnectionRefusedError, "nobody listens there"),
@@ -52,7 +52,7 @@ _DESCRIPTIONS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def describe(error: BaseException) -> str:
-    """Say what an exception means, in a line that is never empty and may be shown on a terminal."""
+    """Return what an exception means, in a line that is never empty and may be shown on a terminal."""
     if isinstance(error, BaseExceptionGroup):
         leaves = _leaves(error)
         more = len(leaves) - _MOST_CAUSES
@@ -64,7 +64,7 @@ def describe(error: BaseException) -> str:
         return f"the other side broke the protocol: {text}{about}"
     kind = type(error).__name__
     if isinstance(error, InvalidURLError):
-        return error.reason  # whoever asks for words says where
+        return error.reason  # the caller states where
     if text and isinstance(error, (HakubanError, *STREAM_ERRORS)):
         return text
     if text and text != kind:
@@ -90,7 +90,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
 def single(error: Exception) -> Exception:
     """Take one exception out of the groups that a transport's task groups have put it into.
 
-    Several together, none of them a bug, become one LinkError that says all of them.
+    Several together, none of them a bug, become one LinkError that states all of them.
     """
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
@@ -100,7 +100,7 @@ def single(error: Exception) -> Exception:
 
 
 def is_bug(error: BaseException) -> bool:
-    """Say whether an exception is one that nobody has foreseen: neither an error of ours, nor a link that broke."""
+    """Return whether an exception is one that nobody has foreseen: neither an error of ours, nor a link that broke."""
     return not all(isinstance(leaf, (HakubanError, *STREAM_ERRORS)) for leaf in _leaves(error))
 
 
@@ -149,7 +149,7 @@ class ForeignCancellation:
 class Guard:
     """A block of a link, whose failure is the end of the link and nobody else's.
 
-    :param fail: is told why.
+    :param fail: called with the reason.
     """
 
     __slots__ = ("_fail",)
@@ -167,7 +167,7 @@ class Guard:
             self._fail(lost(error))
         elif isinstance(
             error, Exception
-        ):  # a transport's code, on a peer's bytes: whoever tells of it sorts it
+        ):  # a transport's code, on a peer's bytes: whoever reports it sorts it
             self._fail(single(error))
         elif error is not None and _is_foreign(error):
             self._fail(_caused(RuntimeError(_FOREIGN), error))

@@ -71,7 +71,7 @@ class ConnectionState:
     def expect_open(self, outcome: object) -> None:
         """Look at the outcome of a wait.
 
-        :raises ClosedError: it says that there will be no link any more.
+        :raises ClosedError: there will be no link any more.
         """
         if outcome is ENDED:
             again = "enter a new block: node.connect(...), or hakuban.sync.connect(node, ...)"
@@ -90,7 +90,7 @@ class ConnectionState:
 
 
 class Connection:
-    """The upstream link of a node, while it is up and while it is not: what `LocalNode.connect` gives.
+    """The upstream link of a node, while it is up and while it is not: what `LocalNode.connect` yields.
 
     It mends itself: a lost link is made again, contracts are announced and states flow again. Thread-safe.
     """
@@ -128,7 +128,7 @@ class Connection:
 
     @property
     def silent_for(self) -> float:
-        """Seconds since the node on the other side was last heard, signs of life included; inf while there is no link."""
+        """Seconds since anything last came from the other side, signs of life included; inf while there is no link."""
         peer = self._state.peer
         if peer is None or not self._state.status.up:
             return math.inf
@@ -136,7 +136,7 @@ class Connection:
 
     @property
     def size_cap(self) -> int | None:
-        """Bytes of the largest message that is sent for now; None for what the other side says that it takes.
+        """Bytes of the largest message that is sent for now; None for what the other side states that it takes.
 
         There is such a cap for 10 minutes after the other side, or a proxy on the way, ended a link with code 1009.
         """
@@ -196,7 +196,7 @@ class Connection:
 
 
 class Listener:
-    """What `LocalNode.listen` gives: where the node listens, and who has come. Thread-safe."""
+    """What `LocalNode.listen` yields: where the node listens, and who has come. Thread-safe."""
 
     __slots__ = ("_links", "_url")
 

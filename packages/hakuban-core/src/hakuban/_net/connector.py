@@ -60,7 +60,7 @@ CLOSE: Final = 1.5  # seconds: more than a link allows itself
 class Backoff:
     """How long to wait before the next attempt.
 
-    :param jitter: gives numbers from 0 to 1, so that many nodes do not come back in step.
+    :param jitter: returns numbers from 0 to 1, so that many nodes do not come back in step.
     """
 
     __slots__ = ("_began", "_jitter", "_pause")
@@ -232,7 +232,7 @@ class _Connector:
                 if self._fatal is not None:
                     return
                 forget_frames(error)
-                if link is None or link.id < 0 or link.reason is not error:  # else it has said so
+                if link is None or link.id < 0 or link.reason is not error:  # else it reported it
                     self._engine.update(self._state, partial(self._state.lost, error))
                 await anyio.sleep(self._pause(link, error))
         finally:
@@ -257,7 +257,7 @@ class _Connector:
         return self._engine.closed or self._engine.cause is not None
 
     async def _attempt(self) -> Exception | None:
-        """Make a link, and give the reason of its end; None if this side wanted it."""
+        """Make a link, and return the reason of its end; None if this side wanted it."""
         self._up_since = None
         failure: Exception | None = None
         try:
@@ -293,7 +293,7 @@ class _Connector:
             await self._link.run()
 
     def established(self, peer: LinkPeer, remote: Peer) -> str:
-        """Hear from a link. Under the lock."""
+        """Take note that a link is up. Under the lock."""
         self._state.peer = peer
         beside = ""
         if self._up_since is None:
@@ -303,7 +303,7 @@ class _Connector:
         return beside
 
     def lost(self, reason: Exception | None) -> None:
-        """Hear from a link. Under the lock."""
+        """Take note that a link has ended. Under the lock."""
         self._state.lost(reason)
 
     def size_cap(self, _: SizedLink) -> SizeCap:
@@ -326,13 +326,13 @@ class _Connector:
 
 
 def _is_nobody(error: Exception) -> bool:
-    """Say whether nobody was there; else somebody was, and has gone or kept silent."""
+    """Return whether nobody was there; else somebody was, and has gone or kept silent."""
     gone = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError)
     return isinstance(error, OSError) and not isinstance(error, gone)
 
 
 def _is_final(error: Exception, *, made: bool) -> bool:
-    """Say whether trying again cannot help.
+    """Return whether trying again cannot help.
 
     :param made: whether there was a stream: what nobody has foreseen there may not come up again.
     """

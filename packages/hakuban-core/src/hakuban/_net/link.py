@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from .link_owner import LinkOwner
 
 
-EVENTS_AT_ONCE: Final = 32  # events told the machine in one step; fewer if they take long
-PATIENCE: Final = 0.5  # seconds before a violator that may come back at once is told to go
+EVENTS_AT_ONCE: Final = 32  # events passed to the machine in one step; fewer if they take long
+PATIENCE: Final = 0.5  # seconds before the close message for a violator that may come back at once
 CLOSING: Final = 1.0  # seconds that a close may take
 CLOSING_CANCELLED: Final = 0.5
 
@@ -53,9 +53,9 @@ CLOSING_CANCELLED: Final = 0.5
 class Link:
     """A link from its being up to its end.
 
-    :ivar reading_since: the monotonic time since when it waits for the peer; infinity while what was said is dealt with.
+    :ivar reading_since: the monotonic time since when it waits for the peer; infinity while it handles what came.
     :ivar peer: the other side.
-    :ivar remote: the same for users, once it has said its name. Set under the lock.
+    :ivar remote: the same for users, once it has sent its name. Set under the lock.
     :ivar writer: its other half.
     :ivar wake: lets the writer look whether there is something to send; from any thread.
     :ivar cancel: ends the link from any thread.
@@ -168,14 +168,14 @@ class Link:
         self.writer.ready = True
 
     def named(self, name: str) -> None:
-        """The peer has said its name. Only under the lock."""
+        """The peer has sent its name. Only under the lock."""
         came = self.remote is None
         self.remote = Peer(self.id, name, self.peer.address, self.upstream, self.peer.identity)
         beside = self._owner.established(self.peer, self.remote)
         if came:
             self.writer.cap = self._owner.size_cap(
                 self
-            )  # now that a node below may have said its id
+            )  # now that a node below may have sent its id
             self._engine.log(logging.INFO, "link up: %s%s", str(self), beside)
 
     def ended(self) -> None:
@@ -201,7 +201,7 @@ class Link:
 
     @property
     def vouched_until(self) -> float | None:
-        """The monotonic time until which the peer vouched for what it had said; None for now."""
+        """The monotonic time until which the peer vouched for what it had sent; None for now."""
         ended_here = self.reason is None or isinstance(self.reason, PeerViolationError)
         if self._orderly or (ended_here and not self.peer.overdue(self._options.keep_alive)):
             return None
@@ -231,7 +231,7 @@ class Link:
                     self.reading_since = time_slice.end()
             except PeerViolationError as error:
                 with anyio.move_on_after(GRACE):
-                    await self.writer.introduced.wait()  # it says what this side takes
+                    await self.writer.introduced.wait()  # it states what this side takes
                 self._end(error)
                 if not self.peer.ours:
                     await self._discard()
@@ -253,12 +253,12 @@ class Link:
                     if expired:
                         await time_slice.yield_to_loop()
             except LinkError:
-                self._hand_over(heard)  # what was said before
+                self._hand_over(heard)  # what was received before
                 raise
             self._hand_over(heard)
 
     def _hand_over(self, events: list[PeerEvent]) -> None:
-        """Hand over what was heard, once.
+        """Hand over what was received, once.
 
         :raises LinkError: the peer has broken a rule.
         """
@@ -281,7 +281,7 @@ class Link:
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     async def _close(self) -> None:
-        """Close the stream, with a word that says why."""
+        """Close the stream, with the code and reason that state why."""
         try:
             if self._engine.cause is not None:
                 await self._stream.aclose(1011, "internal error")

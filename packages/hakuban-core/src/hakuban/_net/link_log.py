@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def link_down(link: LinkEntry, reason: Exception | None, *, reported: bool = False) -> None:
-    """Tell that a link has ended, in one line.
+    """Log that a link has ended, in one line.
 
     :param reason: None when this side wanted it.
-    :param reported: whether what may be alarming about it was told before.
+    :param reported: whether what may be alarming about it was logged before.
     """
     if reason is None:
         if link.remote is not None:
@@ -33,9 +33,9 @@ def link_down(link: LinkEntry, reason: Exception | None, *, reported: bool = Fal
 
 
 class Outage:
-    """Time without a good link, as far as the log is concerned: its first failure and its end are told, and no attempt.
+    """Time without a good link, as far as the log goes: its first failure and its end are logged, attempts are not.
 
-    What somebody has to mend, a bug of a transport or a circle, is told too when it comes up later; once for each kind.
+    What somebody has to mend, a bug of a transport or a circle, is logged too if it comes later; once for each kind.
 
     :param url: where the link leads, fit to be shown.
     """
@@ -74,7 +74,7 @@ class Outage:
             link_down(link, error, reported=True)
 
     def recovered(self, *, again: bool) -> str:
-        """A link is up; return what is to be said beside that. Once for each outage.
+        """A link is up; return what is to be logged beside that. Once for each outage.
 
         :param again: whether it was up before.
         """

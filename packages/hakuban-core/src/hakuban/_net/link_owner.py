@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class LinkOwner(Protocol):
     """Who wants to know about a link. Called under the lock.
 
-    :ivar careful: whether nothing is announced before the other side has said who is above it.
-    :ivar max_taken: bytes of the largest message that the other side takes, as it said on an earlier link; or None.
+    :ivar careful: whether nothing is announced before the other side has stated who is above it.
+    :ivar max_taken: bytes of the largest message that the other side takes, as it stated on an earlier link; or None.
     :ivar writers: where its links write.
     """
 
@@ -24,7 +24,7 @@ class LinkOwner(Protocol):
     writers: Writers
 
     def established(self, peer: LinkPeer, remote: Peer) -> str:
-        """The peer has said its name; return what the log shall say beside that."""
+        """The peer has sent its name; return what is to be logged beside that."""
         ...
 
     def lost(self, reason: Exception | None) -> None:

@@ -1,4 +1,4 @@
-"""The other side of a link, as far as its stream and its notes tell."""
+"""The other side of a link, as far as its stream and its notes show it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LinkPeer:
     """Reads the optional attributes of a stream, which is somebody else's code.
 
     :ivar address: where the peer is, text for people; "" before `look`.
-    :ivar identity: who it is, as an authorising plugin says.
+    :ivar identity: who it is, as an authorising plugin states it.
     :ivar heard: the monotonic time at which a message was last received.
     """
 
@@ -40,12 +40,12 @@ class LinkPeer:
 
     @property
     def node(self) -> str:
-        """The id of its node, which is one of this project; "" where it has not said."""
+        """The id of its node, which is one of this project; "" where it has not sent it."""
         return self._session.peer_node
 
     @property
     def max_taken(self) -> int | None:
-        """Bytes of the largest message that it takes; None where it has not said."""
+        """Bytes of the largest message that it takes; None where it has not stated that."""
         return self._session.max_taken
 
     @property
@@ -55,7 +55,7 @@ class LinkPeer:
 
     @property
     def last_heard(self) -> float:
-        """The monotonic time at which it was last heard, signs of life included."""
+        """The monotonic time at which anything was last received from it, signs of life included."""
         heard: object = None
         with suppress(Exception):  # somebody else's property
             heard = getattr(self._stream, "last_heard", None)
@@ -64,7 +64,7 @@ class LinkPeer:
         return max(self.heard, min(heard, monotonic()))
 
     def overdue(self, keep_alive: float) -> bool:
-        """Say whether it has been silent for so long that nothing it has said can be called current."""
+        """Return whether it has been silent for so long that nothing it has sent can be called current."""
         return monotonic() - self.last_heard > OVERDUE * keep_alive
 
     @property

@@ -1,4 +1,4 @@
-"""The writing half of a link: a task that sends what the machine has to say, while there is something to say."""
+"""The writing half of a link: a task that sends what the machine has for the peer, while there is something to send."""
 
 from __future__ import annotations
 
@@ -131,12 +131,12 @@ class LinkWriter(AutoResetEvent):
         self.last_sent: float = monotonic()
 
     def send_keep_alive(self) -> None:
-        """Send something, soon, which says nothing."""
+        """Send a message without content, soon."""
         self._keep_alive_due = True
         self.set()
 
     async def flush(self) -> None:
-        """Return when all that there is to say was sent, or the link has ended."""
+        """Return when all that there is to send was sent, or the link has ended."""
         self._finishing = True
         self.set()
         await self.dry.wait()
@@ -146,7 +146,7 @@ class LinkWriter(AutoResetEvent):
     def start(self, link: WrittenLink) -> None:
         """Introduce this side, and send from now on.
 
-        :param link: is told of a failure, and ends.
+        :param link: is notified of a failure, and ends.
         """
         self._link = link
         self._running = True
@@ -198,7 +198,7 @@ class LinkWriter(AutoResetEvent):
                 failure = error
             else:
                 return
-            # the other side may have said why before it went: the reader, if it hears that, ends the link first
+            # perhaps the other side sent the reason before it went: if the reader receives that, it ends the link first
             try:
                 await anyio.sleep(GRACE)
                 raise failure
@@ -237,10 +237,10 @@ class LinkWriter(AutoResetEvent):
         self._traffic.messages_out += len(batch)
         self._traffic.bytes_out += sum(map(len, batch))
 
-    # ---- what it says -----------------------------------------------------------------------------------------------
+    # ---- what it sends ----------------------------------------------------------------------------------------------
 
     def _introduction(self, link: WrittenLink) -> list[bytes]:
-        """Return what is said first: with a note, unless the peer is known to be no node of this project."""
+        """Return what is sent first: with a note, unless the peer is known to be no node of this project."""
         if link.peer.ours is False:
             return self._session.opening()
         return self._session.opening(self._engine.first_note(link, self._most))
@@ -265,7 +265,7 @@ class LinkWriter(AutoResetEvent):
             if not more:
                 break
             if sum(map(len, batch)) >= BATCH or time_slice.expired():
-                self.ready = True  # the machine will not say so again
+                self.ready = True  # the machine will not report that again
                 break
         if self._session.skipped or self._session.unsent:
             self._skips.report(link, self._session)

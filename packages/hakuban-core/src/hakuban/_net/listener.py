@@ -102,11 +102,11 @@ class _Acceptor:
                 await checkpoint()
 
     def established(self, _peer: LinkPeer, _remote: Peer) -> str:
-        """Hear from a link. Under the lock."""
+        """Take note that a link is up. Under the lock."""
         return ""
 
     def lost(self, _reason: Exception | None) -> None:
-        """Hear from a link. Under the lock."""
+        """Take note that a link has ended. Under the lock."""
 
     def size_cap(self, link: SizedLink) -> SizeCap | None:
         """Return what was learnt of the size of messages that a peer takes."""
@@ -157,7 +157,7 @@ async def _listening(
 
 
 class _Started:
-    """Says whether a transport has said that it listens."""
+    """Records whether a transport has reported that it listens."""
 
     def __init__(self, task_status: TaskStatus[str]) -> None:
         self._task_status = task_status

@@ -1,4 +1,4 @@
-"""Messages that are too large for a peer: those that are skipped, and what a peer takes that has not said so."""
+"""Messages that are too large for a peer: those that are skipped, and what a peer takes that has not stated it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 TOO_BIG: Final = 1009
 REMEMBERED: Final = 600.0  # seconds
-AGAIN: Final = 60.0  # seconds within which a further 1009 says that the last guess was too high
-LEAST: Final = 1_024  # bytes: below this nothing could be said at all
+AGAIN: Final = 60.0  # seconds within which a further 1009 shows that the last guess was too high
+LEAST: Final = 1_024  # bytes: below this nothing could be sent at all
 MOST_PEERS: Final = 1_000
 
 
@@ -46,7 +46,7 @@ class SizedLink(Protocol):
 
 
 class Skips:
-    """What is not sent on a link since it is too large: told the machine, counted, and logged the first time.
+    """What is not sent on a link since it is too large: reported to the machine, counted, and logged the first time.
 
     :param traffic: counts for the connection.
     """
@@ -119,9 +119,9 @@ class SizeCap:
         taken = link.peer.max_taken
         if not _was_too_big(link):
             return
-        if taken is not None and link.largest_sent > taken:  # said before it was known; now it is
+        if taken is not None and link.largest_sent > taken:  # sent before that was known; now it is
             if self._most is not None and self._most >= taken:
-                self._most = None  # a guess, which says nothing any more
+                self._most = None  # a guess, which is of no use any more
             return
         most = self.most(now)
         if most is not None and now - self._last < AGAIN:
@@ -171,7 +171,7 @@ class SizeCaps:
 
 
 def _was_too_big(link: SizedLink) -> bool:
-    """Say whether the other side has ended a link for the size of a message."""
+    """Return whether the other side has ended a link for the size of a message."""
     reason = link.reason
     return type(reason) is LinkError and reason.code == TOO_BIG
 

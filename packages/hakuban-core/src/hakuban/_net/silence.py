@@ -1,4 +1,4 @@
-"""Signs of life on links whose transport gives none, and does not notice silence either."""
+"""Signs of life on links whose transport sends none, and does not notice silence either."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class WaitingLink(Protocol):
     """A link that waits for its peer.
 
     :ivar peer: the other side.
-    :ivar writer: gives the signs of life.
-    :ivar reading_since: the monotonic time since when it waits; infinity while what was said is dealt with.
+    :ivar writer: sends the signs of life.
+    :ivar reading_since: the monotonic time since when it waits; infinity while it handles what came.
     """
 
     peer: LinkPeer
@@ -33,7 +33,7 @@ class WaitingLink(Protocol):
 
 
 async def watch(link: WaitingLink, options: TransportOptions) -> None:
-    """Have something said now and then, until cancelled.
+    """Have something sent now and then, until cancelled.
 
     :raises LinkTimeoutError: the peer has been silent for too long.
     """

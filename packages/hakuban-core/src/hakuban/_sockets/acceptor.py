@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .addresses import Address
     from .places import Place
 
-# What accept says when the listening socket is none any more. All else passes: EMFILE, a network that is down.
+# What accept raises when the listening socket is none any more. All else passes: EMFILE, a network that is down.
 _FATAL = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
 _PAUSE_SECONDS = 0.1
 _LOG_SECONDS = 10.0
@@ -42,12 +42,12 @@ class Acceptor:
     silent of any acceptor of the same event loop make room while these are in use.
 
     :param url: what the sockets are bound to, for the log.
-    :param logger: the transport's, told when nobody can be accepted for now, at most each 10 s.
+    :param logger: the transport's, for times when nobody can be accepted for now, at most each 10 s.
     :param max_connections: how many; None means `hakuban.transport.default_max_connections()`.
     :param serve: run in a task for each connection, with its socket, the address of the other side as text, and its
         place. The socket is closed when it ends. An exception of its own is a
         fault of the transport: it is logged with its traceback, and ends that connection alone.
-    :param turn_away: says something to a socket, which does not block, of somebody for whom there is no place, before it
+    :param turn_away: sends something to a socket, which does not block, for which there is no place, before it
         is closed; an OSError is ignored.
     :ivar closed: whether `run` is ending.
     """
@@ -75,7 +75,7 @@ class Acceptor:
 
         To be called once.
 
-        :param sockets: as `bind_sockets` gives them; the acceptor owns them.
+        :param sockets: as `bind_sockets` returns them; the acceptor owns them.
         :raises OSError: a listening socket is none any more; in an ExceptionGroup.
         """
         async with anyio.create_task_group() as connections:

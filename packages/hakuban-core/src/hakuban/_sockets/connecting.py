@@ -24,7 +24,7 @@ _HEAD_START = 0.25
 
 
 class Host:
-    """The addresses of a host that is to be connected to, as `find_host` gives it; each is tried once.
+    """The addresses of a host that is to be connected to, as `find_host` returns it; each is tried once.
 
     :ivar untried: those that were not.
     :ivar failures: why the others did not do.
@@ -38,9 +38,9 @@ class Host:
         self._connected: tuple[socket.socket, Address] | None = None
 
     async def connect(self) -> tuple[socket.socket, Address]:
-        """Connect to the first that answers, and give the address too. When cancelled, all sockets are closed.
+        """Connect to the first that answers, and return its address too. When cancelled, all sockets are closed.
 
-        :raises OSError: none does, or did and was of use.
+        :raises OSError: none answers, or none that answers is of use.
         """
         try:
             async with anyio.create_task_group() as tasks:

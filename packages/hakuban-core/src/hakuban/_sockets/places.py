@@ -34,14 +34,14 @@ class Place:
         self.given_up: bool = False
 
     def watch(self, stream: SocketStream) -> None:
-        """Say that the connection has not asked for a link yet: silent for 2 s, it goes when places are short.
+        """Note that the connection has not asked for a link yet: silent for 2 s, it goes when places are short.
 
         It is cancelled then, wherever it waits.
         """
         self._places.watch(self, stream)
 
     def keep(self) -> None:
-        """Say that it has asked for a link: from now on it keeps its place."""
+        """Note that it has asked for a link: from now on it keeps its place."""
         self._places.keep(self)
 
 
@@ -50,7 +50,7 @@ class Places:
 
     def __init__(self) -> None:
         self._taken: dict[Place, anyio.CancelScope] = {}
-        # By when they were last heard, as far as is known: that is looked at only when a place is wanted.
+        # By when anything was last received, as far as is known: that is looked at only when a place is wanted.
         self._unasked: OrderedDict[Place, tuple[float, SocketStream]] = OrderedDict()
 
     def __len__(self) -> int:

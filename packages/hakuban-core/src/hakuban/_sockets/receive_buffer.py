@@ -47,7 +47,7 @@ class ReceiveBuffer:
             self._release()
 
     def _shrink(self, by: int) -> None:
-        # not this system; or the connection is gone, which `read` will tell
+        # not this system; or the connection is gone, which `read` will report
         with contextlib.suppress(OSError):
             if not self.small:
                 self._sock.getsockopt(socket.SOL_SOCKET, _BUF_LOCK)

@@ -55,7 +55,7 @@ class SocketReceiver:
         return data
 
     def waiting(self) -> bool:
-        """Say whether bytes, or the end of them, wait to be taken."""
+        """Return whether bytes, or the end of them, wait to be taken."""
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -173,5 +173,5 @@ def receiver_for(sock: socket.socket) -> SocketReceiver:
 
 
 def _is_proactor(loop: asyncio.AbstractEventLoop) -> bool:
-    """Say whether it is a loop of Windows, which cannot watch sockets."""
+    """Return whether it is a loop of Windows, which cannot watch sockets."""
     return "Proactor" in type(loop).__name__

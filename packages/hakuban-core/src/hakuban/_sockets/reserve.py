@@ -1,4 +1,4 @@
-"""Descriptors that strangers do not get, so that whatever else the process does can open files."""
+"""Descriptors that unknown peers do not get, so that whatever else the process does can open files."""
 
 from __future__ import annotations
 

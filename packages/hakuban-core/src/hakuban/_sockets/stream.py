@@ -22,7 +22,7 @@ from .receiver import receiver_for
 if TYPE_CHECKING:
     from typing import Any
 
-_PIECE = 64 * 1024  # bytes asked for at once, if nothing else is said
+_PIECE = 64 * 1024  # bytes asked for at once, by default
 
 
 class SocketStream:
@@ -42,7 +42,7 @@ class SocketStream:
     )  # fmt: skip
 
     READ_MOST: ClassVar[int] = _READ_MOST
-    """Bytes that `read` gives at most, whatever is asked."""
+    """Bytes that `read` returns at most, whatever is asked."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

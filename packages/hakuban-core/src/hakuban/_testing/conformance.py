@@ -44,7 +44,7 @@ async def check_transport(
     hang it.
 
     :param url: where to listen: one that is free however often it is bound at a time, such as "tcp://127.0.0.1:0"; or
-        a function that gives a new one whenever it is called, where addresses are names.
+        a function that returns a new one whenever it is called, where addresses are names.
     :param options: for the connecting side; `max_message`, `keep_alive`, `timeout` and `handshake_timeout` are set by
         the rules about them. The largest message sent has 5 MiB.
     :param serve_options: for the listening side, when it needs others: a TLS context, for example.

@@ -21,7 +21,7 @@ PATIENCE: Final = 10.0
 """Seconds for what should take milliseconds: a busy machine is no broken transport."""
 
 CLOSE_SECONDS: Final = 3.0
-"""Seconds that `aclose` may take: the contract says 1, and machines are busy."""
+"""Seconds that `aclose` may take: the contract allows 1, and machines are busy."""
 
 PAUSE: Final = 0.05
 """Seconds that let the other tasks get into the middle of something."""
@@ -70,7 +70,7 @@ class Link:
 class _Status:
     """The `task_status` of a `serve`.
 
-    :ivar called: whether it was told that the transport listens.
+    :ivar called: whether the transport has reported that it listens.
     """
 
     def __init__(self, inner: TaskStatus[str]) -> None:
@@ -86,7 +86,7 @@ class _Status:
 class Environment:
     """The transport under test.
 
-    :ivar new_url: gives where to listen.
+    :ivar new_url: returns where to listen.
     """
 
     transport: Transport
@@ -102,9 +102,9 @@ class Environment:
         url: str | None = None,
         **changes: Any,
     ) -> AsyncIterator[str]:
-        """Serve `handler`, and give the bound URL; leaving it cancels `serve`.
+        """Serve `handler`, and yield the bound URL; leaving it cancels `serve`.
 
-        :param url: where; at a new URL if nothing is said.
+        :param url: where; None for a new URL.
         """
         url = self.new_url() if url is None else url
         async with anyio.create_task_group() as group:
@@ -118,7 +118,7 @@ class Environment:
         options: TransportOptions,
         handler: Callable[[MessageStream], Awaitable[None]],
     ) -> str:
-        """Start `serve` in a task group, and give the bound URL.
+        """Start `serve` in a task group, and return the bound URL.
 
         :raises Finding: it does not call `task_status.started`.
         """
@@ -137,7 +137,7 @@ class Environment:
 
     @asynccontextmanager
     async def connecting(self, url: str, **changes: Any) -> AsyncIterator[MessageStream]:
-        """Connect to a bound URL, within the time that the options give a handshake."""
+        """Connect to a bound URL, within the time that the options allow for a handshake."""
         options = replace(self.options, **changes)
         async with self.transport.connect(url, options) as stream:
             yield stream
@@ -163,7 +163,7 @@ class Environment:
                 with within(PATIENCE, "serve calls the handler of a new link"):
                     other_end = await accepted.receive()
                 yield Link(connected, other_end)
-                # both at once: each may wait a while for the other's goodbye
+                # both at once: each may wait a while for the other's close message
                 async with anyio.create_task_group() as group:
                     for stream in (connected, other_end):
                         group.start_soon(error_of, stream.aclose)
@@ -171,7 +171,7 @@ class Environment:
 
 @contextmanager
 def within(seconds: float, what: str) -> Iterator[None]:
-    """Bound a wait, and say what did not happen."""
+    """Bound a wait, and report what did not happen."""
     with anyio.move_on_after(seconds) as scope:
         yield
     if scope.cancelled_caught:
@@ -181,7 +181,7 @@ def within(seconds: float, what: str) -> Iterator[None]:
 async def exchange(
     sender: MessageStream, receiver: MessageStream, messages: Sequence[bytes], *, batch: int = 100
 ) -> list[bytes]:
-    """Send messages in batches while the other end receives, and give what has come."""
+    """Send messages in batches while the other end receives, and return what has come."""
     got: list[bytes] = []
     async with anyio.create_task_group() as group:
 
@@ -214,7 +214,7 @@ async def collect(receiver: MessageStream, expected: Sequence[bytes]) -> list[by
 
 
 def sequence_fault(sent: Sequence[bytes], got: Sequence[bytes]) -> str | None:
-    """Say how two sequences of messages differ, or None."""
+    """Return how two sequences of messages differ, or None."""
     if list(sent) == list(got):
         return None
     pairs = enumerate(zip_longest(sent, got))
@@ -242,7 +242,7 @@ async def until(done: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def end_of(stream: MessageStream) -> Exception:
-    """Receive until it raises, and give what it raised."""
+    """Receive until it raises, and return what it raised."""
     with within(PATIENCE, "receive raises after the link has ended"):
         while (error := await error_of(stream.receive)) is None:
             pass

@@ -19,7 +19,7 @@ DESCRIPTORS: Final = Path("/dev/fd")
 
 @dataclass(slots=True)
 class Census:
-    """How many tasks of this event loop, threads and open descriptors there are; -1 descriptors if nobody can tell."""
+    """How many tasks of this event loop, threads and open descriptors there are; -1 descriptors where unknown."""
 
     tasks: int
     threads: int

@@ -54,7 +54,7 @@ class _Pipe:
         self.wake()
 
     def take(self, limit: int) -> list[bytes]:
-        """Take what one `receive` may give; nothing when the first message is over the limit."""
+        """Take what one `receive` may return; nothing when the first message is over the limit."""
         batch: list[bytes] = []
         size = 0
         while self.messages and len(batch) < MOST_MESSAGES:
@@ -81,7 +81,7 @@ class MemoryStream:
     :ivar remote_address: text for people.
     :ivar close_code: how the other side closed, once `receive` has raised EndOfStream.
     :ivar close_reason: one line that came with it.
-    :ivar identity: what `hakuban_authorize` said of the peer, on the listening side.
+    :ivar identity: what `hakuban_authorize` returned for the peer, on the listening side.
     :ivar peer_clock: what the listening side stated as Unix time in nanoseconds, on the connecting side.
     """
 
@@ -159,7 +159,7 @@ class MemoryStream:
         if batch := pipe.take(self._max_message):
             return batch
         if pipe.messages:
-            # It stays where it is: the next call says the same.
+            # It stays where it is: the next call raises the same.
             size = len(pipe.messages[0])
             reason = f"a message of {size} bytes is over max_message={self._max_message}"
             raise PeerViolationError(reason, code=1009)
@@ -205,7 +205,7 @@ class _Listener:
         self._token = current_token()
 
     async def accept(self, options: TransportOptions) -> MemoryStream | None:
-        """Make a link, start the handler on its listening end, and give the connecting end; None if nobody listens now."""
+        """Make a link, start the handler on its listening end, return the connecting end; None if nobody listens."""
         if self._token != current_token():
             reason = (
                 f"{self.url} listens in another event loop; between loops or threads use a transport with sockets,"
@@ -266,7 +266,7 @@ class MemoryTransport:
 
         :raises InvalidURLError: there is no name.
         :raises ConnectionRefusedError: nobody listens under this name.
-        :raises RefusedError: the listener's `authorize` said no, or the listener belongs to another event loop.
+        :raises RefusedError: the listener's `authorize` refused, or the listener belongs to another event loop.
         """
         name = _name(url, listening=False)
         await checkpoint()
@@ -307,7 +307,7 @@ class MemoryTransport:
 
 
 def cut_links(url: str) -> int:
-    """Break every link of the listener at `url`, as a network would, and say how many there were.
+    """Break every link of the listener at `url`, as a network would, and return how many there were.
 
     To be called in the event loop of the listener, which stays.
 

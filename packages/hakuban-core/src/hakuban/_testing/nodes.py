@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 async def linked_nodes(
     count: int = 2, *, router: LocalNode | None = None
 ) -> AsyncIterator[tuple[LocalNode, ...]]:
-    """Return nodes that are connected, in memory, to one router: what one exposes, the others can observe.
+    """Yield nodes that are connected, in memory, to one router: what one exposes, the others can observe.
 
         async with linked_nodes() as (here, there): ...
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 CAN_FREEZE: Final = hasattr(signal, "SIGSTOP")
-"""Whether a process can be stopped so that its links stay open, and say nothing; not on Windows."""
+"""Whether a process can be stopped so that its links stay open, and send nothing; not on Windows."""
 
 _START: Final = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer);"
@@ -63,7 +63,7 @@ class OtherProcess:
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has failed; `url` says so
+        with suppress(BrokenPipeError):  # it has failed; `url` reports that
             self._process.stdin.write(pickle.dumps(sys.path) + needed)
             self._process.stdin.flush()
 

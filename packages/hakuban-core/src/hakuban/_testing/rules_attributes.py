@@ -1,4 +1,4 @@
-"""Rules on what a stream may say of its peer: when it was heard, and who it is."""
+"""Rules on what a stream may state about its peer: when anything was last received, and who it is."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _detects_silence(stream: MessageStream) -> bool:
 
 
 def _last_heard_since(stream: MessageStream, least: float, what: str) -> float:
-    """Read when the other side was last heard: a time that is not before another one, nor to come."""
+    """Read when anything was last received: a time that is not before another one, nor in the future."""
     heard: object = getattr(stream, "last_heard", None)
     now = monotonic()
     if not isinstance(heard, (int, float)) or math.isnan(heard):
@@ -105,7 +105,7 @@ async def _check_authorize(env: Environment) -> None:
     async with env.serving(handler, authorize=refuse) as url:
         refusal = await error_of(visit)
     if not asked:
-        return  # it guards nobody, and has not told `check_exposure` of that option
+        return  # it guards nobody, and has not passed that option to `check_exposure`
     if not isinstance(asked[0], ConnectionRequest):
         raise Finding(f"options.authorize was asked about {asked[0]!r}")
     if blocked:

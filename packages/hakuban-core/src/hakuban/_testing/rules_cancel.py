@@ -28,7 +28,7 @@ LONG: Final = [bytes(65_536)] * 32
 
 
 class _Listener:
-    """The other side: counts the bytes that come, and tells how many when it is asked."""
+    """The other side: counts the bytes that come, and sends their number when it is asked."""
 
     def __init__(self) -> None:
         self.came = 0
@@ -181,7 +181,7 @@ async def _check(
         for number in range(1, MOST + 1):
             if await operation(env, url, listener, number):
                 break
-        with suppress(Finding):  # the leak that it is says more
+        with suppress(Finding):  # as a leak it is reported in more detail
             await listener.idle()
         await census.expect_no_more("the calls that were cancelled")
         await _expect_service(env, url)

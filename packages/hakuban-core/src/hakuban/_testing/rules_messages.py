@@ -33,7 +33,7 @@ FLOOD: Final = 64
 """Messages of 1 MiB that are sent to somebody who does not receive."""
 
 MOST_ACCEPTED: Final = 2
-"""How many of them may be accepted then: more, and a slow peer is told of a past that is seconds old."""
+"""How many of them may be accepted then: more, and what a slow peer receives is seconds old."""
 
 
 async def _check_order(env: Environment) -> None:

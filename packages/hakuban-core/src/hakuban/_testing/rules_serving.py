@@ -157,7 +157,7 @@ async def _check_nobody(env: Environment) -> None:
 
 
 async def _refusal(env: Environment, url: str) -> Exception | None:
-    """Say what connect raises, None when it succeeds."""
+    """Return what connect raises, None when it succeeds."""
 
     async def visit() -> None:
         async with env.connecting(url, handshake_timeout=1.0):

@@ -21,7 +21,7 @@ STANDSTILL: Final = 1.2 * SILENCE
 
 async def _check_silence_noticed(env: Environment) -> None:
     for direction in range(2):
-        # Nobody gives a sign of life, since keep_alive is far away.
+        # Nobody sends a sign of life, since keep_alive is far away.
         async with env.link(keep_alive=60.0, timeout=SILENCE) as link:
             stream, _ = link.directions()[direction]
             if not getattr(stream, "detects_silence", False):

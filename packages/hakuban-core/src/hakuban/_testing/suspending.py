@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Suspending(Generator[Any, Any, None]):
-    """A coroutine to await, which tells each time that it is about to suspend.
+    """A coroutine to await, which reports each time that it is about to suspend.
 
     :param suspended: called then.
     """

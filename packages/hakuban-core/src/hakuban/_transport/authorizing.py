@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 THREADS: Final = 8
 """Questions that are asked at the same time, by all listeners of a process; one that is given up counts until it ends."""
 
-_LAST_CODE: Final = 0xFFFF  # two bytes say it
+_LAST_CODE: Final = 0xFFFF  # it is sent in two bytes
 
 NOBODY: Final = "the listener cannot authorise anybody at the moment"
 
@@ -53,7 +53,7 @@ class Authorizer:
             if not self._warned:
                 self._warned = True
                 logger.exception("authorising a peer failed; peers are refused while it does")
-            raise RefusedError(NOBODY, retry=True) from error  # noqa: ASYNC104 # it is told, and refuses this peer
+            raise RefusedError(NOBODY, retry=True) from error  # noqa: ASYNC104 # it is logged, and refuses this peer
         if identity is None:
             raise RefusedError("not authorised", retry=False)
         return identity
@@ -70,7 +70,7 @@ class Authorizer:
             raise ValueError(text) from refusal
 
     def took_longer(self, seconds: float) -> None:
-        """Tell once that a call was given up."""
+        """Log once that a call was given up."""
         if not self._warned_of_time:
             self._warned_of_time = True
             logger.error(
@@ -158,7 +158,7 @@ class _Pool:
                 self._threads -= 1
 
     def withdraw(self, call: _Call) -> bool:
-        """Forget a question; say whether it had not been asked yet."""
+        """Forget a question; return whether it had not been asked yet."""
         with self._lock:
             try:
                 self._waiting.remove(call)
@@ -188,10 +188,10 @@ async def identify(options: TransportOptions, request: ConnectionRequest) -> Ide
 
     It is called in a worker thread, so that the event loop goes on, and at most 8 such calls run in a process at the
     same time; other questions wait. A question that has no answer within half of `options.handshake_timeout`, waiting
-    included, is a refusal: a call that runs then goes on, and counts until it returns, but nobody hears of it. Safe to
+    included, is a refusal: a call that runs then goes on, and counts until it returns, its answer unused. Safe to
     cancel. The peer may be gone when the answer comes.
 
-    :raises RefusedError: with what to tell the peer; whatever else `authorize` returns or raises, SystemExit and
+    :raises RefusedError: with what to send to the peer; whatever else `authorize` returns or raises, SystemExit and
         CancelledError too, is logged, and becomes one with `retry`.
     """
     authorize = options.authorize
@@ -199,7 +199,7 @@ async def identify(options: TransportOptions, request: ConnectionRequest) -> Ide
         return None
     if not isinstance(authorize, Authorizer):
         authorize = Authorizer(authorize)
-    seconds = options.handshake_timeout / 2  # the other half is for telling the peer
+    seconds = options.handshake_timeout / 2  # the other half is for the answer to the peer
     call, unasked = _Call(authorize, request), False
     _pool.put(call)
     try:

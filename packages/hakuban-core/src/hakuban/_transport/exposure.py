@@ -22,7 +22,7 @@ def check_exposure(
     protected: bool = False,
     remedy: str = "",
 ) -> None:
-    """Refuse to listen where other machines get in and nothing keeps strangers out.
+    """Refuse to listen where other machines get in and nothing keeps unknown peers out.
 
     To be called by `Transport.serve` with what it has bound, or is about to bind where binding lets somebody in, before
     `task_status.started`. Fine is: this machine alone, an authorising plugin (`options.authorize`), a transport that
@@ -32,7 +32,7 @@ def check_exposure(
         counts as reachable from everywhere.
     :param protected: whether the transport itself lets in only whom it knows, as TLS with client certificates does.
     :param remedy: how it would, for the error: "use wss:// with client certificates".
-    :raises InsecureListenerError: says which address, and what to do.
+    :raises InsecureListenerError: with the address, and with what to do.
     """
     if protected or options.insecure or options.authorize is not None:
         return

@@ -19,11 +19,11 @@ async def run_handler(
     logger: Logger,
     peer: str,
 ) -> None:
-    """Run the handler of `Transport.serve` for a link that is up, and close its stream, with the code that says why.
+    """Run the handler of `Transport.serve` for a link that is up, and close its stream, with the code that states why.
 
     A handler closes its stream and raises nothing: this is for one that does not. Cancellation closes too.
 
-    :param logger: the transport's, told of an exception, which ends this link alone.
+    :param logger: the transport's, for an exception, which ends this link alone.
     :param peer: who the other side is, text for people.
     """
     code, reason = 1001, "the listener is closed"

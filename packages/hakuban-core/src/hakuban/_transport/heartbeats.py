@@ -37,7 +37,7 @@ class Monitored(Protocol):
         Called on the loop of `Heartbeats.run`, at the latest an hour after the last time; must not raise. If it does,
         that is logged, once for the class, and it is called again soon.
 
-        :param now: the time, as `time.monotonic()` gives it.
+        :param now: the time, as `time.monotonic()` returns it.
         :returns: when to check again, or None for never.
         """
         ...
@@ -54,12 +54,12 @@ class Heartbeats:
         self._slots: dict[int, list[weakref.ref[Monitored]]] = {}
         self._order: list[int] = []  # heap of the keys of _slots
         self._wake = anyio.Event()
-        self._faulty: set[type[Monitored]] = set()  # classes whose fault was told
+        self._faulty: set[type[Monitored]] = set()  # classes whose fault was logged
 
     def watch(self, link: Monitored, due: float) -> None:
         """Check a link at a time, and from then on when it wants. Never waits.
 
-        :param due: as `time.monotonic()` gives it; `math.inf` is fine.
+        :param due: as `time.monotonic()` returns it; `math.inf` is fine.
         """
         slot = math.ceil(min(due, time.monotonic() + _LONGEST) / _SLOT)
         links = self._slots.get(slot)
@@ -103,7 +103,7 @@ class Heartbeats:
             return
         try:
             due = link.check(time.monotonic())
-        except Exception:  # noqa: BLE001  # said, and tried again
+        except Exception:  # noqa: BLE001  # logged, and tried again
             # a transport's code; one link's fault ends neither the listener nor the watching of others
             if type(link) not in self._faulty:
                 self._faulty.add(type(link))
@@ -116,7 +116,7 @@ class Heartbeats:
 
 
 def default_max_connections() -> int:
-    """Return the most connections of a listener that was told no limit: 10,000, or what the one on open files leaves."""
+    """Return the most connections of a listener without its own limit: 10,000, or what the one on open files leaves."""
     limit = open_files_limit()
     if limit is None:
         return _MAX_CONNECTIONS

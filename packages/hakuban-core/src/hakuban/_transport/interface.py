@@ -1,4 +1,4 @@
-"""What the core asks of a transport, and what a transport is told: the types that both know."""
+"""What the core asks of a transport, and what it passes to one: the types that both know."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ class MessageStream(Protocol):
     """An ordered, reliable stream of whole messages. One task sends and one receives at a time.
 
     The core never uses a stream again after it cancelled one of its calls, so `send` and `receive` need not be
-    safe to cancel. Optional attributes, read with `getattr` when the stream is handed over, if nothing else is said:
+    safe to cancel. Optional attributes, read with `getattr` when the stream is handed over, unless stated otherwise:
 
     * `local_address`, `remote_address`: text for people ("127.0.0.1:3001").
     * `close_code`, `close_reason`: how the other side closed, once `receive` has raised (None before).
     * `detects_silence` (False): True when the transport itself ends a link after `TransportOptions.timeout`
       seconds without input; otherwise the core sends empty control messages and watches the silence.
-    * `last_heard`: when bytes of the peer last came in, as `time.monotonic()` gives it; signs of life such as pings and
+    * `last_heard`: when bytes of the peer last came in, as `time.monotonic()` has it; signs of life such as pings and
       pongs count, and so does the peer's end of the stream, a reset does not. Read at any time, and once more when the
       link has ended: a state that came over a link which fell silent was last current then. Streams with
       `detects_silence` should have it; without it the core goes by the messages that it received.
-    * `peer_is_ours`: whether the peer is a node of this project; without it that shows when it says so in a note, and
+    * `peer_is_ours`: whether the peer is a node of this project; without it that shows once it has sent a note, and
       False, for one of the crate, keeps this side from sending any.
     * `peer_clock` (None): Unix time in nanoseconds that the listening side stated while `connect` was entered
       (`TransportOptions.clock` there).
-    * `identity` (None): the `Identity` that `hakuban_authorize` gave this peer.
+    * `identity` (None): the `Identity` that `hakuban_authorize` returned for this peer.
     """
 
     async def send(self, messages: Sequence[bytes], /) -> None:
         """Send a batch in order; on return all of it is in the operating system or in at most 64 KiB of buffer.
 
-        A call that was cancelled or has failed leaves the stream dead.
+        A call that was cancelled or has failed leaves the stream unusable.
 
         :raises anyio.ClosedResourceError: after `aclose`.
         :raises anyio.BrokenResourceError: the link is gone.
@@ -132,7 +132,7 @@ class TransportOptions:
     :ivar max_connections: links that a listener accepts at the same time; None leaves the transport's default.
     :ivar insecure: whether a listener may be reached from other machines although anybody may connect to it; see
         `check_exposure`.
-    :ivar clock: gives what a listener states as its time, Unix nanoseconds: the clock of the tree's root.
+    :ivar clock: returns what a listener states as its time, Unix nanoseconds: the clock of the tree's root.
     :ivar authorize: asked by a listener, with what it knows of a peer, before the link is up: by `identify`, which calls
         it in a thread. Returns the identity of the peer, or raises RefusedError to turn it away; what else it returns
         (None, False) lets nobody in. A plain function, not a coroutine function.
@@ -161,7 +161,7 @@ class ConnectionRequest:
     :ivar path: the requested path with its query, for transports that have one, else "".
     :ivar headers: the request's headers, names in lower case.
     :ivar remote_address: text for people.
-    :ivar tls_subject: the subject of the peer's certificate as `ssl.SSLSocket.getpeercert` gives it, or None.
+    :ivar tls_subject: the subject of the peer's certificate as `ssl.SSLSocket.getpeercert` returns it, or None.
     """
 
     url: str

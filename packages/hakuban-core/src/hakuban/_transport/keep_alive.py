@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .interface import TransportOptions
 
 
-# Seconds of silence that end a link whose timeout nobody has said: peers of this project give signs of life, and a
+# Seconds of silence that end a link whose timeout is not set: peers of this project give signs of life, and a
 # flooding node of the crate can starve its own socket for seconds.
 OUR_TIMEOUT: Final = 6.0
 OTHER_TIMEOUT: Final = 20.0
@@ -34,7 +34,7 @@ _LONGEST: Final = 3600.0  # seconds between two checks, at most
 def silence_limit(timeout: float | None, *, ours: bool | None) -> float:
     """Return the seconds of silence that end a link.
 
-    :param timeout: what the options say.
+    :param timeout: as in the options.
     :param ours: whether the peer is a node of this project; None while that is not known.
     """
     if timeout is not None:
@@ -46,7 +46,7 @@ class Verdict(enum.Enum):
     """What is to be done for a link.
 
     :cvar WAIT: nothing, until it is checked again.
-    :cvar SIGN: give a sign of life.
+    :cvar SIGN: send a sign of life.
     :cvar END: end the link with LinkTimeoutError, unless what it has received waits unread: then `KeepAlive.spare` it.
     """
 
@@ -56,14 +56,14 @@ class Verdict(enum.Enum):
 
 
 class KeepAlive:
-    """Says when a link is to give a sign of life, and when silence ends it: for transports that detect silence.
+    """Decides when a link is to send a sign of life, and when silence ends it: for transports that detect silence.
 
-    It has no clock and does nothing: `check` is called when `due` has come, and says what to do. All times are those of
+    It has no clock and does nothing: `check` is called when `due` comes, and returns what to do. All times are those of
     `time.monotonic()`.
 
     A sign is due when for `options.keep_alive` seconds nothing was received, or nothing was sent, at least 10 ms after
     the one before. Silence ends the link after `options.timeout` seconds *in which this side has run*: a check that
-    comes late tells that the event loop has stood still, and the time by which it was late is no silence, since what
+    comes late shows that the event loop has stood still, and the time by which it was late is no silence, since what
     came in meanwhile is not read yet, and nobody was asked for a sign. After that, and before any end, the loop gets
     time to read. Allowance is made for ten stand-stills in one silence, so a peer that is gone is missed in
     bounded time also where each check is late.
@@ -105,7 +105,7 @@ class KeepAlive:
         return silence_limit(self._timeout, ours=self.ours)
 
     def check(self, now: float, received: float, sent: float) -> Verdict:
-        """Say what is to be done now, and let `due` say when to ask again.
+        """Return what is to be done now, and set `due` to when to ask again.
 
         To be called when that has come; earlier does no harm.
 

@@ -1,4 +1,4 @@
-"""Values of the options of a link: as they are written in a URL, and as a program gives them."""
+"""Values of the options of a link: as they are written in a URL, and as a program passes them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DURATIONS = re.compile(rf"(?:{_DURATION.pattern})+")
 class Kind(NamedTuple):
     """A kind of values.
 
-    :ivar check: takes what a program gives, with the name of the option; raises TypeError or ValueError.
+    :ivar check: takes what a program passes, with the name of the option; raises TypeError or ValueError.
     :ivar parse: reads a text as it stands in a URL, raises ValueError; None where none can stand there.
     """
 
@@ -42,7 +42,7 @@ class Kind(NamedTuple):
     parse: Callable[[str], object] | None = None
 
     def argument(self, name: str, value: object) -> Any:
-        """Take what a program gives: a value, or what could stand in a URL.
+        """Take what a program passes: a value, or what could stand in a URL.
 
         :raises TypeError: it is neither.
         :raises ValueError: it is out of range.
@@ -109,7 +109,7 @@ def _load_point(text: str) -> tuple[float, int]:
     return (_duration(seconds) if colon else 0.0, _integer(load, MOST_LOAD))
 
 
-# ---- as programs give them ------------------------------------------------------------------------------------------
+# ---- as programs pass them ------------------------------------------------------------------------------------------
 
 
 def _checked_seconds(name: str, value: object) -> float:

@@ -50,7 +50,7 @@ URL_OPTIONS: Final[dict[str, Callable[[str], object]]] = {
 
 
 class TransportArguments(TypedDict, total=False):
-    """What a program may say about a transport; the words of `TransportOptions`, None for "not said".
+    """What a program may set for a transport; the names of `TransportOptions`, None for "not set".
 
     What may stand in a URL may also be given as it is written there: `timeout="3s"`.
     """
@@ -70,13 +70,13 @@ class TransportArguments(TypedDict, total=False):
 
 
 class LinkOptions(dict[str, Any]):
-    """What the fragment of a URL says: values by the words of `TransportOptions`, and a name and a load limit."""
+    """What the fragment of a URL sets: values by the names of `TransportOptions`, and a name and a load limit."""
 
     __slots__ = ()
 
     @property
     def name(self) -> str | None:
-        """The name that this node tells its peer."""
+        """The name that this node sends to its peer."""
         return self.get("name")
 
     @property

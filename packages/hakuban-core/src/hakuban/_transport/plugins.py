@@ -57,7 +57,7 @@ class LinkTarget:
     """Where a link leads, or where to listen, as far as it can be known before anything is tried.
 
     :ivar url: without its fragment.
-    :ivar url_options: what the fragment says.
+    :ivar url_options: what the fragment sets.
     """
 
     transport: Transport
@@ -69,7 +69,7 @@ class LinkTarget:
 def find_target(
     url: str, transport: Transport | None, arguments: Mapping[str, object], *, listening: bool
 ) -> LinkTarget:
-    """Check all that a program says about a link, and find its transport. Thread-safe.
+    """Check all that a program states about a link, and find its transport. Thread-safe.
 
     :raises TypeError: an argument is of another type.
     :raises ValueError: an argument is out of range.
@@ -98,7 +98,7 @@ def find_target(
 def find_transport(scheme: str) -> Transport:
     """Return the transport that serves a URL scheme. Thread-safe.
 
-    :raises UnknownSchemeError: no plugin serves it; says what is installed, and what to install.
+    :raises UnknownSchemeError: no plugin serves it; with what is installed, and what to install.
     :raises AmbiguousSchemeError: two installed distributions serve it.
     :raises PluginError: the plugin that should serve it is broken.
     """
@@ -109,7 +109,7 @@ def find_transport(scheme: str) -> Transport:
 
 
 def installed_transports() -> tuple[InstalledTransport, ...]:
-    """List what is installed, by scheme and distribution: all plugins are imported, and the broken ones say why.
+    """List what is installed, by scheme and distribution: all plugins are imported, and the broken ones state why.
 
     Plugins that `register_plugin` was given are not installed, and not listed. Thread-safe.
     """
@@ -135,7 +135,7 @@ def authorizer() -> Callable[[ConnectionRequest], Identity | None] | None:
     plugins of the entry-point group `hakuban.plugins`. Where any plugin implements `hakuban_authorize`, a peer that none
     of them gives an identity is refused. Thread-safe.
 
-    :raises PluginError: a plugin is broken. It may be the one that keeps strangers out, so there is no going on
+    :raises PluginError: a plugin is broken. It may be the one that keeps unknown peers out, so there is no going on
         without it.
     """
     for entry_point in _entry_points(PLUGINS):

@@ -10,7 +10,7 @@ HANDLING: Final = 0.05
 # Seconds of handling that the estimate goes by: long enough for pauses of the process to even out.
 MEMORY: Final = 0.2
 # Bytes. What is read at once is conflated here, so more than a few states should be: with 4 KiB a router at 5 % of a core
-# handled fewer bytes a second, and was no fresher. A read that brings less says nothing about how much could be handled.
+# handled fewer bytes a second, and was no fresher. A read that brings less does not show how much could be handled.
 LEAST: Final = 16 * 1024
 MOST: Final = 1024 * 1024
 
@@ -24,7 +24,7 @@ class ReadAhead:
     For one stream; knows no clock, its user measures times.
 
     :param most: bytes that are asked for while there is time enough.
-    :ivar size: bytes to ask for, as `learn` said last: from 16 KiB, or `most` where that is less, to `most`.
+    :ivar size: bytes to ask for, as `learn` set it last: from 16 KiB, or `most` where that is less, to `most`.
     """
 
     __slots__ = ("_brief", "_most", "_read", "_seconds", "size")

@@ -40,7 +40,7 @@ class ReassemblyLimit:
         self._sizes: dict[Reassembling, int] = {}
 
     def hold(self, link: Reassembling, size: int) -> None:
-        """Be told how much of an unfinished message a link holds now. Ends a link, perhaps this one, when that is too much.
+        """Note how much of an unfinished message a link holds. Ends a link, perhaps this one, when that is too much.
 
         :param size: bytes; 0 when there is none, and when the link has ended.
         """

@@ -33,7 +33,7 @@ class Role(Enum):
 
 
 def _prefix(channel: int, action: StateTag) -> bytes:
-    """Write a message of one action, up to what the action says."""
+    """Write a message of one action, up to what the action contains."""
     return encoding.message(Side.UPSTREAM, channel, MessageTag.STATE_STREAM, [bytes((action,))])
 
 
@@ -57,7 +57,7 @@ class Inlet:
 
     :param descriptor: the object.
     :ivar last: the last state received, which the next patch leads from.
-    :ivar over: whether that one was ignored: how fresh it is says nothing of the one before.
+    :ivar over: whether that one was ignored: how fresh it is means nothing for the one before.
     :ivar patch_prefix: the message of one patch, up to its body, as nearly all messages begin.
     """
 
@@ -133,7 +133,7 @@ class Outlet:
 
     :param descriptor: the object.
     :ivar last: the last state sent.
-    :ivar behind: whether a newer one was skipped: then what the peer has is not current, whatever is said of the newer.
+    :ivar behind: whether a newer one was skipped: then what the peer has is not current, whatever is sent of the newer.
     :ivar patch_prefix: the message of one patch, up to its body.
     """
 
@@ -147,7 +147,7 @@ class Outlet:
         self._synchronized_prefix = _prefix(channel, StateTag.SET_SYNCHRONIZED)
 
     def synchronized(self, age: int) -> bytes:
-        """Return the message that says how old the last state is."""
+        """Return the message that states how old the last state is."""
         return self._synchronized_prefix + encoding.age(age)
 
     def body(self, content: Content) -> bytes:

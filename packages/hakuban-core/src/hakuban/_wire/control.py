@@ -1,6 +1,6 @@
-"""What is said of descriptors, names, load limits and contracts, between bytes and the words of the machine.
+"""What is sent about descriptors, names, load limits and contracts, between bytes and the words of the machine.
 
-The readers of actions are generators that give one event for each action, so that a message of millions of actions is never a
+The readers of actions yield one event for each action, so that a message of millions of actions is never a
 list and its handler can stop in between.
 """
 
@@ -54,7 +54,7 @@ def contracts(
 ) -> Iterator[list[bytes] | tuple[ContractAction, int]]:
     """Write changes of contracts: in batches of at most so many bytes, and what does not fit alone with its size.
 
-    What is said of one object or tag fits, or does not, whatever it is: it must not be taken back if it was not said.
+    What is sent about one object or tag always fits, or never does: it must not be taken back if it was not sent.
     """
     batch: list[bytes] = []
     size = 0
@@ -116,7 +116,7 @@ def listener_actions(reader: Reader, count: int) -> Iterator[PeerEvent]:
 
 
 def read_object(reader: Reader) -> Generator[None, None, ObjectDescriptor | ItemIgnored]:
-    """Read the descriptor of an object; in steps, since it may say more than is taken."""
+    """Read the descriptor of an object; in steps, since it may contain more than is taken."""
     texts = yield from reader.object_texts()
     if isinstance(texts, ItemIgnored):
         return texts

@@ -63,17 +63,17 @@ def message(side: Side, channel: int, kind: MessageTag, actions: Sequence[bytes]
 
 
 def initialize_control(kind: ChannelTag) -> bytes:
-    """Say that a channel is a control channel."""
+    """Write that a channel is a control channel."""
     return bytes((INITIALIZE, kind))
 
 
 def initialize_data(kind: ChannelTag, tags: Sequence[str], json: str) -> bytes:
-    """Say that a channel carries states of an object, given by the JSON texts of its descriptor."""
+    """Write that a channel carries states of an object, given by the JSON texts of its descriptor."""
     return bytes((INITIALIZE, kind)) + texts(tags) + text(json)
 
 
 def set_name(name: str) -> bytes:
-    """Say the name of this node."""
+    """Write the name of this node."""
     return bytes((ControlTag.EXCHANGE, ExchangeTag.SET_NAME)) + text(name)
 
 
@@ -104,7 +104,7 @@ def _capacity(capacity: int | None) -> bytes:
 
 
 def patch_body(version: Version, format: Format | None, diff: bytes) -> bytes:
-    """Write what a patch says on every link alike; the tag of the action goes before, the age after it.
+    """Write what a patch contains on every link alike; the tag of the action goes before, the age after it.
 
     :param format: None when it is the format of the state that the patch leads from.
     """

@@ -1,4 +1,4 @@
-"""Notes: what nodes of this project tell each other behind a message of the protocol that says nothing.
+"""Notes: what nodes of this project send each other behind a message of the protocol that has no actions.
 
 Bytes behind a complete message are nobody's, so a note means nothing to a node that does not know notes.
 """
@@ -30,7 +30,7 @@ def encoded(note: Note) -> bytes:
 
 
 def read(reader: Reader) -> NoteReceived | NoteIgnored | None:
-    """Read what stands behind a message that says nothing; None where it is no note."""
+    """Read what stands behind a message that has no actions; None where it is no note."""
     rest = reader.rest()
     if not rest.startswith(_MAGIC):
         return None

@@ -54,7 +54,7 @@ class Reader:
     :param limits: limits of the link.
     :param at: where to begin.
 
-    All methods raise WireError when the bytes do not decode, and PeerViolationError (1009) when they say too much.
+    All methods raise WireError when the bytes do not decode, and PeerViolationError (1009) when they exceed a limit.
     """
 
     __slots__ = ("_at", "_data", "_limits")

@@ -52,12 +52,12 @@ class Session:
     The last state sent on a channel is remembered weakly, the last one received strongly.
 
     :param listening: whether this side accepted the link; the other kind of peer connected.
-    :param name: the name that this side tells the other.
+    :param name: the name that this side sends to the other.
     :param load_limit: points of (seconds from now, load) that a connecting side declares, sorted; none is no limit.
     :param limits: limits of what is received; `max_message` is that of what is sent too, unless the peer takes less.
-    :param max_taken: bytes of the largest message that the peer takes, as it said on an earlier link; None for unknown.
-    :ivar max_taken: the same, as it said last.
-    :ivar peer_node: the id of the peer's node, once a note has said it; else "".
+    :param max_taken: bytes of the largest message that the peer takes, as stated on an earlier link; None for unknown.
+    :ivar max_taken: the same, as the peer stated last.
+    :ivar peer_node: the id of the peer's node, once a note has stated it; else "".
     :ivar max_sent: bytes of the largest message that is sent.
     :ivar skipped: (object, bytes of the message) of each state that was not sent because its message would be over
         `max_sent`; the caller takes them out.
@@ -100,7 +100,7 @@ class Session:
     # ---- sending ----------------------------------------------------------------------------------------------------
 
     def opening(self, note: Note | None = None) -> list[bytes]:
-        """Return the messages that begin the link: they wait for nothing the other side says.
+        """Return the messages that begin the link: they wait for nothing the other side sends.
 
         :param note: for a peer that may be of this project; before the name, by which the link is up for users.
         """
@@ -117,20 +117,20 @@ class Session:
         ]
 
     def cap(self, most: int | None) -> None:
-        """Send no message of more bytes, whatever the peer says that it takes; None for no such limit."""
+        """Send no message of more bytes, whatever the peer states that it takes; None for no such limit."""
         self._cap = most
         limits = (self._limits.max_message, self.max_taken, most)
         self.max_sent: int = min(limit for limit in limits if limit is not None)
 
     def keep_alive(self) -> bytes:
-        """Return a message that says nothing, for transports that cannot notice silence."""
+        """Return a message without actions, for transports that cannot notice silence."""
         return self._control([])
 
     def _note(self, note: Note) -> bytes:
         return self.keep_alive() + notes.encoded(note)
 
     def prepare(self, instruction: Instruction) -> Iterable[None]:
-        """Do what takes long of encoding an instruction, if anything does, in steps between which others may have a turn."""
+        """Do what takes long of encoding an instruction, if anything does, in steps, so that others may have a turn."""
         if isinstance(instruction, SendState) and len(instruction.content.data) > _LONG:
             outlet = self._outlet(instruction.channel)
             if outlet is not None:
@@ -226,14 +226,14 @@ class Session:
     # ---- receiving --------------------------------------------------------------------------------------------------
 
     def receive(self, message: bytes) -> Iterable[PeerEvent | None]:
-        """Decode one message, event by event; a message may hold millions. Once it has raised, nothing is read any more.
+        """Decode one message, event by event; a message may hold millions. Once it has raised, nothing more is read.
 
-        None between events says that there is work left, and that others may have a turn.
+        None between events means that there is work left, and that others may have a turn.
 
         :raises WireError: the message does not decode.
         :raises DiffError: a patch cannot be applied.
         :raises PeerViolationError: the peer broke a rule of the protocol.
-        :raises ProtocolMismatchError: the peer speaks another version of the protocol.
+        :raises ProtocolMismatchError: the peer uses another version of the protocol.
         :raises LinkError: the peer closed its control channel, and thereby the link (code 1000).
         """
         if self._ended or not message:
@@ -308,7 +308,7 @@ class Session:
             return self._control_actions(reader, channel)
         if entry is Role.OPENED:
             return self._initialized(reader, side, channel)
-        # Unread: what is said to the control channel of ours, what was under way when we closed a channel of ours,
+        # Unread: what is sent to the control channel of ours, what was under way when we closed a channel of ours,
         # and what belongs to a descriptor that was ignored. (To decode it would take long and give no event.)
         if entry is None and (side != self._own or channel > self._last_issued):
             raise PeerViolationError(f"a message arrives on channel {channel}, which is not open")

@@ -47,7 +47,7 @@ class ControlTag(IntEnum):
 
 
 class ExchangeTag(IntEnum):
-    """What a node says of itself."""
+    """What a node states about itself."""
 
     SET_NAME = 0
     SET_LOAD_LIMIT = 1
