@@ -17,7 +17,7 @@ from typing_extensions import override
 import hakuban
 from hakuban import LocalNode
 from hakuban._engine.log_box import MOST_LINES
-from hakuban._engine.polling import PENDING
+from hakuban._engine.poll_results import PENDING
 from hakuban._logger import get_logger
 from hakuban._loops.wakeups import ThreadWaiter
 from support.logs import fail, filtered, handled

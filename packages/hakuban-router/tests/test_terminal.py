@@ -13,7 +13,7 @@ import pytest
 
 import hakuban
 import hakuban.sync
-from hakuban_router._standard_files import write_out
+from hakuban_router._stdio import write_out
 from support.unseen import UNSEEN, check_seen
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import math
 import re
 from typing import Any, Final, TypeAlias
 
-from ._caller import warn_caller
+from ._caller_location import warn_caller
 from ._exceptions import InvalidDescriptorError
-from ._plain import plain_scalar
+from ._plain_values import plain_scalar
 
 Json: TypeAlias = Any
 """What JSON can express: None, bool, int, float, str, and lists, tuples and dicts (with str keys) of these."""

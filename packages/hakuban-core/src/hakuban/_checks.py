@@ -13,7 +13,7 @@ from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any
 
 from ._limits import LEAST_INT64, MOST_CAPACITY, MOST_INT64, MOST_LOAD, PEERS
-from ._plain import iterating, plain_scalar, plain_text
+from ._plain_values import iterating, plain_scalar, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

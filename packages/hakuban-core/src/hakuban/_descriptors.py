@@ -13,7 +13,7 @@ from ._canonical import canonical, encode
 from ._exceptions import InvalidDescriptorError
 from ._limits import MOST_DESCRIPTOR_BYTES, MOST_GIVEN_TAGS, MOST_TAGS
 from ._logger import logger
-from ._plain import iterating, plain_text
+from ._plain_values import iterating, plain_text
 from ._text import printable
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._checks import checked_items, encoded_size
 from ._limits import MOST_FORMAT_BYTES, PEERS
-from ._plain import plain_text
+from ._plain_values import plain_text
 
 if TYPE_CHECKING:
     from ._states import Format

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ._plain import plain_text
+from ._plain_values import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ from __future__ import annotations
 from ._sockets.acceptor import Acceptor
 from ._sockets.addresses import Address, address_text, bind_socket, bind_sockets, prepare_socket
 from ._sockets.connecting import Host, connect_socket, find_host
-from ._sockets.places import Place
+from ._sockets.connection_slots import Place
 from ._sockets.receive_buffer import ReceiveBuffer
 from ._sockets.stream import SocketStream
 

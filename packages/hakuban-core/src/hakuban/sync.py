@@ -25,7 +25,7 @@ from anyio.from_thread import BlockingPortal
 from typing_extensions import Unpack, override
 
 from ._loops.wakeups import in_event_loop
-from ._net.blocks import Block, LinkBlock
+from ._net.link_context import Block, LinkBlock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

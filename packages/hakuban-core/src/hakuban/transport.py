@@ -28,7 +28,6 @@ from ._loops.wakeups import AutoResetEvent
 from ._remote import Identity
 from ._text import printable, printable_lines, redacted
 from ._transport.authorizing import identify
-from ._transport.exposure import check_exposure
 from ._transport.handlers import run_handler
 from ._transport.heartbeats import Heartbeats, Monitored, default_max_connections
 from ._transport.interface import (
@@ -42,6 +41,7 @@ from ._transport.interface import (
     hookspec,
 )
 from ._transport.keep_alive import KeepAlive, Verdict
+from ._transport.listener_exposure import check_exposure
 from ._transport.plugins import (
     authorizer,
     installed_transports,

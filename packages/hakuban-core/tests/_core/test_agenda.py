@@ -9,7 +9,7 @@ import pytest
 from hakuban._core import settle as settling
 from hakuban._core import world
 from hakuban._core.events import Tick
-from hakuban._core.pages import Pages
+from hakuban._core.paged_table import PagedTable
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._session_events import ChannelKind
 from support.peer import Above, Below, announced, closed, opened, sent
@@ -292,7 +292,7 @@ def test_many_objects_that_nobody_may_produce_yet_are_looked_at_in_pieces(node: 
 
 
 def test_pages_are_a_table() -> None:
-    pages: Pages[str] = Pages(77)
+    pages: PagedTable[str] = PagedTable(77)
     for id in range(1_000):
         pages.add(id, str(id))
     assert pages.get(999) == "999"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hakuban._core import agenda, machine, notes, settle, world
+from hakuban._core import agenda, machine, note_exchange, settle, world
 from support.any_tree import AnyTree, explore
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def test_in_any_history_the_promises_hold_where_steps_have_little_room(
     for module in (world, machine):
         monkeypatch.setattr(module, "STEP", room)
     pieces = ("_FORGOTTEN", "_LOOKS_AT_ONCE", "_PIECE", "_SLICE", "_WALKED_AT_ONCE")
-    for module in (agenda, notes, settle, world):
+    for module in (agenda, note_exchange, settle, world):
         for name in (*pieces, "SETTLED_AT_ONCE", "NOTIFIED_AT_ONCE"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, 1)

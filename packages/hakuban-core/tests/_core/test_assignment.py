@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hakuban._core.events import Tick
-from hakuban._core.ramp import Ramp
+from hakuban._core.load_limit import LoadLimit
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._session_events import ChannelKind
 from support.peer import Above, Below, closed, opened
@@ -229,8 +229,8 @@ def test_loads_come_back_to_nothing_after_any_number_of_fractions(node: Node) ->
 def test_a_limit_is_a_line_through_its_points(
     points: list[tuple[float, int]], limits: dict[float, float]
 ) -> None:
-    ramp = Ramp(points, 10.0)
-    assert {after: ramp.limit(10.0 + after) for after in limits} == pytest.approx(limits)
+    load_limit = LoadLimit(points, 10.0)
+    assert {after: load_limit.limit(10.0 + after) for after in limits} == pytest.approx(limits)
 
 
 @pytest.mark.parametrize(
@@ -249,14 +249,14 @@ def test_a_limit_is_a_line_through_its_points(
 def test_a_ramp_knows_when_it_will_allow_a_load(
     points: list[tuple[float, int]], asked_after: float, load: float, allowed_after: float
 ) -> None:
-    ramp = Ramp(points, 10.0)
+    load_limit = LoadLimit(points, 10.0)
     now = 10.0 + asked_after
-    assert not ramp.allows(load, now)
-    crossing = ramp.crossing(load, now)
+    assert not load_limit.allows(load, now)
+    crossing = load_limit.crossing(load, now)
     assert crossing - 10.0 == pytest.approx(allowed_after)
     if crossing < math.inf:
-        assert ramp.allows(load, crossing)
-        assert not ramp.allows(load, crossing - 0.001)
+        assert load_limit.allows(load, crossing)
+        assert not load_limit.allows(load, crossing - 0.001)
 
 
 def test_a_limit_without_a_slope_is_filled_and_not_exceeded(tree: Tree, node: Node) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from hakuban._core import invariants
 from hakuban._core.events import Tick
-from hakuban._core.facts import Downlink
+from hakuban._core.graph import Downlink
 from hakuban._core.world import STEP
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._session_events import ChannelKind

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hakuban._core import invariants
-from hakuban._core.facts import Downlink, Inlet, Interest, ObjectRecord, TagRecord, Upstream
-from hakuban._core.pages import Pages
+from hakuban._core.graph import Downlink, Inlet, Interest, ObjectRecord, TagRecord, Upstream
+from hakuban._core.paged_table import PagedTable
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._session_events import ChannelKind
 from support.peer import Above, Below, opened
@@ -108,7 +108,7 @@ def fault(node: Node) -> str:
 )
 def test_a_table_that_has_lost_an_item_is_noticed(node: Node, table: str, claim: str) -> None:
     found = find(node, table)
-    if isinstance(found, Pages):
+    if isinstance(found, PagedTable):
         found.pop(next(iter(found.items()))[0])
     else:
         found.pop(next(iter(found)) if isinstance(found, dict) else 0)
@@ -194,7 +194,7 @@ def test_a_table_that_has_an_item_too_many_is_noticed(
         "links.1.inlets": Inlet(find(node, "links.1"), 77, find(node, "BELOW")),
     }
     found = find(node, table)
-    if isinstance(found, Pages):
+    if isinstance(found, PagedTable):
         assert isinstance(key, ObjectRecord)
         found.add(key.id, key)
     else:

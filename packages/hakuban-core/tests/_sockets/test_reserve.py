@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hakuban._sockets.reserve import missing_in_reserve
+from hakuban._sockets.descriptor_reserve import missing_in_reserve
 
 resource = pytest.importorskip("resource")
 

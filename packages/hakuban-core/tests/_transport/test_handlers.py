@@ -26,11 +26,7 @@ async def end_of(handler: Callable[[MessageStream], Awaitable[None]]) -> tuple[i
         await run_handler(handler, stream, get_logger("hakuban.test"), "somebody")
 
     async with anyio.create_task_group() as tasks:
-
-        async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
-            await transport.serve("memory://", options, run, task_status=task_status)
-
-        url = await tasks.start(serve)
+        url = await tasks.start(transport.serve, "memory://", options, run)
         async with transport.connect(url, options) as stream:
             if handler is stays:
                 tasks.cancel_scope.cancel()

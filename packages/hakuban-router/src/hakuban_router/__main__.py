@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ._signals import record_signals
-from ._standard_files import OutputError, occupy_closed, write_out
+from ._stdio import OutputError, occupy_closed, write_out
 from ._version import __version__
 
 if TYPE_CHECKING:

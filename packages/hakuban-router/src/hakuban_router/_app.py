@@ -19,8 +19,8 @@ from ._monitor import Monitor
 from ._reports import write_reports
 from ._sd_notify import notify
 from ._signals import usr2_sets
-from ._socket_event import SocketEvent
-from ._standard_files import ignore_terminal_stop, read_lines
+from ._stdio import ignore_terminal_stop, read_lines
+from ._wakeup_event import WakeupEvent
 
 if TYPE_CHECKING:
     import ssl
@@ -48,7 +48,7 @@ async def run(
         router = _Router(config, listening_tls, connecting_tls)
     except ValueError as error:  # a name that no peer accepts, for example
         return Failure(2, str(error))
-    with SocketEvent() as asked, usr2_sets(asked):
+    with WakeupEvent() as asked, usr2_sets(asked):
         ignore_terminal_stop()
         read_lines(lambda _line: asked.set())
         problem = await router.run(signals, asked)
@@ -79,7 +79,7 @@ class _Router:
         self._end = anyio.Event()
         self._problem: Failure | None = None  # of a link that was up
 
-    async def run(self, signals: Signals, asked: SocketEvent) -> Failure | None:
+    async def run(self, signals: Signals, asked: WakeupEvent) -> Failure | None:
         """Do all that a router does, until the end.
 
         :param asked: rung by whoever wants a report.
@@ -122,7 +122,9 @@ class _Router:
             problem = problem or await links.start(self._connect, self._config.connect)
         return problem
 
-    async def _listen(self, url: str, *, task_status: TaskStatus[Failure | None]) -> None:
+    async def _listen(  # noqa: ASYNC128  # `_reported` calls it
+        self, url: str, *, task_status: TaskStatus[Failure | None]
+    ) -> None:
         with self._reported(url, "cannot listen on", "listens no more", task_status) as up:
             async with self.node.listen(
                 with_defaults(url, self._config),
@@ -136,7 +138,9 @@ class _Router:
                 up()
                 await self._end.wait()
 
-    async def _connect(self, url: str, *, task_status: TaskStatus[Failure | None]) -> None:
+    async def _connect(  # noqa: ASYNC128  # `_reported` calls it
+        self, url: str, *, task_status: TaskStatus[Failure | None]
+    ) -> None:
         with self._reported(url, "cannot connect to", "is tried no more", task_status) as up:
             async with self.node.connect(
                 with_defaults(url, self._config), wait=False, ssl=self._connecting_tls

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from typing_extensions import override
 
-from ._standard_files import write_out
+from ._stdio import write_out
 from ._version import __version__
 
 if TYPE_CHECKING:

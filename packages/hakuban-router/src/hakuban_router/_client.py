@@ -21,8 +21,8 @@ from hakuban.transport import redacted
 from ._exit_codes import failure
 from ._log import say, start_logging
 from ._signals import INTERRUPTED
-from ._standard_files import OutputError, read_lines, write_out
 from ._stderr import write_out_errors
+from ._stdio import OutputError, read_lines, write_out
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable

@@ -19,7 +19,7 @@ from ._stderr import StandardError
 if TYPE_CHECKING:
     from ._monitor import Monitor
     from ._report import Place
-    from ._socket_event import SocketEvent
+    from ._wakeup_event import WakeupEvent
 
 
 PERIOD: Final = 1.0  # seconds between two pages
@@ -30,7 +30,7 @@ GO_ON: Final = (
 )
 
 
-async def write_reports(monitor: Monitor, asked: SocketEvent) -> None:
+async def write_reports(monitor: Monitor, asked: WakeupEvent) -> None:
     """Write a page to the standard error for each wish, one at a time, until cancelled.
 
     Who asks while a picture is being taken is answered by it; who asks later gets the next page.

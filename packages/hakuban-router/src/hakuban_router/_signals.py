@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from ._socket_event import SocketEvent
+    from ._wakeup_event import WakeupEvent
 
 
 INTERRUPTED: Final = 130  # what shells expect of a command that was interrupted: 128 + SIGINT
@@ -57,7 +57,7 @@ class Signals:
         self.first: int | None = None
         self._interrupted = interrupted
         self._code: int | None = None
-        self._event: SocketEvent | None = None
+        self._event: WakeupEvent | None = None
         self._ours, self._theirs = socket.socketpair()
         self._theirs.setblocking(False)
         threading.Thread(target=self._see_to_it, name="signals", daemon=True).start()
@@ -90,9 +90,9 @@ class Signals:
         :param end: receives the signal's number, and returns the exit code for the case that leaving takes too long.
         """
         from ._log import logger
-        from ._socket_event import SocketEvent
+        from ._wakeup_event import WakeupEvent
 
-        with SocketEvent() as self._event:
+        with WakeupEvent() as self._event:
             self._listen()  # in the loop's place: the thread wakes it for every signal
             task_status.started()
             while self.first is None:
@@ -133,7 +133,7 @@ def _log_in_time() -> None:
 
 
 @contextmanager
-def usr2_sets(event: SocketEvent) -> Iterator[None]:
+def usr2_sets(event: WakeupEvent) -> Iterator[None]:
     """Have SIGUSR2 set an event within a block, where there is such a signal. Main thread only."""
     if not hasattr(signal, "SIGUSR2"):
         yield

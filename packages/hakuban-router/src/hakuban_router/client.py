@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ._cli import UsageError
 from ._client_arguments import parse
 from ._signals import INTERRUPTED, record_signals
-from ._standard_files import OutputError, occupy_closed
+from ._stdio import OutputError, occupy_closed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,6 @@ from hakuban.transport import (  # fmt: skip
     Verdict,
 )
 
-from ._allowance import Allowance
 from ._frame_sender import CLOSED_SENDER
 from ._frames import (
     BYE,
@@ -38,6 +37,7 @@ from ._frames import (
     session_of,
     with_help,
 )
+from ._receive_credit import ReceiveCredit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,8 +84,8 @@ class ZeroMQStream:
     peer_is_ours = True
 
     __slots__ = (
-        "__weakref__", "_allowance", "_arrived", "_closed", "_credit", "_credit_chunks", "_end", "_frame_sender",
-        "_keep_alive", "_last_received", "_last_sent", "_let_go", "_limit", "_peer_close", "_pinged", "_reassembly",
+        "__weakref__", "_arrived", "_closed", "_credit", "_credit_chunks", "_end", "_frame_sender", "_keep_alive",
+        "_last_received", "_last_sent", "_let_go", "_limit", "_peer_close", "_pinged", "_reassembly", "_receive_credit",
         "_returned_at", "_sender", "_sending", "_sends", "_session", "_unread", "_whole", "_window", "close_code",
         "close_reason", "identity", "local_address", "peer_clock", "remote_address", "remote_session",
     )  # fmt: skip
@@ -104,7 +104,7 @@ class ZeroMQStream:
         self._frame_sender = frame_sender
         self._session, self.remote_session = session
         self._window = window
-        self._allowance = Allowance(window)
+        self._receive_credit = ReceiveCredit(window)
         self._returned_at = 0.0  # when messages were handed out that may not be handled yet
         # what we may send still; never more than our own window, whatever a peer that does not read grants
         self._credit = min(granted.size, window.size)
@@ -175,7 +175,7 @@ class ZeroMQStream:
     async def receive(self, /) -> Sequence[bytes]:
         """Return the next messages."""
         waited = False
-        read_ahead = self._allowance.read_ahead
+        read_ahead = self._receive_credit.read_ahead
         if self._returned_at:
             read_ahead.handled(time.monotonic() - self._returned_at)
             self._returned_at = 0.0
@@ -264,7 +264,7 @@ class ZeroMQStream:
     def _grant(self, size: int) -> None:
         """Let the other side send more, now that a frame was taken, when that is worth a frame."""
         # it counts before it is sent: what the other side does with it may come in within the same call
-        grant = self._allowance.take(size, unfinished=self._reassembly.unfinished > 0)
+        grant = self._receive_credit.take(size, unfinished=self._reassembly.unfinished > 0)
         if (
             grant is not None
             and not self._ended
@@ -305,7 +305,7 @@ class ZeroMQStream:
             return
         if len(data) > MAX_FRAME:
             raise PeerViolationError("chunk over 64 KiB")
-        self._allowance.spend(len(data))
+        self._receive_credit.spend(len(data))
         self._unread.append(data)
         self._arrived.set()
 

@@ -144,7 +144,8 @@ class ZeroMQTransport:
                     with anyio.CancelScope(shield=True):  # as aclose does itself, for 1 s at most
                         await stream.aclose()
             finally:
-                await _stop(connector)
+                with anyio.move_on_after(STOP_SECONDS, shield=True):
+                    await connector.stop()
 
     async def _reach(
         self,
@@ -168,10 +169,12 @@ class ZeroMQTransport:
                 with _answer_within(share, address):
                     stream = await connector.answer()
             except OSError as error:  # a TimeoutError is one too
-                await _stop(connector)
+                with anyio.move_on_after(STOP_SECONDS, shield=True):
+                    await connector.stop()
                 failure = failure or error
             except BaseException:
-                await _stop(connector)
+                with anyio.move_on_after(STOP_SECONDS, shield=True):
+                    await connector.stop()
                 raise
             else:
                 tasks.start_soon(heartbeats.run)
@@ -274,11 +277,6 @@ class ZeroMQTransport:
             reason = f"an allow-list keeps nobody out without a secret key ({SECRET_KEY_FILE})"
             raise KeyFileError(url, clients, reason)
         return None if own is None else (own, clients)
-
-
-async def _stop(connector: Connector) -> None:
-    with anyio.move_on_after(STOP_SECONDS, shield=True):
-        await connector.stop()
 
 
 @contextmanager

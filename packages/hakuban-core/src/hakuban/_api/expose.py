@@ -11,7 +11,7 @@ from typing_extensions import override
 from .._checks import checked_age, checked_capacity, checked_version
 from .._core.new_state import Outcome
 from .._descriptors import ObjectDescriptor, TagDescriptor, object_named
-from .._engine.polling import ENDED, PENDING, Ended, Pending
+from .._engine.poll_results import ENDED, PENDING, Ended, Pending
 from .._engine.waiting import Endless, MemberCursor, Missing, wait_for, wait_for_blocking
 from .contracts import Contract
 from .sinks import ObjectStateSink

@@ -11,7 +11,7 @@ from .._checks import checked_integer, checked_name, checked_rebalance, checked_
 from .._core.machine import Machine
 from .._descriptors import ObjectDescriptor, TagDescriptor, check_size
 from .._engine.engine import Engine
-from .._net.shown import shown_node
+from .._net.summaries import shown_node
 from .._text import printable
 from .._version import __version__
 from .builders import Defaults, ObjectContractBuilder, TagContractBuilder

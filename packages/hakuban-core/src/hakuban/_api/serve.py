@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from .._checks import takes_one_argument
-from .._engine.polling import PENDING
+from .._engine.poll_results import PENDING
 from .._engine.waiting import MemberCursor
 from .._exceptions import NotAssignedError
 from .._logger import logger
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .._descriptors import ObjectDescriptor
     from .._engine.engine import Engine
     from .._engine.entries import ExposeEntry, SinkEntry
-    from .._engine.polling import Pending
+    from .._engine.poll_results import Pending
     from .sinks import ObjectStateSink
 
 

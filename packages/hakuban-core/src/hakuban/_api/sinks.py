@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from .._checks import checked_age
 from .._core.new_state import Outcome
-from .._engine.polling import PENDING, Pending
+from .._engine.poll_results import PENDING, Pending
 from .._engine.waiting import Missing, wait_for, wait_for_blocking
 from .._exceptions import NotAssignedError
 

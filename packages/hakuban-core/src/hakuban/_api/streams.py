@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from typing_extensions import override
 
-from .._engine.polling import ENDED, PENDING, Ended, Pending
+from .._engine.poll_results import ENDED, PENDING, Ended, Pending
 from .._engine.waiting import Cursor, Missing, wait_for, wait_for_blocking
 from .._exceptions import ClosedError
 from .._states import ObjectState, View

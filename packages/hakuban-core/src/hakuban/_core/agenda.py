@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from . import notes
+from . import note_exchange
 from .publishing import publish_again
 from .settle import rebalance, settle
 from .world import SETTLED_AT_ONCE
@@ -46,7 +46,7 @@ def work_off(world: World, now: float) -> None:
     if world.rebalancing:
         _look_at_some(world, now)
     if world.notes_due:
-        notes.mark_due(world)
+        note_exchange.mark_due(world)
     if world.republishing:
         _publish_some(world, now)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, TypeAlias
 
-from .facts import ExposeContract, Interest, LocalSink, ObjectRecord, Upstream
+from .graph import ExposeContract, Interest, LocalSink, ObjectRecord, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,8 +61,8 @@ def _lightest(record: ObjectRecord, now: float) -> Interest | None:
     best_rank = (math.inf, -1)
     for interest in record.able:
         rank = (_score(interest), interest.link.id)
-        ramp = interest.link.ramp
-        if rank < best_rank and (ramp is None or ramp.allows(rank[0], now)):
+        load_limit = interest.link.load_limit
+        if rank < best_rank and (load_limit is None or load_limit.allows(rank[0], now)):
             best, best_rank = interest, rank
     return best
 
@@ -71,11 +71,11 @@ def _next_crossing(record: ObjectRecord, rivals: Iterable[Interest], now: float)
     """Return the time at which a load-limit ramp lets in some peer that it keeps out now; infinity if none will."""
     first = math.inf
     for interest in rivals:
-        ramp = interest.link.ramp
-        if ramp is not None and interest is not record.exposer:
+        load_limit = interest.link.load_limit
+        if load_limit is not None and interest is not record.exposer:
             score = _score(interest)
-            if not ramp.allows(score, now):
-                first = min(first, ramp.crossing(score, now))
+            if not load_limit.allows(score, now):
+                first = min(first, load_limit.crossing(score, now))
     return max(first, now + _RETRY)
 
 

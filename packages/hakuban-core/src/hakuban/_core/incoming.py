@@ -21,12 +21,12 @@ from .._session_events import (
     SynchronizedReceived,
     Verb,
 )
-from . import notes
+from . import note_exchange
 from .effects import Ignored, PeerRenamed
-from .facts import Downlink, Inlet, Interest, Outlet, TagInterest, Uplink
+from .graph import Downlink, Inlet, Interest, Outlet, TagInterest, Uplink
+from .interest_totals import change
+from .load_limit import LoadLimit
 from .publishing import lose, publish, set_synchronized
-from .ramp import Ramp
-from .sums import change
 
 if TYPE_CHECKING:
     from .world import World
@@ -60,12 +60,12 @@ class Incoming:
             case NoteReceived() | NoteIgnored():
                 self._note(link, event, now)
             case ItemIgnored():
-                notes.ignore(self._world, link, event.descriptor, event.reason)
+                note_exchange.ignore(self._world, link, event.descriptor, event.reason)
                 self._ignore(link, event.reason)
             case ContractAction() if isinstance(link, Downlink):
                 self._contract(link, event, now)
             case PeerLimited() if isinstance(link, Downlink):
-                link.ramp = Ramp(event.points, now) if event.points else None
+                link.load_limit = LoadLimit(event.points, now) if event.points else None
                 self._world.balancer.loads_changed(now)
             case ChannelOpened() if isinstance(link, Uplink):
                 self._opened(link, event)
@@ -76,7 +76,7 @@ class Incoming:
 
     def _note(self, link: Downlink | Uplink, event: NoteReceived | NoteIgnored, now: float) -> None:
         if isinstance(event, NoteReceived):
-            notes.take_note(self._world, link, event.note, now)
+            note_exchange.take_note(self._world, link, event.note, now)
         elif not link.notes.misread:
             link.notes.misread = True
             self._world.effects.append(Ignored(link.id, event.reason))

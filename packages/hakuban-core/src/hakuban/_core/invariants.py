@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, TypeAlias
 
 from .announcement import NOTHING
-from .facts import (
+from .graph import (
     Downlink,
     Inlet,
     Interest,
@@ -22,12 +22,12 @@ from .facts import (
     Uplink,
     Upstream,
 )
-from .sums import announcement_of
+from .interest_totals import announcement_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .facts import ExposeContract
+    from .graph import ExposeContract
     from .machine import Machine
     from .world import World
 
@@ -276,7 +276,7 @@ def _claims_of_exposer(world: World, record: ObjectRecord) -> Claims:
     here += [item for tag in record.tags for item in tag.exposers.values() if item.capacity > 0]
     below = [item for item in record.interests.values() if _is_able(item)]
     looked_at = world.balancer.deadline < math.inf  # a limit may have been taken away since
-    limited = looked_at or all(item.link.ramp is not None for item in below)
+    limited = looked_at or all(item.link.load_limit is not None for item in below)
     produced_below = isinstance(exposer, Interest)
     if not record.data_needed:
         yield exposer is None, "what nobody needs nobody produces"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, assert_never
 from .._exceptions import LinkError
 from .._limits import MOST_CAPACITY
 from .._session_events import SendState
-from . import agenda, notes, oversize
+from . import agenda, note_exchange, oversize
 from .assignment import Balancer
 from .clock import Clock, base_of
 from .events import Event, LinkDown, LinkUp, Tick
-from .facts import Downlink, ExposeContract, ObjectRecord, ObserveContract, TagRecord, Uplink
+from .graph import Downlink, ExposeContract, ObjectRecord, ObserveContract, TagRecord, Uplink
 from .incoming import Incoming
 from .new_state import NewState, Outcome
 from .publishing import publish_new, set_kept, set_synchronized
@@ -82,7 +82,7 @@ class Machine:
                 if link is not None:
                     world.end_link(link, now if event.at is None else min(event.at, now))
             case Tick():
-                notes.look_at_clock(world, event.wall, now)
+                note_exchange.look_at_clock(world, event.wall, now)
                 agenda.look_at_loads(world, now)
             case _:
                 assert_never(event)
@@ -140,7 +140,7 @@ class Machine:
     def _link_up(self, event: LinkUp, now: float) -> None:
         world = self.world
         link: Downlink | Uplink
-        notes.see_wall(world, event.wall, now)
+        note_exchange.see_wall(world, event.wall, now)
         if event.upstream:
             link = world.uplink = Uplink(event.link)
             link.announcing = [*reversed(world.objects), *reversed(world.tags)]
@@ -155,7 +155,7 @@ class Machine:
         if event.clock is not None:
             link.notes.peer_clock = base_of(event.clock, now)
             world.clock.follow(link.notes.peer_clock, now)
-            notes.spread(world, now)
+            note_exchange.spread(world, now)
 
     # ---- what a link asks for ----------------------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class Machine:
         """Return the next thing to send on a link; None when there is nothing, until `LinkReady` is reported again."""
         if (found := self.world.links.get(link)) is None:
             return None
-        instruction = notes.next_for(self.world, found, now)
+        instruction = note_exchange.next_for(self.world, found, now)
         if instruction is None and self.world.left > 0:
             found.awake = False
         return instruction
@@ -171,7 +171,9 @@ class Machine:
     def first_note(self, link: int, max_message: int, now: float) -> Note | None:
         """Return what is to be sent first on a link to a peer that is, or may be, of this project."""
         found = self.world.links.get(link)
-        return None if found is None else notes.first_note(self.world, found, max_message, now)
+        return (
+            None if found is None else note_exchange.first_note(self.world, found, max_message, now)
+        )
 
     def read_clock(self, now: float, wall: int) -> int:
         """Return what the clock of this node shows, Unix nanoseconds. Changes nothing, so it needs no lock.
@@ -283,7 +285,7 @@ class Machine:
         found = self.world.exposer(contract)
         if found is None:
             return Outcome.NOT_ASSIGNED
-        notes.see_wall(self.world, wall, now)
+        note_exchange.see_wall(self.world, wall, now)
         outcome = set_kept(self.world, found, offer, _since(age, now), now)
         agenda.work_off(self.world, now)
         return outcome
@@ -295,7 +297,7 @@ class Machine:
         found = self.world.sink(sink)
         if found is None:
             return Outcome.NOT_ASSIGNED
-        notes.see_wall(self.world, wall, now)
+        note_exchange.see_wall(self.world, wall, now)
         content = publish_new(self.world, found, offer, _since(age, now), now)
         if content is not None:
             # older than this one: it is not to be published again at the next assignment

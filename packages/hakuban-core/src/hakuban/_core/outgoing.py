@@ -19,12 +19,12 @@ from .._session_events import (
 )
 from .._states import age_of
 from .announcement import NOTHING, Announcement
-from .facts import Downlink, Inlet, Outlet
-from .sums import forget
+from .graph import Downlink, Inlet, Outlet
+from .interest_totals import forget
 
 if TYPE_CHECKING:
     from .._descriptors import TagDescriptor
-    from .facts import Interest, Link, ObjectRecord, Uplink
+    from .graph import Interest, Link, ObjectRecord, Uplink
     from .world import World
 
 _ANNOUNCED_AT_ONCE = 256 * 1024  # bytes of contracts in one message, roughly

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._descriptors import ObjectDescriptor
-from .facts import Downlink, Outlet
+from .graph import Downlink, Outlet
 
 _TRY = 5  # units of work
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .._descriptors import TagDescriptor
-    from .facts import Interest, ObjectRecord, Uplink
+    from .graph import Interest, ObjectRecord, Uplink
     from .world import World
 
 

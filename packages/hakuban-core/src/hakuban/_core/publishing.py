@@ -9,11 +9,11 @@ from .clock import default_version
 from .effects import StaleVersion
 from .freshness import bumped
 from .new_state import NewState, Outcome
-from .notes import exceed
+from .note_exchange import exceed
 
 if TYPE_CHECKING:
     from .._states import Version, View
-    from .facts import ExposeContract, Inlet, LocalSink, ObjectRecord
+    from .graph import ExposeContract, Inlet, LocalSink, ObjectRecord
     from .world import World
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .assignment import Choice, choose, choose_lighter
 from .effects import SinkClosed, SinkOpened, StreamClosed, StreamOpened
-from .facts import (
+from .graph import (
     Downlink,
     ExposeContract,
     Interest,
@@ -19,11 +19,11 @@ from .facts import (
     ObserveContract,
     Upstream,
 )
+from .interest_totals import count, drop_tags, forget, set_tags
 from .publishing import lose, publish_kept
-from .sums import count, drop_tags, forget, set_tags
 
 if TYPE_CHECKING:
-    from .facts import Rest, TagInterest
+    from .graph import Rest, TagInterest
     from .world import World
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .facts import Downlink, Interest, LocalSink, ObjectRecord, TagRecord
+from .graph import Downlink, Interest, LocalSink, ObjectRecord, TagRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .._descriptors import ObjectDescriptor
-    from .facts import Exposer, Uplink
+    from .graph import Exposer, Uplink
     from .world import World
 
 Json = dict[str, Any]
@@ -215,7 +215,7 @@ def _downstream(link: Downlink, now: float) -> Json:
         "local_name": link.local_name,
         "remote_name": link.remote_name,
         "load": link.load,
-        "load_limit": None if link.ramp is None else link.ramp.limit(now),
+        "load_limit": None if link.load_limit is None else link.load_limit.limit(now),
     }
 
 

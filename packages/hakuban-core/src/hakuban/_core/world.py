@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from .._descriptors import ObjectDescriptor
 from .announcement import NOTHING, Announcement
 from .effects import Effect, LinkReady, StateChanged
-from .facts import Downlink, ExposeContract, Interest, ObjectRecord, TagRecord
-from .link_notes import NEVER
-from .pages import Pages
-from .sums import announcement_of, change
+from .graph import Downlink, ExposeContract, Interest, ObjectRecord, TagRecord
+from .interest_totals import announcement_of, change
+from .note_state import NEVER
+from .paged_table import PagedTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sized
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .._descriptors import TagDescriptor
     from .assignment import Balancer
     from .clock import Clock
-    from .facts import Inlet, Link, LocalSink, ObserveContract, Outlet, Uplink
+    from .graph import Inlet, Link, LocalSink, ObserveContract, Outlet, Uplink
 
 
 STEP: Final = 10_000
@@ -67,7 +67,7 @@ class World:
         self.links: dict[int, Downlink | Uplink] = {}
         self.uplink: Uplink | None = None
         self.contracts: dict[int, ObserveContract | ExposeContract] = {}
-        self.streams: Pages[ObjectRecord] = Pages()
+        self.streams: PagedTable[ObjectRecord] = PagedTable()
         self.sinks: dict[int, LocalSink] = {}
         self.effects: list[Effect] = []
         self.left: int = STEP  # units of work that this step may still take

@@ -20,7 +20,7 @@ from .._core.effects import (
     StreamClosed,
     StreamOpened,
 )
-from .._core.pages import Pages
+from .._core.paged_table import PagedTable
 from .entries import ExposeEntry, ObserveEntry, SinkEntry, StreamEntry
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Registry:
         self._wake = wake
         self._later = later
         self._log = log
-        self._streams: Pages[StreamEntry] = Pages()
+        self._streams: PagedTable[StreamEntry] = PagedTable()
         self._sinks: dict[int, SinkEntry] = {}
         self.contracts: dict[int, ContractEntry] = {}
         self.links: dict[int, LinkEntry] = {}

@@ -13,7 +13,7 @@ from .._exceptions import NodeBrokenError, NodeForkedError
 from .lock import NodeLock
 from .log_box import LogBox
 from .parking import Parking
-from .polling import PENDING
+from .poll_results import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

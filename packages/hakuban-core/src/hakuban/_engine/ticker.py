@@ -14,7 +14,7 @@ from .._core.events import Tick
 from .._exceptions import NodeBrokenError
 from .._loops.latch import Latch
 from .._loops.tasks import background_tasks
-from .polling import PENDING, Pending
+from .poll_results import PENDING, Pending
 from .waiting import wait_for
 
 if TYPE_CHECKING:

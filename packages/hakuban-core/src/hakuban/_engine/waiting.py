@@ -18,7 +18,7 @@ from typing_extensions import override
 from .._checks import checked_timeout
 from .._exceptions import WaitTimeoutError
 from .._loops.wakeups import ThreadWaiter, in_event_loop, new_task_waiter
-from .polling import ENDED, PENDING, Ended, Pending
+from .poll_results import ENDED, PENDING, Ended, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable

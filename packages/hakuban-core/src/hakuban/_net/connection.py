@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from .._engine.polling import ENDED, PENDING, Ended, Pending
+from .._engine.poll_results import ENDED, PENDING, Ended, Pending
 from .._engine.waiting import Cursor, Missing, wait_for, wait_for_blocking
 from .._exceptions import ClosedError
 from .._remote import ConnectionCounters, ConnectionStatus, Traffic
 from .._text import redacted
 from .message_sizes import SizeCap
-from .shown import shown_connection, shown_listener
+from .summaries import shown_connection, shown_listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from .._checks import checked_flag, checked_name
-from .._engine.polling import PENDING, Pending
+from .._engine.poll_results import PENDING, Pending
 from .._engine.ticker import LEAVING_TIME, ticking
 from .._engine.waiting import wait_for
 from .._exceptions import (
@@ -26,10 +26,10 @@ from .._loops.tracebacks import contained, forget_frames
 from .._text import redacted
 from .._transport.options import load_limit_argument
 from .._transport.plugins import find_target
-from .blocks import LinkBlock
 from .close_codes import STREAM_ERRORS, ForeignCancellation, is_bug, located, not_entered, single
 from .connection import Connection, ConnectionState
 from .link import Link
+from .link_context import LinkBlock
 from .link_log import Outage, link_down
 from .link_writer import Writers
 

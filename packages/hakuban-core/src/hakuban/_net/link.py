@@ -223,7 +223,7 @@ class Link:
                 while True:
                     messages = await self._stream.receive()
                     self.reading_since = math.inf
-                    self.peer.heard = time_slice.begin()
+                    self.peer.last_message = time_slice.begin()
                     self._traffic.messages_in += len(messages)
                     self._traffic.bytes_in += sum(map(len, messages))
                     await self._take(messages, time_slice)
@@ -242,20 +242,20 @@ class Link:
 
     async def _take(self, messages: Sequence[bytes], time_slice: TimeSlice) -> None:
         for message in messages:
-            heard: list[PeerEvent] = []
+            events: list[PeerEvent] = []
             try:
                 for event in self._session.receive(message):
                     if event is not None:
-                        heard.append(event)
+                        events.append(event)
                     expired = time_slice.expired()
-                    if expired or len(heard) == EVENTS_AT_ONCE:
-                        self._hand_over(heard)
+                    if expired or len(events) == EVENTS_AT_ONCE:
+                        self._hand_over(events)
                     if expired:
                         await time_slice.yield_to_loop()
             except LinkError:
-                self._hand_over(heard)  # what was received before
+                self._hand_over(events)  # what was received before
                 raise
-            self._hand_over(heard)
+            self._hand_over(events)
 
     def _hand_over(self, events: list[PeerEvent]) -> None:
         """Hand over what was received, once.

@@ -21,17 +21,17 @@ class LinkPeer:
 
     :ivar address: where the peer is, text for people; "" before `look`.
     :ivar identity: who it is, as an authorising plugin states it.
-    :ivar heard: the monotonic time at which a message was last received.
+    :ivar last_message: the monotonic time at which a message was last received.
     """
 
-    __slots__ = ("_session", "_stream", "address", "heard", "identity")
+    __slots__ = ("_session", "_stream", "address", "identity", "last_message")
 
     def __init__(self, stream: MessageStream, session: Session) -> None:
         self._stream = stream
         self._session = session
         self.address: str = ""
         self.identity: Identity | None = None
-        self.heard: float = monotonic()
+        self.last_message: float = monotonic()
 
     def look(self) -> None:
         """Read what does not change."""
@@ -60,8 +60,8 @@ class LinkPeer:
         with suppress(Exception):  # somebody else's property
             heard = getattr(self._stream, "last_heard", None)
         if not isinstance(heard, (int, float)) or math.isnan(heard):
-            return self.heard
-        return max(self.heard, min(heard, monotonic()))
+            return self.last_message
+        return max(self.last_message, min(heard, monotonic()))
 
     def overdue(self, keep_alive: float) -> bool:
         """Return whether it has been silent for so long that nothing it has sent can be called current."""

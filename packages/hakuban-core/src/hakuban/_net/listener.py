@@ -20,10 +20,10 @@ from .._remote import Traffic
 from .._text import redacted
 from .._transport.authorizing import Authorizer
 from .._transport.plugins import authorizer, find_target
-from .blocks import LinkBlock
 from .close_codes import describe
 from .connection import Listener
 from .link import Link
+from .link_context import LinkBlock
 from .link_log import link_down
 from .link_writer import Writers
 from .message_sizes import SizeCaps

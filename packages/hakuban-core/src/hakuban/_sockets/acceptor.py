@@ -12,8 +12,8 @@ import anyio
 from .._text import redacted
 from .._transport.heartbeats import default_max_connections
 from .addresses import address_text
-from .places import Places, send_any_away
-from .reserve import missing_in_reserve
+from .connection_slots import Places, send_any_away
+from .descriptor_reserve import missing_in_reserve
 
 if TYPE_CHECKING:
     import socket
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .._logger import Logger
     from .addresses import Address
-    from .places import Place
+    from .connection_slots import Place
 
 # What accept raises when the listening socket is none any more. All else passes: EMFILE, a network that is down.
 _FATAL = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})

@@ -19,7 +19,7 @@ from .._checks import (
     takes_one_argument,
 )
 from .._limits import MOST_LOAD, MOST_ORIGINS, MOST_SECONDS, PEERS
-from .._plain import plain_text
+from .._plain_values import plain_text
 
 if TYPE_CHECKING:
     import ssl

@@ -6,7 +6,7 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 from .._exceptions import InvalidURLError
-from .._plain import plain_text
+from .._plain_values import plain_text
 from .options import URL_OPTIONS, LinkOptions
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

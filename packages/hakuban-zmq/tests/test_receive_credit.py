@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hakuban.transport import PeerViolationError
-from hakuban_zmq._allowance import Allowance
 from hakuban_zmq._frames import Window
+from hakuban_zmq._receive_credit import ReceiveCredit
 
 KIB = 1024
 WINDOW = Window(256 * KIB, 512)
@@ -16,7 +16,7 @@ class Sender:
     """Sends chunks as far as it may, to a reader who takes all of them and handles them."""
 
     def __init__(self, window: Window = WINDOW) -> None:
-        self.allowance = Allowance(window)
+        self.allowance = ReceiveCredit(window)
         self.credit, self.chunks = window.size, window.chunks
         self.on_its_way = 0
 

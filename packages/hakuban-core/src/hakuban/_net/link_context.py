@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from typing_extensions import override
 
-from .._caller import place_of_caller
+from .._caller_location import place_of_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

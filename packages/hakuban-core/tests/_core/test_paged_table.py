@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hakuban._core.pages import Pages
+from hakuban._core.paged_table import PagedTable
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._session_events import ChannelKind
 from support.peer import Above
@@ -25,7 +25,7 @@ def node() -> Node:
 
 @given(st.integers(0, 300), st.lists(st.integers(1, 600), max_size=200))
 def test_a_table_is_a_dict_of_ids_that_are_new(start: int, ids: list[int]) -> None:
-    table: Pages[str] = Pages(start)
+    table: PagedTable[str] = PagedTable(start)
     kept: dict[int, str] = {}
     for number in ids:
         if number in kept:

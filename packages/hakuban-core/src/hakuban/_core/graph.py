@@ -8,8 +8,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from .freshness import Held, Source
-from .link_notes import LinkNotes
-from .pages import Pages
+from .note_state import LinkNotes
+from .paged_table import PagedTable
 
 if TYPE_CHECKING:
     import weakref
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .._session_events import Instruction
     from .._states import Content, View
     from .announcement import Announcement
+    from .load_limit import LoadLimit
     from .new_state import NewState
-    from .ramp import Ramp
 
 
 class ObserveContract:
@@ -254,7 +254,7 @@ class TagRecord:
     def __init__(self, id: int, descriptor: TagDescriptor) -> None:
         self.id: int = id
         self.descriptor: TagDescriptor = descriptor
-        self.objects: Pages[ObjectRecord] = Pages(id)
+        self.objects: PagedTable[ObjectRecord] = PagedTable(id)
         self.observers: dict[int, ObserveContract] = {}
         self.exposers: dict[int, ExposeContract] = {}
         self.interests: dict[Downlink, TagInterest] = {}
@@ -337,7 +337,7 @@ class Downlink(Link):
     """A link to a node below: it announces contracts, we open channels."""
 
     __slots__ = (
-        "assigned", "contracts", "control", "interests", "issued", "load", "ramp", "tags", "unopened",
+        "assigned", "contracts", "control", "interests", "issued", "load", "load_limit", "tags", "unopened",
     )  # fmt: skip
 
     def __init__(self, id: int) -> None:
@@ -350,7 +350,7 @@ class Downlink(Link):
         self.issued: int = 1  # channel 1 is the control channel
         self.assigned: int = 0  # objects that this peer produces
         self.load: float = 0.0
-        self.ramp: Ramp | None = None
+        self.load_limit: LoadLimit | None = None
 
     def interest(self, record: ObjectRecord) -> Interest:
         """Find or make what this peer wants of an object."""

@@ -19,13 +19,13 @@ from .._session_events import ChannelKind, Note, OpenChannel, SendNote
 from . import outgoing
 from .clock import JUMP, base_of, default_version
 from .effects import ClockDoubted, PeerIgnores
-from .facts import Downlink, Interest, LocalSink, Uplink
+from .graph import Downlink, Interest, LocalSink, Uplink
 
 if TYPE_CHECKING:
     from .._session_events import Instruction
     from .._states import Version
-    from .facts import Link, ObjectRecord
     from .freshness import Source
+    from .graph import Link, ObjectRecord
     from .world import World
 
 _Held: TypeAlias = "tuple[tuple[str, ...], str, Version]"

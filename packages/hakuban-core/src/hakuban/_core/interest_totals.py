@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .._limits import MOST_CAPACITY
 from .announcement import Announcement
-from .facts import Interest, ObjectRecord, TagInterest, TagRecord
+from .graph import Interest, ObjectRecord, TagInterest, TagRecord
 
 
 def announcement_of(record: ObjectRecord | TagRecord) -> Announcement:

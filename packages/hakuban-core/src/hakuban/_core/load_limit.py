@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _TOLERANCE = 1e-9
 
 
-class Ramp:
+class LoadLimit:
     """A load limit that changes with time: straight lines from (declared, 0) through each point, then constant."""
 
     __slots__ = ("_limits", "_times")

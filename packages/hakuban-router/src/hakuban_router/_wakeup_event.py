@@ -15,7 +15,7 @@ GLANCE: Final = (
 )  # seconds: there a loop that waits runs no signal handlers
 
 
-class SocketEvent:
+class WakeupEvent:
     """Set by anybody, waited for by one task; to set it before that task waits counts once. Closed by its block."""
 
     def __init__(self) -> None:

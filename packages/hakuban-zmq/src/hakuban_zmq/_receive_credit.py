@@ -7,7 +7,7 @@ from hakuban.transport import PeerViolationError, ReadAhead
 from ._frames import Window
 
 
-class Allowance:
+class ReceiveCredit:
     """Credit that this side grants. What may come still and what lies here unread are never more than the window.
 
     They are all of it while messages are handled quickly, and otherwise what can be handled soon: what is on its way, in

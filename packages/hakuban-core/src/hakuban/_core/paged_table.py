@@ -14,7 +14,7 @@ _BITS: Final = 7  # of an id, for its place in a page
 _SIZE: Final = 1 << _BITS
 
 
-class Pages(Generic[T]):
+class PagedTable(Generic[T]):
     """What a dict is for ids that grow and are never used twice, without its pauses.
 
     A dict that outgrows its room is copied at once: that of a million items takes 0.1 s. A thousand tables of the same
