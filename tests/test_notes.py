@@ -65,7 +65,7 @@ def world(node: LocalNode) -> Any:
 
 def peers(node: LocalNode) -> dict[str, str]:
     """Give who has introduced itself to a node by a note: names by ids."""
-    return {link.notes.node: link.notes.name for link in world(node).exchanging}
+    return {link.notes.node: link.notes.name for link in world(node).note_links}
 
 
 def hours_ahead(node: LocalNode) -> float:

@@ -251,12 +251,12 @@ class Node:
     # ---- what its links and its clock do -----------------------------------------------------------------------------
 
     def handle(self, event: Event) -> None:
-        """Tell the machine what has happened, and carry out what it says."""
+        """Pass to the machine what has happened, and carry out what it asks for."""
         self.machine.handle(event, self.world.tick())
         self._absorb(self.machine.take_effects())
 
     def receive(self, link: int, event: PeerEvent) -> None:
-        """Tell the machine what the peer of a link has said, and carry out what it says to that."""
+        """Pass to the machine what the peer of a link has sent, and carry out what it asks for."""
         _, fault = self.machine.receive(link, [event], self.world.tick())
         if fault is not None:
             self.faults[link] = fault

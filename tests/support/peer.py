@@ -1,4 +1,4 @@
-"""The other end of a machine's link, in the hands of a test: says and hears one thing at a time."""
+"""The other end of a machine's link, in the hands of a test: sends and receives one thing at a time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Peer:
         node.handle(LinkUp(self.link, above))
 
     def send(self, event: PeerEvent) -> None:
-        """Say something to the node."""
+        """Send something to the node."""
         self.node.receive(self.link, event)
 
     def receive(self, most: int = 1_000_000) -> list[Instruction]:
@@ -57,7 +57,7 @@ class Peer:
         return heard
 
     def send_all(self, events: Sequence[PeerEvent]) -> None:
-        """Say many things in one go, as the shell has it: what was not taken is said again, in another step."""
+        """Send many things in one go, as the shell does it: what was not taken is sent again, in another step."""
         while events:
             taken = self.node.call(partial(self._send_some, events))
             events = events[taken:]
@@ -93,7 +93,7 @@ class Peer:
         self.send(StateReceived(channel, Content(data, FORMAT, version), age))
 
     def set_synchronized(self, channel: int, age: int) -> None:
-        """Say how old the last state of a channel is, in microseconds."""
+        """Send how old the last state of a channel is, in microseconds."""
         self.send(SynchronizedReceived(channel, age))
 
 

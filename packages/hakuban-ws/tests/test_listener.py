@@ -353,7 +353,7 @@ async def test_the_silent_give_up_their_places_to_those_who_come() -> None:
 async def test_so_do_those_who_stop_in_the_middle_of_their_handshake(
     scheme: str, said: bytes, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hakuban._sockets.connection_slots._SILENCE", 0.2)
+    monkeypatch.setattr("hakuban._sockets.acceptor_places._SILENCE", 0.2)
     secure = scheme == "wss"
     context = certificates.listening() if secure else None
     bind, options = f"{scheme}://127.0.0.1:0", {"ssl": context, "handshake_timeout": 60.0}
@@ -369,7 +369,7 @@ async def test_so_do_those_who_stop_in_the_middle_of_their_handshake(
 async def test_the_silent_keep_their_places_while_there_are_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hakuban._sockets.connection_slots._SILENCE", 0.0)
+    monkeypatch.setattr("hakuban._sockets.acceptor_places._SILENCE", 0.0)
     async with serving(until_it_ends, max_connections=3) as url:
         async with await raw_connection(url) as silent:
             for _ in range(3):
@@ -381,7 +381,7 @@ async def test_the_silent_keep_their_places_while_there_are_others(
 async def test_links_and_those_who_go_on_talking_keep_their_places(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hakuban._sockets.connection_slots._SILENCE", 0.5)
+    monkeypatch.setattr("hakuban._sockets.acceptor_places._SILENCE", 0.5)
     async with (
         accepting(max_connections=2) as (url, accepted),
         WebSocketTransport().connect(url, TransportOptions()) as link,

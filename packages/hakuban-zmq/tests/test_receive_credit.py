@@ -16,14 +16,14 @@ class Sender:
     """Sends chunks as far as it may, to a reader who takes all of them and handles them."""
 
     def __init__(self, window: Window = WINDOW) -> None:
-        self.allowance = ReceiveCredit(window)
+        self.receive_credit = ReceiveCredit(window)
         self.credit, self.chunks = window.size, window.chunks
         self.on_its_way = 0
 
     def fill(self, size: int) -> int:
         """Send chunks until the credit is used up; give how many are on their way."""
         while self.credit > 0 and self.chunks > 0:
-            self.allowance.spend(size)
+            self.receive_credit.spend(size)
             self.credit -= size
             self.chunks -= 1
             self.on_its_way += 1
@@ -31,10 +31,10 @@ class Sender:
 
     def arrive(self, size: int, seconds_each: float, *, unfinished: bool = False) -> None:
         """Let the reader take and handle all that is on its way."""
-        read_ahead = self.allowance.read_ahead
+        read_ahead = self.receive_credit.read_ahead
         read_ahead.learn()
         for _ in range(self.on_its_way):
-            grant = self.allowance.take(size, unfinished=unfinished)
+            grant = self.receive_credit.take(size, unfinished=unfinished)
             if grant is not None:
                 self.credit += grant.size
                 self.chunks += grant.chunks
@@ -79,7 +79,7 @@ def test_more_than_was_granted_is_a_violation() -> None:
     sender = Sender(Window(1_000, 2))
     sender.fill(600)
     with pytest.raises(PeerViolationError, match="more than it was granted"):
-        sender.allowance.spend(1)
+        sender.receive_credit.spend(1)
 
 
 @pytest.mark.parametrize("window", [Window(1, 1), Window(1, 512), Window(1 << 30, 1)])

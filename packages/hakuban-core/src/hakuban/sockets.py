@@ -9,9 +9,9 @@ All sockets are non-blocking, and used by the thread of the event loop that made
 from __future__ import annotations
 
 from ._sockets.acceptor import Acceptor
+from ._sockets.acceptor_places import Place
 from ._sockets.addresses import Address, address_text, bind_socket, bind_sockets, prepare_socket
 from ._sockets.connecting import Host, connect_socket, find_host
-from ._sockets.connection_slots import Place
 from ._sockets.receive_buffer import ReceiveBuffer
 from ._sockets.stream import SocketStream
 

@@ -170,7 +170,7 @@ def test_a_value_that_is_another_one_is_noticed(
 @pytest.mark.parametrize(
     ("table", "item", "claim"),
     [
-        ("links.0.unannounced", TAG, "who has something to say is awake"),
+        ("links.0.unannounced", TAG, "who has something to send is awake"),
         ("links.0.announced", ABSENT, "is announced, and somebody wants it"),
         ("links.1.dirty", "BELOW.interests.1.outlet", "outdated channels are the link's own"),
         ("links.1.control", "BELOW.interests.1", "opened and closed for known objects"),

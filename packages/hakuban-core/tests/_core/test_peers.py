@@ -32,7 +32,7 @@ THING = ObjectDescriptor(["t"], "thing")
 TARGETS = pytest.mark.parametrize("target", [THING, TAG], ids=["object", "tag"])
 
 
-def is_expelled(peer: Peer) -> bool:
+def is_ended(peer: Peer) -> bool:
     """Whether the node has ended the link for a violation, and keeps no fact of it."""
     links = peer.node.machine.world.links
     return isinstance(peer.fault, PeerViolationError) and peer.link not in links
@@ -49,7 +49,7 @@ def test_a_double_contract_ends_the_link_of_who_announced_it_and_nothing_else(
         peer = Below(node)
         peer.send(ContractAction(verb, target, 1))
         peer.send(ContractAction(verb, target, 1))
-        assert is_expelled(peer)
+        assert is_ended(peer)
         assert f"double {verb.name.lower()}" in str(peer.fault)
     assert innocent.fault is None
     picture = node.picture(THING)
@@ -85,7 +85,7 @@ def test_taking_back_the_other_half_is_a_violation(
     peer = Below(node)
     peer.send(ContractAction(announced, target, 1))
     peer.send(ContractAction(taken_back, target, 1))
-    assert is_expelled(peer)
+    assert is_ended(peer)
 
 
 def test_a_contract_that_follows_from_a_tag_is_no_contract_of_the_object(node: Node) -> None:
@@ -129,7 +129,7 @@ def test_contracts_can_be_taken_back_and_announced_again(node: Node) -> None:
 def test_who_is_below_opens_no_channels(node: Node, event: PeerEvent) -> None:
     peer = Below(node)
     peer.send(event)
-    assert is_expelled(peer)
+    assert is_ended(peer)
 
 
 @pytest.mark.parametrize("event", [ContractAction(Verb.OBSERVE, THING), PeerLimited(((0.0, 1),))])
@@ -138,7 +138,7 @@ def test_who_is_above_announces_no_contracts_and_no_limits(node: Node, event: Pe
     peer = Above(node)
     peer.publish(peer.feed(THING), b"1", (1,))
     peer.send(event)
-    assert is_expelled(peer)
+    assert is_ended(peer)
     assert not observer.is_fresh(THING)
     assert node.machine.world.uplink is None
 

@@ -123,7 +123,7 @@ async def test_when_cancelled_it_lets_nobody_in_and_then_ends_the_connections() 
 async def test_one_too_many_is_told_so_and_the_silent_make_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hakuban._sockets.connection_slots._SILENCE", 3600.0)
+    monkeypatch.setattr("hakuban._sockets.acceptor_places._SILENCE", 3600.0)
     echo = Echo()
     async with accepting(echo, 2), peer_of(echo) as linked, peer_of(echo) as silent:
         assert await linked.ask(b"link") == b"link"
@@ -131,7 +131,7 @@ async def test_one_too_many_is_told_so_and_the_silent_make_room(
         async with peer_of(echo) as third:
             assert await third.ask(b"") == b"later"
             assert await third.ask(b"") == b""
-        monkeypatch.setattr("hakuban._sockets.connection_slots._SILENCE", 0.0)
+        monkeypatch.setattr("hakuban._sockets.acceptor_places._SILENCE", 0.0)
         async with peer_of(echo) as fourth:
             assert await fourth.ask(b"link") == b"link"
         assert await silent.ask(b"") == b""

@@ -146,4 +146,4 @@ def test_brackets_without_an_address_are_refused_without_a_quotation(url: str) -
     with pytest.raises(InvalidURLError) as caught:
         url_parts(url)
     assert "secret" not in str(caught.value)
-    assert "tcp://[::1]:3001" in str(caught.value)
+    assert "[::1]:3001" in str(caught.value)

@@ -302,7 +302,7 @@ def test_a_note_that_the_peer_does_not_take_is_left_out() -> None:
     deliver(connecting.encode(SendNote(Note(max_message=100))), listening)
     assert listening.encode(SendNote(Note(name="x" * 100))) == []
     assert len(listening.encode(SendNote(Note(name="x" * 50)))) == 1
-    assert not listening.unsent
+    assert not listening.oversized
 
 
 def test_a_channel_that_the_peer_cannot_be_told_of_is_not_opened() -> None:
@@ -311,8 +311,8 @@ def test_a_channel_that_the_peer_cannot_be_told_of_is_not_opened() -> None:
     long = ObjectDescriptor(["t"], "x" * 100)
     for channel, kind in ((2, ChannelKind.STREAM), (3, ChannelKind.SINK)):
         assert listening.encode(OpenChannel(channel, kind, long)) == []
-    assert [descriptor for descriptor, _ in listening.unsent] == [long, long]
-    assert all(size > 100 for _, size in listening.unsent)
+    assert [descriptor for descriptor, _ in listening.oversized] == [long, long]
+    assert all(size > 100 for _, size in listening.oversized)
     deliver(listening.encode(OpenChannel(4, ChannelKind.SINK, THING)), connecting)
 
 
@@ -330,5 +330,5 @@ def test_contracts_go_in_as_many_messages_as_the_peer_takes_and_one_that_is_too_
         *tags[:2],
         *tags[3:],
     ]
-    assert [(said, size > 200) for said, size in connecting.unsent] == [(tags[2], True)]
+    assert [(said, size > 200) for said, size in connecting.oversized] == [(tags[2], True)]
     assert connecting.encode(SendContracts([ContractAction(Verb.OBSERVE, tags[2])])) == []

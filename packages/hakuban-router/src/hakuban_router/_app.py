@@ -82,7 +82,7 @@ class _Router:
     async def run(self, signals: Signals, asked: WakeupEvent) -> Failure | None:
         """Do all that a router does, until the end.
 
-        :param asked: rung by whoever wants a report.
+        :param asked: set by whoever wants a report.
         """
         async with anyio.create_task_group() as group:
             await group.start(signals.watch, self._leave)

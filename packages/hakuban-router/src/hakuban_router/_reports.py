@@ -31,7 +31,7 @@ GO_ON: Final = (
 
 
 async def write_reports(monitor: Monitor, asked: WakeupEvent) -> None:
-    """Write a page to the standard error for each wish, one at a time, until cancelled.
+    """Write a page to the standard error for each request, one at a time, until cancelled.
 
     Who asks while a picture is being taken is answered by it; who asks later gets the next page.
     """

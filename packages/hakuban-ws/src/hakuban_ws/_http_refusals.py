@@ -41,8 +41,8 @@ def refusal(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) ->
 
     :param body: what came of it so far; a refusal has its reason in the first line.
     """
-    said = _first_line(body)
-    text = f"HTTP {status}{': ' if said else ''}{said}; {_step(status, headers, said)}"
+    line = _first_line(body)
+    text = f"HTTP {status}{': ' if line else ''}{line}; {_step(status, headers, line)}"
     return RefusedError(
         text, retry=status in _RETRIED or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     )
@@ -59,7 +59,7 @@ def _first_line(body: bytes) -> str:
     return "" if line.startswith("<") else "".join(filter(str.isprintable, line))
 
 
-def _step(status: int, headers: Iterable[tuple[bytes, bytes]], said: str) -> str:
+def _step(status: int, headers: Iterable[tuple[bytes, bytes]], line: str) -> str:
     if status in _STEPS:
         return _STEPS[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -68,7 +68,7 @@ def _step(status: int, headers: Iterable[tuple[bytes, bytes]], said: str) -> str
         return "are host, port and path of the URL right?"
     if status >= HTTPStatus.MULTIPLE_CHOICES:
         return f"redirects are not followed: connect to where it leads{_target(headers)}"
-    if said == _HEALTHY:
+    if line == _HEALTHY:
         return "a listener of hakuban answers, but a proxy before it does not pass WebSockets on"
     return "another server answers there: are host, port and path of the URL right?"
 

@@ -127,12 +127,12 @@ class Listener:
         return TLSSocketStream(sock, self._options.ssl, server_hostname=None)
 
     async def _upgrade(self, channel: SocketStream, peer: str, place: Place) -> WebSocketStream:
-        head, said = Head(REQUEST), False
+        head, received = Head(REQUEST), False
         while True:
             data = await channel.read()
             if not data:
-                raise ConnectionResetError("closed before a request") if said else _SilentError
-            said = True
+                raise ConnectionResetError("closed before a request") if received else _SilentError
+            received = True
             request = head.feed(data)
             if request is not None:
                 break

@@ -21,7 +21,7 @@ _TARGET = re.compile(r"[!-~]*")
 _AUTHORITY = re.compile(r"(?:\[[^]]*\]|[^][:]*)(?::[^:]*)?")
 _NAME = re.compile(r"[0-9a-z._~-]+")
 _NUMBERS = re.compile(r"[0-9.]+")
-_NO_ADDRESS = "the host is none; IPv6 addresses stand in brackets, like ws://[::1]:3001"
+_NO_ADDRESS = "the host is none; IPv6 addresses stand in brackets, like [::1]:3001"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 
 class FrameSender(Protocol):
-    """How a stream reaches the other side.
+    """What sends the frames of a stream; it also takes those that have come, and hands them to the stream.
 
     :ivar stuck: whether messages have to wait; `ZeroMQStream.resume` is called when that is over.
     """

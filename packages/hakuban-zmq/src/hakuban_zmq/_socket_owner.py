@@ -30,7 +30,6 @@ class SocketOwner:
     :param context: what the sockets are made in.
     :param release: gives it back.
     :ivar url: where it connects to, for people.
-    :ivar running: set once the tasks of `run` are there.
     :ivar skipping: whether there are parts left of a message that is not ours: we send one part.
     """
 
@@ -46,7 +45,6 @@ class SocketOwner:
         self._watched_sockets: list[WatchedSocket] = []
         self._monitor: Monitor | None = None
         self._scope = anyio.CancelScope(shield=True)
-        self.running = anyio.Event()
         self.skipping = False
         self._stopped = anyio.Event()
         self._main: WatchedSocket
@@ -85,9 +83,8 @@ class SocketOwner:
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
-                    for source in self._watched_sockets:
-                        tasks.start_soon(source.watch, tasks)
-                    self.running.set()
+                    for watched in self._watched_sockets:
+                        tasks.start_soon(watched.watch, tasks)
         finally:
             self.close()
             self._stopped.set()
@@ -111,8 +108,8 @@ class SocketOwner:
         """Close everything; without `run`, or at its end."""
         if self._monitor is not None:
             self._monitor.stop()
-        for source in self._watched_sockets:
-            source.close()
+        for watched in self._watched_sockets:
+            watched.close()
         self._watched_sockets.clear()
         self._release(self._context)
 

@@ -52,7 +52,7 @@ _MOST_BYTES: Final = 1 << 20
 _FLUSH_SECONDS: Final = 1.0
 _SENDS_PER_TURN: Final = 16  # each may go by without one, which costs as much as a small send
 _CODE_ABNORMAL: Final = 1006
-_CODE_EXPELLED: Final = 1008
+_CODE_REVOKED: Final = 1008
 
 _CLOSED: Final = "this side has closed the link"
 _FULL: Final = "ZeroMQ takes nothing for it any more"
@@ -85,9 +85,9 @@ class ZeroMQStream:
 
     __slots__ = (
         "__weakref__", "_arrived", "_closed", "_credit", "_credit_chunks", "_end", "_frame_sender", "_keep_alive",
-        "_last_received", "_last_sent", "_let_go", "_limit", "_peer_close", "_pinged", "_reassembly", "_receive_credit",
-        "_returned_at", "_sender", "_sending", "_sends", "_session", "_unread", "_whole", "_window", "close_code",
-        "close_reason", "identity", "local_address", "peer_clock", "remote_address", "remote_session",
+        "_last_received", "_last_sent", "_let_go", "_limit", "_may_send", "_peer_close", "_pinged", "_reassembly",
+        "_receive_credit", "_returned_at", "_sending", "_sends", "_session", "_unread", "_whole", "_window",
+        "close_code", "close_reason", "identity", "local_address", "peer_clock", "remote_address", "remote_session",
     )  # fmt: skip
 
     def __init__(
@@ -121,7 +121,7 @@ class ZeroMQStream:
         self._sending = False  # stays True after a send that failed or was cancelled
         self._sends = 0
         self._arrived = AutoResetEvent()
-        self._sender: anyio.Event | None = None
+        self._may_send: anyio.Event | None = None
         self._let_go = Latch()  # the other side knows that we have closed, or is gone
         self._last_received = self._last_sent = self._pinged = time.monotonic()
         self._keep_alive = KeepAlive(options, self._last_sent, listening=listening)
@@ -150,8 +150,8 @@ class ZeroMQStream:
         self._sending = True
         for data in chunks(messages, self.remote_session):
             while self._credit <= 0 or self._credit_chunks <= 0 or self._frame_sender.stuck:
-                self._sender = anyio.Event()
-                await self._sender.wait()
+                self._may_send = anyio.Event()
+                await self._may_send.wait()
                 self._sends = 0
                 self._check_sending()
             self._check_sending()  # a turn may have passed between two chunks, and an end with it
@@ -229,10 +229,8 @@ class ZeroMQStream:
             self._whole.clear()
             self._reassembly.clear()
             self._limit.hold(self, 0)
-            frame_sender, self._frame_sender = (
-                self._frame_sender,
-                CLOSED_SENDER,
-            )  # each holds the other
+            frame_sender = self._frame_sender
+            self._frame_sender = CLOSED_SENDER  # each holds the other
             frame_sender.forget()
 
     def _take(self) -> list[bytes]:
@@ -316,8 +314,8 @@ class ZeroMQStream:
 
     def resume(self) -> None:
         """Let `send` look whether it can go on; called by the frame sender, when it is stuck no longer."""
-        if self._sender is not None:
-            self._sender.set()
+        if self._may_send is not None:
+            self._may_send.set()
 
     def _take_bye(self, code: int, reason: str) -> None:
         self._send(frame(BYE_ACK, self.remote_session))
@@ -337,7 +335,7 @@ class ZeroMQStream:
 
     def revoke(self, reason: str) -> None:
         """End the link, and send the other side the reason."""
-        self._send(encode_bye(self.remote_session, _CODE_EXPELLED, reason))
+        self._send(encode_bye(self.remote_session, _CODE_REVOKED, reason))
         self.lose(reason)
 
     def check(self, now: float) -> float | None:

@@ -42,7 +42,7 @@ _numbers = itertools.count()
 class WatchedSocket:
     """A socket whose messages are taken as they come.
 
-    :param socket: the source owns it.
+    :param socket: it is owned by this.
     :param take: receives one message, which is there; it raises nothing.
     """
 

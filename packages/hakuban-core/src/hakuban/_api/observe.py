@@ -1,4 +1,4 @@
-"""Observing: the wish to see the states of one object, or of all objects of a tag."""
+"""Observing: the demand to see the states of one object, or of all objects of a tag."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class ObjectObserve(Contract, Endless, StateReader[T_co]):
-    """The wish to see the states of one object; made by `LocalNode.object(...).observe()`.
+    """The demand to see the states of one object; made by `LocalNode.object(...).observe()`.
 
     From its making until `close` somebody able to is asked to produce the object. See `StateReader` for reading
     and looping; a loop ends only when the contract or the node is closed::
@@ -81,7 +81,7 @@ class ObjectObserve(Contract, Endless, StateReader[T_co]):
 
 
 class TagObserve(Contract, Endless, Generic[T_co]):
-    """The wish to see the states of all objects that carry a tag; made by `LocalNode.tag(...).observe()`.
+    """The demand to see the states of all objects that carry a tag; made by `LocalNode.tag(...).observe()`.
 
     It has each of these objects produced by somebody able to, but makes no object exist: that takes a contract on the
     object itself, here or elsewhere. Looping over the contract, with `async for` in a task or `for` in a thread

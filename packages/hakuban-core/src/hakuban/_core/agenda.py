@@ -46,7 +46,7 @@ def work_off(world: World, now: float) -> None:
     if world.rebalancing:
         _look_at_some(world, now)
     if world.notes_due:
-        note_exchange.mark_due(world)
+        note_exchange.wake_due(world)
     if world.republishing:
         _publish_some(world, now)
 

@@ -1,4 +1,4 @@
-"""Facts: who wants an object, who can produce it, and what was derived from that at the last settling."""
+"""The graph of facts: who wants an object, who can produce it, and what was derived from that at the last settling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ObserveContract:
-    """A local wish to observe one object, or all objects of a tag."""
+    """A local demand to observe one object, or all objects of a tag."""
 
     __slots__ = ("id", "target")
 
@@ -70,8 +70,8 @@ class Interest:
     """
 
     __slots__ = (
-        "able", "capacity", "exposes", "inlet", "link", "observes", "only_watches", "outlet", "record", "sink_wanted",
-        "stream_wanted", "tag_capacity", "tag_exposers", "tag_observers", "unopened", "watches",
+        "able", "capacity", "exposes", "inlet", "link", "observes", "only_watches", "outlet", "oversized", "record",
+        "sink_wanted", "stream_wanted", "tag_capacity", "tag_exposers", "tag_observers", "watches",
     )  # fmt: skip
 
     def __init__(self, link: Downlink, record: ObjectRecord) -> None:
@@ -81,7 +81,7 @@ class Interest:
         self.exposes: bool = False
         self.capacity: int = 0
         # it cannot be asked to produce: the channel's name is too large for it
-        self.unopened: bool = False
+        self.oversized: bool = False
         # derived from the tags of the object when one of these has changed
         self.tag_observers: int = 0
         self.tag_exposers: int = 0
@@ -101,7 +101,7 @@ class Interest:
     @property
     def production(self) -> int:
         """The capacity that counts when this peer is compared with others; 0 is no exposer."""
-        return 0 if self.unopened else self.capacity + self.tag_capacity
+        return 0 if self.oversized else self.capacity + self.tag_capacity
 
     @property
     def has_what_it_wants(self) -> bool:
@@ -134,8 +134,8 @@ class Rest:
     """What the settling of an object has to look at, and may leave to the next one.
 
     :ivar uncounted: tags of which it is not known yet which peers want something of them.
-    :ivar recount: peers whose wishes by tags have changed.
-    :ivar changed: wishes that are not in the sums of the object yet.
+    :ivar recount: peers whose interests by tags have changed.
+    :ivar changed: interests that are not in the totals of the object yet.
     :ivar unsettled: those whose channels are to be looked at.
     :ivar dropped: the state that was dropped, while not all channels know.
     """
@@ -237,7 +237,7 @@ class TagInterest:
 
 
 class TagRecord:
-    """One tag: the objects that carry it, and who wants or can produce all of them. The sums are as in `ObjectRecord`.
+    """One tag: the objects that carry it, and who wants or can produce all of them. The totals are as in `ObjectRecord`.
 
     Its objects are notified one after the other that something about it has changed, in rounds:
 
@@ -337,7 +337,7 @@ class Downlink(Link):
     """A link to a node below: it announces contracts, we open channels."""
 
     __slots__ = (
-        "assigned", "contracts", "control", "interests", "issued", "load", "load_limit", "tags", "unopened",
+        "assigned", "contracts", "control", "interests", "issued", "load", "load_limit", "oversized", "tags",
     )  # fmt: skip
 
     def __init__(self, id: int) -> None:
@@ -346,7 +346,7 @@ class Downlink(Link):
         self.tags: dict[TagRecord, TagInterest] = {}
         self.contracts: int = 0
         self.control: OrderedDict[Interest, None] = OrderedDict()  # channels to open or to close
-        self.unopened: dict[Interest, None] = {}  # objects whose names are too large for the peer
+        self.oversized: dict[Interest, None] = {}  # objects whose names are too large for the peer
         self.issued: int = 1  # channel 1 is the control channel
         self.assigned: int = 0  # objects that this peer produces
         self.load: float = 0.0
@@ -364,7 +364,7 @@ class Uplink(Link):
     """The link to the node above: we announce contracts, it opens channels."""
 
     __slots__ = (
-        "announced", "announcing", "flush_before_withdrawal", "outlets", "unannounced", "unsent", "withdrawing",
+        "announced", "announcing", "flush_before_withdrawal", "outlets", "oversized", "unannounced", "withdrawing",
     )  # fmt: skip
 
     def __init__(self, id: int) -> None:
@@ -372,7 +372,7 @@ class Uplink(Link):
         self.outlets: dict[int, Outlet] = {}
         self.announced: dict[ObjectDescriptor | TagDescriptor, Announcement] = {}
         self.unannounced: dict[ObjectDescriptor | TagDescriptor, None] = {}
-        self.unsent: dict[ObjectDescriptor | TagDescriptor, None] = {}  # too large for the peer
+        self.oversized: dict[ObjectDescriptor | TagDescriptor, None] = {}  # too large for the peer
         self.announcing: list[ObjectDescriptor | TagDescriptor] = []  # taken from there; last first
         # waits for what is flushed before it
         self.withdrawing: ObjectDescriptor | TagDescriptor | None = None

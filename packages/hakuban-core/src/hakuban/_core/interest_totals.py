@@ -1,4 +1,4 @@
-"""What peers want of objects and tags, and the sums of it that each object keeps."""
+"""What peers want of objects and tags, and the totals of it that each object keeps."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def set_tags(interest: Interest, observers: int, exposers: int, capacity: int) -
 
 
 def drop_tags(interest: Interest) -> None:
-    """What a peer wants by tags counts no more, for the sums either."""
+    """What a peer wants by tags counts no more, for the totals either."""
     interest.tag_observers = interest.tag_exposers = interest.tag_capacity = 0
     count(interest)
 
 
 def count(interest: Interest) -> None:
-    """Bring the object's sums in line with what is so of this peer now."""
+    """Bring the totals of the object in line with what is so of this peer now."""
     record, production = interest.record, interest.production
     watches = interest.observing
     only_watches = watches and production == 0
@@ -67,7 +67,7 @@ def forget(interest: Interest) -> None:
     # from all tables of an ended link, too: to let go of all that they hold in one go takes long
     link, inlet, outlet = interest.link, interest.inlet, interest.outlet
     link.control.pop(interest, None)
-    link.unopened.pop(interest, None)
+    link.oversized.pop(interest, None)
     if inlet is not None:
         link.inlets.pop(inlet.channel, None)
     if outlet is not None:

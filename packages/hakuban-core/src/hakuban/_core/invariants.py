@@ -267,7 +267,7 @@ def _has_to_have(record: ObjectRecord, interest: Interest) -> tuple[bool, bool]:
 
 
 def _is_able(interest: Interest) -> bool:
-    return interest.capacity + interest.tag_capacity > 0 and not interest.unopened
+    return interest.capacity + interest.tag_capacity > 0 and not interest.oversized
 
 
 def _claims_of_exposer(world: World, record: ObjectRecord) -> Claims:
@@ -304,7 +304,7 @@ def _claims_of_link(link: Downlink | Uplink, *, more_to_send: bool) -> Claims:
     yield all(item.link is link for item in link.dirty), "outdated channels are the link's own"
     more_to_send = (more_to_send or bool(link.dirty)) and not link.careful
     notes = link.notes.due or link.postponed is not None
-    yield link.awake or not (more_to_send or notes), "who has something to say is awake"
+    yield link.awake or not (more_to_send or notes), "who has something to send is awake"
 
 
 def _claims_of_downlink(world: World, link: Downlink) -> Claims:
@@ -344,7 +344,7 @@ def _claims_of_uplink(world: World, link: Uplink, waiting: set[ObjectRecord]) ->
     for record in records:
         right = link.announced.get(record.descriptor, NOTHING) == announcement_of(record)
         done = right or record.descriptor in to_come or record in waiting
-        done = done or record.descriptor in link.unsent
+        done = done or record.descriptor in link.oversized
         yield done, f"what is wanted of {record.descriptor} is announced, or will be"
     for descriptor in link.announced:
         wanted = descriptor in to_come or world.announcement(descriptor) != NOTHING
@@ -394,7 +394,7 @@ def _claims_of_tables(world: World, waiting: set[ObjectRecord]) -> Claims:
         for record in queue:
             known = world.objects.get(record.descriptor) is record
             yield known, f"{record.descriptor} waits for something, and is known"
-    for link in (*world.exchanging, *world.notes_due):
-        yield world.links.get(link.id) is link, "who is to be told something is linked"
-        yield link.notes.exchanged, "who is told something has spoken"
+    for link in (*world.note_links, *world.notes_due):
+        yield world.links.get(link.id) is link, "who has a note to come is linked"
+        yield link.notes.note_received, "who has a note to come has sent one"
     yield not world.touched, "what a step is about is settled in that step"

@@ -48,12 +48,12 @@ _SLICE: Final = 256  # links woken in one step
 
 def first_note(world: World, link: Link, max_message: int, now: float) -> Note:
     """Return the note that states who this node is: sent before all else on a link."""
-    told = link.notes
-    told.sent_clock = world.clock.base
+    notes = link.notes
+    notes.sent_clock = world.clock.base
     # what the peer takes is not known yet: a long chain is sent later
     short = sum(len(id) + len(name) for id, name in world.above) <= _LONGEST_FIRST
     if short:
-        told.sent_above = world.above
+        notes.sent_above = world.above
     return Note(
         node=world.node,
         name=link.local_name,
@@ -110,7 +110,7 @@ def next_for(world: World, link: Downlink | Uplink, now: float) -> Instruction |
 
 def _to_exceed(world: World, link: Link, record: ObjectRecord, now: float) -> SendNote | None:
     """Return a note with the version that a new producer's states have to exceed, if its clock will not do that."""
-    if not link.notes.exchanged or record.held.seen <= default_version(world.clock.read(now)):
+    if not link.notes.note_received or record.held.seen <= default_version(world.clock.read(now)):
         return None
     if record.descriptor.text_size > _LONGEST_HELD:
         return None
@@ -120,7 +120,7 @@ def _to_exceed(world: World, link: Link, record: ObjectRecord, now: float) -> Se
 def ignore(world: World, link: Link, descriptor: str, reason: str) -> None:
     """Have a peer notified that something which it sent is ignored here."""
     notes, descriptor = link.notes, descriptor[:_LONGEST_IGNORED]
-    if not (notes.exchanged and descriptor) or len(notes.sent_ignored) == _MOST_REPORTED:
+    if not (notes.note_received and descriptor) or len(notes.sent_ignored) == _MOST_REPORTED:
         return
     if descriptor not in notes.sent_ignored:
         notes.sent_ignored.add(descriptor)
@@ -134,9 +134,9 @@ def take_note(world: World, link: Downlink | Uplink, note: Note, now: float) -> 
     :raises CircleError: this node is above itself, and the link has to end.
     """
     notes = link.notes
-    if not notes.exchanged:
-        notes.exchanged = True
-        world.exchanging[link] = None
+    if not notes.note_received:
+        notes.note_received = True
+        world.note_links[link] = None
         world.clock.attend(now)
         _mark_due(world, link)  # what has changed since the first note was made
     if note.node is not UNSET and not notes.node:
@@ -160,7 +160,7 @@ def take_note(world: World, link: Downlink | Uplink, note: Note, now: float) -> 
         _look_above(world, link)
 
 
-def mark_due(world: World) -> None:
+def wake_due(world: World) -> None:
     """Wake some of the links that have something to be sent; called until there are none."""
     for link in list(islice(world.notes_due, _SLICE)):
         del world.notes_due[link]
@@ -170,7 +170,7 @@ def mark_due(world: World) -> None:
 def spread(world: World, now: float) -> None:
     """If the clock has jumped, have that reported, and have what was published by the old one published again."""
     if world.clock.may_spread(now):
-        world.notes_due.update(world.exchanging)
+        world.notes_due.update(world.note_links)
         world.republishing.update(dict.fromkeys(world.sinks))
 
 
@@ -190,17 +190,17 @@ def look_at_clock(world: World, wall: int | None, now: float) -> None:
         return
     clock.look = math.inf
     see_wall(world, wall, now)
-    if now >= clock.restate or not world.exchanging:
+    if now >= clock.restate or not world.note_links:
         clock.restate = math.inf
         _restate(world)
-    if world.exchanging:
+    if world.note_links:
         clock.attend(now)
 
 
 def _restate(world: World) -> None:
-    for link in world.exchanging:
+    for link in world.note_links:
         link.notes.restate = True
-    world.notes_due.update(world.exchanging)
+    world.notes_due.update(world.note_links)
 
 
 def _clock(world: World, now: float) -> int:
@@ -225,7 +225,7 @@ def _held(record: ObjectRecord) -> _Held:
 def exceed(world: World, record: ObjectRecord, source: Source, version: Version) -> None:
     """What a peer sends of an object is not newer than what is held here: have the version to exceed sent to it."""
     link = None if source.link_id is None else world.links.get(source.link_id)
-    if link is None or not link.notes.exchanged or source.exceeds == version:
+    if link is None or not link.notes.note_received or source.exceeds == version:
         return
     if record.descriptor.text_size <= _LONGEST_HELD:
         source.exceeds = version  # as far as this side knows; once for each version
@@ -253,14 +253,14 @@ def _take_held(world: World, link: Link, held: _Held) -> None:
         producer: Link | None = exposer.link if exposer.inlet is not None else None
     else:
         producer = world.uplink if record.upstream_inlets else None
-    if producer is not None and producer is not link and producer.notes.exchanged:
+    if producer is not None and producer is not link and producer.notes.note_received:
         producer.notes.held[record] = None
         _mark_due(world, producer)
 
 
 def _mark_due(world: World, link: Link) -> None:
     """Have a link asked for what there is to send. Its peer has sent a note: others get no more than the first one."""
-    assert link.notes.exchanged
+    assert link.notes.note_received
     link.notes.due = True
     world.mark_ready(link)
 

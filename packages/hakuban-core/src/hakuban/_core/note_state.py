@@ -13,7 +13,7 @@ class LinkNotes(Generic[R]):
     """What the two nodes of a link have sent each other in notes, and what is to be sent.
 
     :param R: the type of objects' records.
-    :ivar exchanged: whether the peer has sent a note: then it gets more than the first one.
+    :ivar note_received: whether the peer has sent a note: then it gets more than the first one.
     :ivar due: whether there may be something to send.
     :ivar restate: whether the clock is to be sent, changed or not.
     :ivar node: the id of the peer; "" where it has sent none.
@@ -27,12 +27,12 @@ class LinkNotes(Generic[R]):
     """
 
     __slots__ = (
-        "above", "due", "exchanged", "held", "ignored", "misread", "name", "node", "peer_clock", "reported", "restate",
-        "sent_above", "sent_clock", "sent_ignored",
+        "above", "due", "held", "ignored", "misread", "name", "node", "note_received", "peer_clock", "reported",
+        "restate", "sent_above", "sent_clock", "sent_ignored",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.exchanged: bool = False
+        self.note_received: bool = False
         self.due: bool = False
         self.restate: bool = False
         self.node: str = ""

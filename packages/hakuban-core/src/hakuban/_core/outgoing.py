@@ -89,9 +89,9 @@ def _next_above(world: World, link: Uplink, now: float) -> Instruction | None:
             link.flush_before_withdrawal.clear()
         while link.flush_before_withdrawal and world.left > 0:
             world.left -= _LOOK
-            said = _flushed(link, link.flush_before_withdrawal[-1], now)
-            if said is not None:
-                return said
+            instruction = _flushed(link, link.flush_before_withdrawal[-1], now)
+            if instruction is not None:
+                return instruction
             link.flush_before_withdrawal.pop()
         actions = _next_contracts(world, link)
         if actions:
@@ -105,9 +105,9 @@ def _next_above(world: World, link: Uplink, now: float) -> Instruction | None:
 def _flushed(link: Uplink, record: ObjectRecord, now: float) -> SendState | SendSynchronized | None:
     """Return what waits to be sent of an object."""
     for outlet in record.upstream_outlets:
-        said = _update(link, outlet, now, link.id) if outlet in link.dirty else None
-        if said is not None:
-            return said
+        instruction = _update(link, outlet, now, link.id) if outlet in link.dirty else None
+        if instruction is not None:
+            return instruction
     return None
 
 

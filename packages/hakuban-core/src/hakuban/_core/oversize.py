@@ -31,14 +31,14 @@ def not_sent(
             link.skipped[record] = None
     for name in announcements:
         if not isinstance(link, Downlink):
-            link.unsent[name] = None
+            link.oversized[name] = None
             link.announced.pop(name, None)
         elif isinstance(name, ObjectDescriptor):
             record = world.objects.get(name)
             interest = None if record is None else record.interests.get(link)
             if interest is not None:
-                link.unopened[interest] = None
-                _set_unopened(world, interest, unopened=True)
+                link.oversized[interest] = None
+                _set_oversized(world, interest, oversized=True)
 
 
 def room_has_grown(world: World, link: Downlink | Uplink) -> bool:
@@ -51,20 +51,20 @@ def room_has_grown(world: World, link: Downlink | Uplink) -> bool:
             outlet.sent = None
             link.dirty[outlet] = None
     if isinstance(link, Downlink):
-        while link.unopened and world.left > 0:
+        while link.oversized and world.left > 0:
             world.left -= _TRY
-            _set_unopened(world, link.unopened.popitem()[0], unopened=False)
+            _set_oversized(world, link.oversized.popitem()[0], oversized=False)
     else:
-        link.announcing = [*link.unsent, *link.announcing]
-        link.unsent.clear()
+        link.announcing = [*link.oversized, *link.announcing]
+        link.oversized.clear()
     world.mark_ready(link)
-    return bool(link.skipped or (isinstance(link, Downlink) and link.unopened))
+    return bool(link.skipped or (isinstance(link, Downlink) and link.oversized))
 
 
-def _set_unopened(world: World, interest: Interest, *, unopened: bool) -> None:
-    interest.unopened = unopened
+def _set_oversized(world: World, interest: Interest, *, oversized: bool) -> None:
+    interest.oversized = oversized
     interest.record.rest.changed[interest] = None
-    if interest.outlet is not None and not unopened:
+    if interest.outlet is not None and not oversized:
         interest.outlet.closing = True  # the peer has never received it: it is opened anew
     world.backlog[interest.record] = None
 

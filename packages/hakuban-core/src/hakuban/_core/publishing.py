@@ -124,7 +124,7 @@ def _not_newer(offer: NewState, kept: NewState | None) -> bool:
 
 
 def publish_again(world: World, id: int, now: float) -> None:
-    """Return what a sink has published a newer version, if it was a default one, and is what is held."""
+    """Publish again, with a newer version, what a sink has published, if its version was a default one and it is held."""
     sink = world.sinks.get(id)
     view = None if sink is None else sink.record.held.view
     if sink is None or view is None or sink.last is None:

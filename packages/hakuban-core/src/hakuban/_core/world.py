@@ -43,10 +43,10 @@ class World:
     """
 
     __slots__ = (
-        "above", "backlog", "balancer", "clock", "contracts", "dirty_since", "effects", "exchanging", "issued",
-        "issued_time", "left", "links", "name", "node", "notes_due", "notifying", "objects", "objects_made", "queues",
-        "reaping", "rebalancing", "republishing", "sinks", "software", "streams", "tags", "tags_made", "touched",
-        "uplink", "walks",
+        "above", "backlog", "balancer", "clock", "contracts", "dirty_again", "effects", "issued", "issued_time", "left",
+        "links", "name", "node", "note_links", "notes_due", "notifying", "objects", "objects_made", "queues", "reaping",
+        "rebalancing", "republishing", "sinks", "software", "streams", "tags", "tags_made", "touched", "uplink",
+        "walks",
     )  # fmt: skip
 
     def __init__(self, balancer: Balancer, clock: Clock) -> None:
@@ -56,7 +56,7 @@ class World:
         self.name: str = ""
         self.software: str = ""
         self.above: tuple[tuple[str, str], ...] = ()  # the nodes above, from the nearest on
-        self.exchanging: dict[Downlink | Uplink, None] = {}  # links whose peers have sent a note
+        self.note_links: dict[Downlink | Uplink, None] = {}  # links whose peers have sent a note
         self.notes_due: dict[
             Downlink | Uplink, None
         ] = {}  # those with something to be sent, in slices
@@ -77,7 +77,7 @@ class World:
         self.walks: dict[TagRecord, None] = {}  # about which something has changed: see `TagRecord`
         # objects whose views have changed, and who is still to be notified, last first
         self.notifying: dict[ObjectRecord, list[int | Interest]] = {}
-        self.dirty_since: dict[ObjectRecord, None] = {}  # those that have changed again meanwhile
+        self.dirty_again: dict[ObjectRecord, None] = {}  # those that have changed again meanwhile
         self.reaping: dict[
             Downlink | Uplink, None
         ] = {}  # ended, and their facts are not all gone yet
@@ -124,7 +124,7 @@ class World:
         """Learn which nodes are above, from the nearest on."""
         if above != self.above:
             self.above = above
-            self.notes_due.update(self.exchanging)
+            self.notes_due.update(self.note_links)
 
     def object(self, descriptor: ObjectDescriptor) -> ObjectRecord:
         """Find or make the record of an object. Whoever calls adds a fact to it, and touches it."""
@@ -211,7 +211,7 @@ class World:
         descriptor = record.descriptor
         if announcement_of(record) == uplink.announced.get(descriptor, NOTHING):
             uplink.unannounced.pop(descriptor, None)
-        elif descriptor not in uplink.unsent:
+        elif descriptor not in uplink.oversized:
             uplink.unannounced[descriptor] = None
             self.mark_ready(uplink)
 
@@ -239,7 +239,7 @@ class World:
         many = len(streams) + len(interests)
         if many > NOTIFIED_AT_ONCE:
             if record in self.notifying:
-                self.dirty_since[record] = None
+                self.dirty_again[record] = None
             else:
                 self.notifying[record] = [*streams, *interests.values()]
         else:
@@ -269,8 +269,8 @@ class World:
                 self.mark_ready(viewer.link)
         if not ahead:
             del self.notifying[record]
-            if record in self.dirty_since:
-                del self.dirty_since[record]
+            if record in self.dirty_again:
+                del self.dirty_again[record]
                 self.mark_dirty(record)
 
     def end_link(self, link: Downlink | Uplink, at: float) -> None:
@@ -282,7 +282,7 @@ class World:
         link.ended_at = at
         del self.links[link.id]
         self.clock.forget(link.id)
-        self.exchanging.pop(link, None)
+        self.note_links.pop(link, None)
         self.notes_due.pop(link, None)
         if link is self.uplink:
             self.uplink = None
@@ -326,7 +326,7 @@ class World:
         self.rebalancing.pop(record, None)
         if self.notifying:
             self.notifying.pop(record, None)
-            self.dirty_since.pop(record, None)
+            self.dirty_again.pop(record, None)
         self.balancer.forget(record)
         self.left -= 2 * len(record.tags)
         for tag in record.tags:

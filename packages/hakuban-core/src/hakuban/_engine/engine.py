@@ -211,7 +211,7 @@ class Engine(Steps):
         """Report what was too large for the peer of a link."""
         self.call(lambda machine, _: machine.not_sent(link.id, states, announcements))
 
-    def try_again(self, link: LinkEntry) -> None:
+    def retry_oversized(self, link: LinkEntry) -> None:
         """Have made again what was too large for the peer of a link, which takes larger messages now."""
         while self.call(lambda machine, _: machine.room_has_grown(link.id)):
             pass
@@ -225,7 +225,7 @@ class Engine(Steps):
 
         def remove(_machine: Machine, _now: float) -> None:
             self.timers.remove(timer)
-            self.deadline = None  # whoever waits has not received it: it was the timer's
+            self.deadline = None  # nobody who waits knows of it: it was the timer's
 
         self.close_quietly(remove)
 

@@ -22,7 +22,8 @@ async def background_tasks(
     What the block raises comes out as it is, and not in an ExceptionGroup, as out of a task group. What a task raises
     comes out in one.
 
-    :param leave: awaited before the tasks are cancelled, also where the block has raised; not where it was cancelled.
+    :param leave: awaited before the tasks are cancelled, also where the block has raised; not where it was cancelled. It
+        raises nothing: what it raised would come out in a group, and what the block has raised would be lost.
     """
     failure: BaseException | None = None
     async with anyio.create_task_group() as tasks:

@@ -56,8 +56,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         leaves = _leaves(error)
         more = len(leaves) - _MOST_CAUSES
-        said = "; ".join(dict.fromkeys(describe(leaf) for leaf in leaves[:_MOST_CAUSES]))
-        return f"{said}; and {more} more" if more > 0 else said
+        text = "; ".join(dict.fromkeys(describe(leaf) for leaf in leaves[:_MOST_CAUSES]))
+        return f"{text}; and {more} more" if more > 0 else text
     text = _text(error)
     if isinstance(error, PeerViolationError):
         about = "" if error.descriptor is None else f" ({printable(str(error.descriptor))})"
@@ -71,7 +71,7 @@ def describe(error: BaseException) -> str:
         return f"{kind}: {text}"  # "division by zero", "'key'": too little without
     if error.__cause__ is not None:
         return describe(error.__cause__)
-    return next((said for of, said in _DESCRIPTIONS if isinstance(error, of)), kind)
+    return next((text for of, text in _DESCRIPTIONS if isinstance(error, of)), kind)
 
 
 def _text(error: BaseException) -> str:
@@ -209,8 +209,8 @@ def closed_by_peer(stream: MessageStream) -> LinkError:
     """Return the reason for the end of a stream that the other side has closed in good order."""
     code = getattr(stream, "close_code", None)
     reason = getattr(stream, "close_reason", None)
-    said = f": {reason}" if reason else ""
-    return LinkError(f"the other side closed the link ({code or 'no code'}){said}", code=code)
+    text = f": {reason}" if reason else ""
+    return LinkError(f"the other side closed the link ({code or 'no code'}){text}", code=code)
 
 
 def close_code_for(reason: Exception | None, default: CloseReason) -> CloseReason:

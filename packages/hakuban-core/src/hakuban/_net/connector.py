@@ -107,10 +107,9 @@ def connect(
 ) -> LinkBlock[Connection]:
     """See `LocalNode.connect`."""
     target = find_target(url, transport, arguments, listening=False)
-    name = checked_name(name) or target.url_options.name or default_name
-    points = (
-        target.url_options.load_limit if load_limit is None else load_limit_argument(load_limit)
-    )
+    in_url = target.url_options
+    name = checked_name(name) or in_url.name or default_name
+    points = in_url.load_limit if load_limit is None else load_limit_argument(load_limit)
     patient = not checked_flag("wait", wait)
     return LinkBlock(
         lambda: _connected(engine, target, name, points, patient=patient),

@@ -52,9 +52,8 @@ class Outage:
         """A link was lost, or could not be made."""
         was_up = link is not None and link.remote is not None
         first = self._began is None
-        news = (is_bug(error) or isinstance(error, CircleError)) and type(
-            error
-        ) not in self._reported
+        to_mend = is_bug(error) or isinstance(error, CircleError)
+        news = to_mend and type(error) not in self._reported
         bug = is_bug(error) and news
         if first:
             self._began = monotonic()

@@ -254,7 +254,7 @@ class LinkWriter(AutoResetEvent):
         self.ready = False
         if self.cap is not None:
             self._obey(self.cap, link)
-        self._skips.try_again(link, self._session)
+        self._skips.retry_oversized(link, self._session)
         while True:
             instructions, more = self._engine.pull(link)
             for instruction in instructions:
@@ -267,7 +267,7 @@ class LinkWriter(AutoResetEvent):
             if sum(map(len, batch)) >= BATCH or time_slice.expired():
                 self.ready = True  # the machine will not report that again
                 break
-        if self._session.skipped or self._session.unsent:
+        if self._session.skipped or self._session.oversized:
             self._skips.report(link, self._session)
         return batch
 

@@ -59,23 +59,23 @@ class Skips:
         self._reported = False
         self._limit: int | None = None  # bytes; None where nothing was too large
 
-    def try_again(self, link: LinkEntry, session: Session) -> None:
+    def retry_oversized(self, link: LinkEntry, session: Session) -> None:
         """Have sent again what was too large, if the limit has grown since."""
         if self._limit is not None and session.max_sent > self._limit:
             self._limit = None
-            self._engine.try_again(link)
+            self._engine.retry_oversized(link)
 
     def report(self, link: LinkEntry, session: Session) -> None:
         """Take what a session has skipped."""
-        skipped, unsent = session.skipped, session.unsent
+        skipped, oversized = session.skipped, session.oversized
         self._limit = session.max_sent
         self._traffic.states_skipped += len(skipped)
         states = [descriptor for descriptor, _ in skipped]
-        others = [descriptor for descriptor, _ in unsent]
+        others = [descriptor for descriptor, _ in oversized]
         self._engine.not_sent(link, states, others)
         if not self._reported:
             self._reported = True
-            descriptor, size = (skipped or unsent)[0]
+            descriptor, size = (skipped or oversized)[0]
             logger.warning(
                 "%s: %s of %s was skipped: its message has %d bytes, the largest that is sent there has %d;"
                 " others of this link are not reported",
@@ -86,7 +86,7 @@ class Skips:
                 session.max_sent,
             )
         skipped.clear()
-        unsent.clear()
+        oversized.clear()
 
 
 class SizeCap:

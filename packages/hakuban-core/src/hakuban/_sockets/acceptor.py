@@ -11,8 +11,8 @@ import anyio
 
 from .._text import redacted
 from .._transport.heartbeats import default_max_connections
+from .acceptor_places import Places, send_any_away
 from .addresses import address_text
-from .connection_slots import Places, send_any_away
 from .descriptor_reserve import missing_in_reserve
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from .._logger import Logger
+    from .acceptor_places import Place
     from .addresses import Address
-    from .connection_slots import Place
 
 # What accept raises when the listening socket is none any more. All else passes: EMFILE, a network that is down.
 _FATAL = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})

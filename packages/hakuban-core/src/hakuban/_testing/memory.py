@@ -38,12 +38,12 @@ MOST_MESSAGES: Final = 1_000
 class _Pipe:
     """One direction of a link."""
 
-    __slots__ = ("abandoned", "changed", "close_reason_sent", "cut", "held", "messages")
+    __slots__ = ("abandoned", "changed", "cut", "held", "messages", "sent_close")
 
     def __init__(self) -> None:
         self.messages: deque[bytes] = deque()
         self.held = 0  # what the messages count for, against BUFFER
-        self.close_reason_sent: tuple[int, str] | None = None  # how the sending end closed
+        self.sent_close: tuple[int, str] | None = None  # how the sending end closed
         self.abandoned = False  # the receiving end has closed
         self.cut = False
         self.changed = anyio.Event()
@@ -163,8 +163,8 @@ class MemoryStream:
             size = len(pipe.messages[0])
             reason = f"a message of {size} bytes is over max_message={self._max_message}"
             raise PeerViolationError(reason, code=1009)
-        if pipe.close_reason_sent is not None:
-            self.close_code, self.close_reason = pipe.close_reason_sent
+        if pipe.sent_close is not None:
+            self.close_code, self.close_reason = pipe.sent_close
             raise anyio.EndOfStream
         return []
 
@@ -175,7 +175,7 @@ class MemoryStream:
             self._inward.abandoned = True
             self._inward.messages.clear()
             self._inward.wake()
-            self._outward.close_reason_sent = (code, reason)
+            self._outward.sent_close = (code, reason)
             self._outward.wake()
         await checkpoint()
 

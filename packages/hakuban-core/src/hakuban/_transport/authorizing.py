@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 THREADS: Final = 8
-"""Questions that are asked at the same time, by all listeners of a process; one that is given up counts until it ends."""
+"""Calls that run at the same time, of all listeners of a process; one that is given up counts until it ends."""
 
 _LAST_CODE: Final = 0xFFFF  # it is sent in two bytes
 
@@ -34,8 +34,8 @@ class Authorizer:
 
     __slots__ = ("_ask", "_warned", "_warned_of_time")
 
-    def __init__(self, run: Callable[[ConnectionRequest], object]) -> None:
-        self._ask = run
+    def __init__(self, ask: Callable[[ConnectionRequest], object]) -> None:
+        self._ask = ask
         self._warned = self._warned_of_time = False
 
     def __call__(self, request: ConnectionRequest) -> Identity | None:
@@ -85,9 +85,9 @@ def _in_main_thread() -> bool:
 
 
 class _Call:
-    """A question of a task, to be asked in a thread.
+    """A call for a task, to be made in a thread.
 
-    :ivar answered: whether it was.
+    :ivar answered: whether it has returned.
     """
 
     __slots__ = ("_answered", "_authorize", "_identity", "_refusal", "_request", "answered")
@@ -101,7 +101,7 @@ class _Call:
         self.answered = False
 
     def run(self) -> None:
-        """Ask, in this thread."""
+        """Make the call, in this thread."""
         try:
             self._identity = self._authorize(self._request)
             self._refusal = None
@@ -127,9 +127,9 @@ class _Call:
 
 
 class _Pool:
-    """Asks the questions of all tasks of a process, in the order of their coming.
+    """Makes the calls of all tasks of a process, in the order of their coming.
 
-    A thread for each question, up to the bound; it goes on with those that wait, and ends when there are none. They are
+    A thread for each call, up to the bound; it goes on with those that wait, and ends when there are none. They are
     daemons, unlike the threads of asyncio and anyio: a call that never returns must not keep the process from ending.
     """
 
@@ -145,7 +145,7 @@ class _Pool:
         self._threads = 0
 
     def put(self, call: _Call) -> None:
-        """Have a question asked."""
+        """Have a call made."""
         with self._lock:
             self._waiting.append(call)
             if self._threads >= THREADS:
@@ -153,12 +153,12 @@ class _Pool:
             self._threads += 1
         try:
             threading.Thread(target=self._work, name="hakuban authorises", daemon=True).start()
-        except RuntimeError:  # no thread to be had: the next question may find one
+        except RuntimeError:  # no thread to be had: the next call may find one
             with self._lock:
                 self._threads -= 1
 
     def withdraw(self, call: _Call) -> bool:
-        """Forget a question; return whether it had not been asked yet."""
+        """Forget a call; return whether it had not been asked yet."""
         with self._lock:
             try:
                 self._waiting.remove(call)

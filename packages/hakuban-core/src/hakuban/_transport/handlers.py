@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from .._logger import Logger
     from .interface import MessageStream
+
+CLOSING: Final = 5.0  # seconds; `aclose` of a stream that keeps its contract takes less
 
 
 async def run_handler(
@@ -21,7 +23,8 @@ async def run_handler(
 ) -> None:
     """Run the handler of `Transport.serve` for a link that is up, and close its stream, with the code that states why.
 
-    A handler closes its stream and raises nothing: this is for one that does not. Cancellation closes too.
+    A handler closes its stream and raises nothing: this is for one that does not. Cancellation closes too. Closing takes
+    5 s at most.
 
     :param logger: the transport's, for an exception, which ends this link alone.
     :param peer: who the other side is, text for people.
@@ -34,5 +37,8 @@ async def run_handler(
         logger.exception("the handler of %s failed", peer)
         code, reason = 1011, "internal error"
     finally:
-        with anyio.CancelScope(shield=True):  # `aclose` itself takes a second at most
-            await stream.aclose(code, reason)
+        with anyio.move_on_after(CLOSING, shield=True):
+            try:
+                await stream.aclose(code, reason)
+            except Exception:
+                logger.exception("%s: the link could not be closed in good order", peer)

@@ -104,7 +104,7 @@ class KeepAlive:
         """Seconds of silence that end the link."""
         return silence_limit(self._timeout, ours=self.ours)
 
-    def check(self, now: float, received: float, sent: float) -> Verdict:
+    def check(self, now: float, received: float, sent: float, /) -> Verdict:
         """Return what is to be done now, and set `due` to when to ask again.
 
         To be called when that has come; earlier does no harm.
@@ -130,7 +130,7 @@ class KeepAlive:
             silent_at = self._not_before = now + _LOOK
         return self._plan(now, sent, silent_at)
 
-    def spare(self, now: float, sent: float) -> Verdict:
+    def spare(self, now: float, sent: float, /) -> Verdict:
         """Go on with a link that `check` would end, since what it has received waits unread; return what is to be done."""
         return self._plan(now, sent, now + _UNREAD)
 

@@ -18,7 +18,7 @@ from .._checks import (
     checked_number,
     takes_one_argument,
 )
-from .._limits import MOST_LOAD, MOST_ORIGINS, MOST_SECONDS, PEERS
+from .._limits import MOST_INT64, MOST_LOAD, MOST_ORIGINS, MOST_SECONDS, PEERS
 from .._plain_values import plain_text
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _duration(text: str) -> float:
     return seconds
 
 
-def _integer(text: str, most: int = 2**63 - 1) -> int:
+def _integer(text: str, most: int = MOST_INT64) -> int:
     if not re.fullmatch("[0-9]{1,19}", text) or int(text) > most:
         raise ValueError(f"not an integer from 0 to {most}")
     return int(text)
@@ -159,7 +159,7 @@ def _checked_authorize(name: str, value: object) -> Callable[..., Any]:
 
 AUTHORIZE: Final = Kind(_checked_authorize)
 COUNT: Final = Kind(
-    lambda name, value: checked_integer(name, value, 1, 2**63 - 1), _positive(_integer)
+    lambda name, value: checked_integer(name, value, 1, MOST_INT64), _positive(_integer)
 )
 FLAG: Final = Kind(checked_flag, _flag)
 HEADERS: Final = Kind(_checked_headers)

@@ -114,13 +114,13 @@ class LinkOptions(dict[str, Any]):
         :raises TypeError: there is no such option, or its value is of another type.
         :raises ValueError: a value is out of range.
         """
-        said = {name: value for name, value in self.items() if name in _OPTIONS}
+        values = {name: value for name, value in self.items() if name in _OPTIONS}
         for name, value in arguments.items():
             if name not in _OPTIONS:
                 raise TypeError(f"there is no option {name!r}; there are {', '.join(_OPTIONS)}")
             if value is not None:
-                said[name] = _OPTIONS[name].argument(name, value)
-        options = TransportOptions(**said)
+                values[name] = _OPTIONS[name].argument(name, value)
+        options = TransportOptions(**values)
         timeout = silence_limit(options.timeout, ours=True)
         if timeout <= options.keep_alive:
             logger.warning(

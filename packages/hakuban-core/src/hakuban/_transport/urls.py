@@ -58,9 +58,7 @@ def url_parts(url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError:
-        reason = (
-            f"the host is none; IPv6 addresses stand in brackets, like {_scheme(url)}://[::1]:3001"
-        )
+        reason = "the host is none; IPv6 addresses stand in brackets, like [::1]:3001"
         raise InvalidURLError(url, reason) from None
 
 
@@ -82,13 +80,8 @@ def host_and_port(
     port = default_port if port is None else port
     if not host or port is None:
         missing = "host or port" if default_port is None else "the host"
-        example = f"{parts.scheme or 'tcp'}://127.0.0.1:3001"
+        example = f"{parts.scheme or 'tcp'}://{'127.0.0.1' if listening else 'router'}:3001"
         raise InvalidURLError(url, f"{missing} is missing; write {example}, for example")
     if port == 0 and not listening:
         raise InvalidURLError(url, "port 0 is for listening only; name the port to connect to")
     return host, port
-
-
-def _scheme(url: str) -> str:
-    match = _SCHEME.match(url)
-    return match[1] if match else "tcp"

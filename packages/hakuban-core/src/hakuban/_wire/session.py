@@ -61,13 +61,12 @@ class Session:
     :ivar max_sent: bytes of the largest message that is sent.
     :ivar skipped: (object, bytes of the message) of each state that was not sent because its message would be over
         `max_sent`; the caller takes them out.
-    :ivar unsent: the same of contracts and channels.
+    :ivar oversized: the same of contracts and channels.
     """
 
     __slots__ = (
-        "_cap", "_channels", "_ended", "_last_issued", "_limits", "_listening", "_load_limit",
-        "_name", "_own", "_patched", "_short", "max_sent", "max_taken", "peer_node", "skipped",
-        "unsent",
+        "_cap", "_channels", "_ended", "_last_issued", "_limits", "_listening", "_load_limit", "_name", "_own",
+        "_patched", "_short", "max_sent", "max_taken", "oversized", "peer_node", "skipped",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +79,7 @@ class Session:
         max_taken: int | None = None,
     ) -> None:
         self.skipped: list[tuple[ObjectDescriptor, int]] = []
-        self.unsent: list[tuple[ObjectDescriptor | TagDescriptor, int]] = []
+        self.oversized: list[tuple[ObjectDescriptor | TagDescriptor, int]] = []
         self.peer_node: str = ""
         self.max_taken: int | None = max_taken
         self._listening = listening
@@ -176,7 +175,7 @@ class Session:
         message = encoding.message(Side.UPSTREAM, channel, MessageTag.UNINITIALIZED, [action])
         self._last_issued = max(self._last_issued, channel)
         if len(message) > self.max_sent:
-            self.unsent.append((descriptor, len(message)))
+            self.oversized.append((descriptor, len(message)))
             return []
         if kind is ChannelKind.SINK:
             self._add_inlet(Side.UPSTREAM, channel, descriptor)
@@ -190,7 +189,7 @@ class Session:
             if isinstance(batch, list):
                 messages.append(self._control(batch))
             else:
-                self.unsent.append((batch[0].descriptor, batch[1]))
+                self.oversized.append((batch[0].descriptor, batch[1]))
         return messages
 
     def _add_inlet(self, side: int, channel: int, descriptor: ObjectDescriptor) -> None:
