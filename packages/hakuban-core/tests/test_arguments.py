@@ -158,6 +158,12 @@ def test_what_no_peer_could_read_is_no_name(node: LocalNode, value: Any, advice:
 
 def test_what_just_fits_is_a_name_for_peers_too() -> None:
     assert len(TagDescriptor("x" * 65_534).json_text) == 65_536
+    assert len(TagDescriptor("ż" * 32_767).json_text.encode()) == 65_536
+    with pytest.raises(InvalidDescriptorError, match="more shortly"):
+        TagDescriptor("ż" * 32_768)
+    assert len(LocalNode("ż" * 512).name.encode()) == 1_024
+    with pytest.raises(ValueError, match="1024 bytes"):
+        LocalNode("ż" * 513)
     assert len(ObjectDescriptor(range(1_000), 1).tags) == 1_000
     assert len(ObjectDescriptor([1] * 2_000, 1).tags) == 1
     with pytest.raises(InvalidDescriptorError, match="1,000 tags"):

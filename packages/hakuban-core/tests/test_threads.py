@@ -7,6 +7,7 @@ import random
 import threading
 import time
 import warnings
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,39 @@ def test_waking_a_loop_that_has_ended_is_nothing(backend: str) -> None:
 
     waiter = anyio.run(make, backend=backend)
     for _ in range(3):
-        waiter.wake()
+        waiter.wake()  # raises nothing
+    assert not waiter._home._pending, "what nobody waits for is kept"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_wake_up_that_comes_while_a_loop_looks_for_the_last_time_is_not_lost(
+    backend: str,
+) -> None:
+    """Another thread wakes a task just after the loop has seen that there is nothing more."""
+
+    class LastLook(deque[Any]):
+        def __bool__(self) -> bool:
+            more = len(self) > 0
+            if not more and late:
+                thread = threading.Thread(target=late.pop().wake)
+                thread.start()
+                thread.join()
+            return more
+
+    async def main() -> None:
+        early, waiting = new_task_waiter(), new_task_waiter()
+        home = early._home
+        home._pending = LastLook()
+        late.append(waiting)
+        thread = threading.Thread(target=early.wake)
+        thread.start()
+        thread.join()
+        with anyio.fail_after(5):
+            await early.wait()
+            await waiting.wait()
+
+    late: list[TaskWaiter] = []
+    anyio.run(main, backend=backend)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -140,6 +141,12 @@ def test_the_name_of_the_url_goes_before_that_of_the_options(
         assert re.fullmatch(name, connection.remote_name or "")
 
 
+def urls_of(router: RouterProcess) -> list[str]:
+    """Give where a router listens, as far as it has said so."""
+    lines = [re.search(r"listening on (\S+)", line) for line in router.err.seen]
+    return [line[1] for line in lines if line is not None]
+
+
 def upgrade(url: str, *headers: str) -> socket.socket:
     """Ask for a WebSocket, as a peer that is not of this project."""
     client = socket.create_connection(("127.0.0.1", port_of(url)), timeout=5)
@@ -166,10 +173,37 @@ def answer(url: str, *headers: str) -> str:
 
 
 def test_options_of_links_hold_for_every_bind(start_router: StartRouter) -> None:
-    router = start_router("--timeout", "300ms", "--keep-alive", "100ms")
-    with upgrade(router.url) as client:  # default: 20 s for such a peer
-        while client.recv(4096):
-            pass  # until it ends the link of a peer that answers no ping
+    """A peer that answers no ping is ended after 300 ms, where the default is 20 s."""
+    router = start_router(*LISTEN, "--timeout", "300ms", "--keep-alive", "100ms")
+    until(lambda: len(urls_of(router)) == 2, "both binds")
+    for url in urls_of(router):
+        with upgrade(url) as client:
+            end_by = monotonic() + 5
+            while client.recv(4096):
+                assert monotonic() < end_by, "the time-out does not hold here"
+
+
+COLLECTING = """
+import gc
+from hakuban.transport import RefusedError, hookimpl
+
+@hookimpl
+def hakuban_authorize(request):
+    raise RefusedError(f"collecting: {gc.isenabled()}", retry=False)
+"""
+
+
+def test_what_plugins_leave_behind_in_circles_is_collected(
+    start_router: StartRouter, install_plugin: Callable[[str, str], None]
+) -> None:
+    """It is off while the router starts; see docs/decisions/ended-links.md."""
+    install_plugin("[hakuban.plugins]\ncollecting = plugin_for_tests\n", COLLECTING)
+    router = start_router()
+    with upgrade(router.url) as client:
+        refusal = b""
+        while data := client.recv(4096):
+            refusal += data
+    assert b"collecting: True" in refusal
 
 
 def test_the_fragment_goes_before_the_options(start_router: StartRouter) -> None:

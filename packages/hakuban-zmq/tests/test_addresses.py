@@ -25,11 +25,14 @@ from hakuban.transport import (
 )
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._urls import parse_url
-from support.zeromq import accepting, linked, peer_process, serve_alone
+from support.addresses import resolve_to
+from support.zeromq import accepting, linked, peer_process, serve_alone, serving
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+
+    from hakuban.transport import MessageStream
 
 WRONG = {
     "tcp://127.0.0.1:1": "the scheme",
@@ -241,6 +244,21 @@ async def test_connecting_to_nobody_fails_at_once(url: str) -> None:
         async with ZeroMQTransport().connect(url, TransportOptions()):
             pass
     assert time.monotonic() - started < 0.5
+
+
+async def test_an_address_that_keeps_silent_leaves_the_next_one_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def nothing(_: MessageStream) -> None:
+        pass
+
+    options = TransportOptions(handshake_timeout=2.0)
+    async with serving(nothing, "zmq+tcp://127.0.0.2:0") as url:
+        port = int(url.rpartition(":")[2])
+        with socket.create_server(("127.0.0.1", port)):  # which nobody accepts from
+            resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
+            async with ZeroMQTransport().connect(f"zmq+tcp://lab:{port}", options) as stream:
+                assert stream.remote_address == f"zmq+tcp://127.0.0.2:{port}"
 
 
 async def test_a_host_that_nobody_knows_is_an_error_of_the_system() -> None:

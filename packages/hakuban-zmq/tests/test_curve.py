@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import stat
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import anyio
 import pytest
@@ -231,6 +233,17 @@ def test_a_list_that_cannot_be_read_or_a_file_that_is_replaced_ends_no_link(keys
     assert link.up
     look()
     assert not link.up
+
+
+def test_nothing_is_kept_of_links_that_have_ended(keys: Keys) -> None:
+    revocation, links = Revocation(AllowList(keys.allowed)), [Link() for _ in range(10)]
+    gone = WeakSet(links)
+    for link in links:
+        revocation.watch(link, "key")
+    del link
+    links.clear()
+    gc.collect()
+    assert not gone
 
 
 async def test_a_broken_file_on_the_list_lets_nobody_in_and_keeps_nobody_out(

@@ -48,11 +48,13 @@ from hakuban_zmq._transport import WINDOW
 from hakuban_zmq._urls import Endpoint
 from support.raw_wires import reset
 from support.zeromq import LOCAL, WIDE, accepting, end_of, get_in, raw_client, serve_alone, serving
-from support.zmtp import MORE, framed, greet, take_from
+from support.zmtp import GREETING, MORE, framed, greet, take_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from hakuban.transport import MessageStream
 
 
 class Stranger:
@@ -93,6 +95,36 @@ async def attempt(transport: ZeroMQTransport, url: str) -> None:
 
 
 # ---- what a stranger says -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sent", ["nothing", "a part of a greeting", "a greeting", "no hello"])
+async def test_who_does_not_go_on_with_the_handshake_is_ended_in_time(sent: str) -> None:
+    async def nobody(_: MessageStream) -> None:
+        raise AssertionError("there is no link")
+
+    async with serving(nobody, handshake_timeout=0.3) as url:
+        if sent == "no hello":
+            peer = await anyio.to_thread.run_sync(Stranger, url)
+            sock = peer.socket
+        else:
+            host, _, port = url.removeprefix("zmq+tcp://").rpartition(":")
+            sock = await anyio.to_thread.run_sync(socket.create_connection, (host, int(port)), 5)
+            sock.sendall({"nothing": b"", "a greeting": GREETING}.get(sent, GREETING[:10]))
+        with sock:
+            began = time.monotonic()
+            await anyio.to_thread.run_sync(read_to_the_end, sock)
+            assert time.monotonic() - began < 4
+
+
+def read_to_the_end(sock: socket.socket) -> None:
+    """Read until the other side has ended the connection.
+
+    :raises TimeoutError: it does not.
+    """
+    sock.settimeout(5)
+    with suppress(ConnectionResetError):
+        while sock.recv(4096):
+            pass
 
 
 @pytest.mark.parametrize("claim", [b"the key of somebody else", b"\xff\xfe no text"])

@@ -291,6 +291,15 @@ def test_a_clock_beyond_belief_is_followed_once_the_wall_clock_says_so(
     assert clocks(tree, root) == pytest.approx([0.0], abs=0.01)
 
 
+def test_nobody_goes_by_the_clock_of_a_node_that_has_left(tree: Tree, root: Node) -> None:
+    liar = below(tree, root, "liar", 2 * DAY)
+    assert len(root.doubted) == 1
+    cut(tree, liar)
+    root.ahead = DAY + HOUR  # by which the other clock could be believed
+    tree.advance(2.0)
+    assert clocks(tree, root) == pytest.approx([86400.0 + 3600.0], abs=0.01)
+
+
 def test_of_several_beyond_belief_those_are_followed_that_are_not_any_more(
     tree: Tree, root: Node
 ) -> None:

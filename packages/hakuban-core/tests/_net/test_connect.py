@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from contextlib import asynccontextmanager
 from time import monotonic
@@ -22,6 +23,7 @@ from support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from hakuban._transport.options import TransportArguments
     from hakuban.transport import ConnectionRequest, MessageStream
 
 WEATHER = ObjectDescriptor(["weather"], 1)
@@ -296,6 +298,46 @@ async def test_a_node_that_is_closed_while_somebody_enters_says_so() -> None:
                 pass
 
 
+@pytest.mark.parametrize("closing", ["connecting", "listening"])
+async def test_a_node_that_is_closed_while_a_link_is_made_leaves_none(closing: str) -> None:
+    """The transport is slow; what comes of its attempt is ended, and not left up for ever."""
+    above, leaf = LocalNode(), LocalNode()
+    entered, go_on = anyio.Event(), anyio.Event()
+    ends: list[type[BaseException]] = []
+
+    class Slow(MemoryTransport):
+        @override
+        @asynccontextmanager
+        async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[Any]:
+            async with super().connect(url, options) as stream:
+                entered.set()
+                await go_on.wait()
+                yield stream
+
+        @override
+        async def serve(
+            self, url: str, options: TransportOptions, handler: Any, /, **kw: Any
+        ) -> None:
+            async def slow(stream: MessageStream) -> None:
+                await go_on.wait()
+                await handler(stream)
+                with pytest.raises(anyio.ClosedResourceError):
+                    await stream.receive()
+                ends.append(anyio.ClosedResourceError)
+
+            await super().serve(url, options, slow, **kw)
+
+    quiet: TransportArguments = {"keep_alive": 3600, "timeout": 7200}
+    async with above.listen("memory://", transport=Slow(), **quiet) as listener:
+        async with leaf.connect(listener.url, transport=Slow(), wait=False, **quiet) as connection:
+            await entered.wait()
+            (leaf if closing == "connecting" else above).close()
+            go_on.set()
+            await until(lambda: ends)
+            assert not connection.up
+            assert (listener.peers, leaf.peers, above.peers) == ((), (), ())
+
+
 # ---- losing and mending it ------------------------------------------------------------------------------------------
 
 
@@ -358,6 +400,19 @@ async def test_a_peer_that_accepts_and_closes_is_not_hammered(
     # 20 in 5 s is the promise; at most this many fit into the first second
     assert 2 <= len(transport.attempts) <= 1 + 6 * (monotonic() - began)
     assert len([record for record in caplog.records if "memory://" in record.getMessage()]) == 1
+
+
+async def test_links_that_come_up_and_are_lost_at_once_are_made_more_and_more_seldom() -> None:
+    transport = Scripted(None)
+    async with LocalNode().listen("memory://") as listener:
+        async with LocalNode().connect(listener.url, transport=transport) as connection:
+            for _ in range(5):
+                await until(lambda: connection.up)
+                cut_links(listener.url)
+                await until(lambda: not connection.up)
+            await until(lambda: len(transport.attempts) == 6)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(transport.attempts)]
+    assert pauses[-1] > 2 * pauses[0], pauses  # 0.375 to 0.75 s, and 0.025 to 0.05 s
 
 
 def test_pauses_grow_stay_bounded_and_begin_anew() -> None:
@@ -480,15 +535,23 @@ async def test_closing_the_node_ends_its_links() -> None:
                 await until(lambda: not connection.up)
 
 
-async def test_a_broken_node_closes_its_links() -> None:
-    async with LocalNode().listen("memory://") as listener:
+@pytest.mark.parametrize("broken", ["above", "below"])
+async def test_a_broken_node_closes_its_links_at_once(broken: str) -> None:
+    quiet: TransportArguments = {"keep_alive": 3600, "timeout": 7200}  # so silence ends none
+    above = LocalNode()
+    async with above.listen("memory://", **quiet) as listener:
         leaf = LocalNode()
-        async with leaf.connect(listener.url) as connection:
+        async with leaf.connect(listener.url, **quiet) as connection:
             await until(lambda: listener.peers)
+            node = above if broken == "above" else leaf
             with pytest.raises(ZeroDivisionError):
-                leaf._engine.call(lambda _machine, _now: 1 / 0)
-            await until(lambda: not listener.peers)
-            assert not connection.up
+                node._engine.call(lambda _machine, _now: 1 / 0)
+            await until(lambda: not (connection.up or listener.peers))
+            if node is above:
+                return
+            await until(lambda: connection.last_error is not None)
+            assert isinstance(connection.last_error, hakuban.NodeBrokenError)
+            assert isinstance(connection.last_error.__cause__, ZeroDivisionError)
         with pytest.raises(hakuban.NodeBrokenError):
             async with leaf.connect(listener.url):
                 pass

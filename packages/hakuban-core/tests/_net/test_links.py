@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import threading
 from contextlib import asynccontextmanager, suppress
 from time import monotonic, thread_time, time_ns
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing_extensions import override
 
 import hakuban
 from hakuban import RAW, LocalNode, ObjectDescriptor, TagDescriptor
+from hakuban._engine.engine import Engine
 from hakuban._session_events import (
     ChannelKind,
     ContractAction,
@@ -153,6 +155,24 @@ async def test_a_violator_is_told_why_and_nobody_else_notices(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "raw" in caplog.text
     assert reason in caplog.text
+
+
+async def test_what_a_violator_sent_before_in_the_same_message_counts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Here its name: the line in the log has to say who that was."""
+    async with (
+        LocalNode().listen("memory://") as listener,
+        MemoryTransport().connect(listener.url, TransportOptions()) as stream,
+    ):
+        peer = Peer(stream)
+        *first, last = peer.session.opening()
+        await stream.send([*first, last[:-1]])
+        await peer.end()
+        await until(lambda: caplog.records)
+    (record,) = caplog.records
+    assert "raw at memory client" in record.getMessage()
+    assert record.levelname == "WARNING"
 
 
 async def test_a_violator_that_may_come_back_at_once_is_told_later() -> None:
@@ -425,6 +445,35 @@ async def test_the_word_of_a_peer_that_ends_the_link_is_heard_although_writing_f
 
 
 @pytest.mark.promise("slow-reader")
+async def test_what_a_thread_sets_while_the_writer_looks_for_the_last_time_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Just after the machine has returned that there is nothing more to send on the link."""
+    exposer, router = LocalNode("exposer"), LocalNode("router")
+    pull, late = Engine.pull, [2]
+
+    def pull_and_be_overtaken(engine: Engine, link: Any) -> Any:
+        batch, more = pull(engine, link)
+        if engine is exposer._engine and late and any(isinstance(one, SendState) for one in batch):
+            thread = threading.Thread(target=contract.set_object_data, args=(late.pop(),))
+            thread.start()
+            thread.join()
+        return batch, more
+
+    monkeypatch.setattr(Engine, "pull", pull_and_be_overtaken)
+    async with (
+        router.listen("memory://", keep_alive=3600, timeout=7200) as listener,
+        exposer.connect(listener.url, keep_alive=3600, timeout=7200),
+    ):
+        with (
+            router.object(WEATHER).observe() as watcher,
+            exposer.object(WEATHER).expose() as contract,
+        ):
+            contract.set_object_data(1)
+            await until(lambda: watcher.object_data() == 2)
+    assert not late
+
+
 async def test_a_reader_that_does_not_read_costs_a_buffer_and_gets_the_newest_state() -> None:
     router = LocalNode(serializer=RAW)
     quick: list[bytes] = []

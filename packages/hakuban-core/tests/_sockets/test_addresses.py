@@ -3,13 +3,18 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
+from hakuban._sockets import connecting
 from hakuban.sockets import address_text, bind_sockets, find_host, prepare_socket
 from support.addresses import needs_ipv6, resolve_to
 from support.ports import free_port
+
+if TYPE_CHECKING:
+    from hakuban._sockets.addresses import Address
 
 
 async def open_socket(name: str, port: int) -> socket.socket:
@@ -31,6 +36,32 @@ def test_addresses_are_written_for_people(
     address: tuple[str, int] | tuple[str, int, int, int], text: str
 ) -> None:
     assert address_text(address) == text
+
+
+async def test_of_two_addresses_that_answer_at_once_one_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = await bind_sockets("127.0.0.1", 0), await bind_sockets("127.0.0.1", 0)
+    addresses = [(socket.AF_INET, sock.getsockname()) for sock in (*first, *second)]
+    made: list[socket.socket] = []
+    both = anyio.Event()
+    connect_socket = connecting.connect_socket
+
+    async def together(family: int, address: Address) -> socket.socket:
+        sock = await connect_socket(family, address)
+        made.append(sock)
+        if len(made) < 2:
+            await both.wait()
+        both.set()
+        return sock
+
+    monkeypatch.setattr(connecting, "connect_socket", together)
+    with anyio.fail_after(5):
+        winner, _ = await connecting.Host("lab", 1, addresses).connect()
+    assert len(made) == 2
+    (loser,) = [sock for sock in made if sock is not winner]
+    assert loser.fileno() == -1, "the other connection stays open for nobody"
+    close([winner, *first, *second])
 
 
 async def test_a_port_of_zero_is_chosen_and_can_be_connected_to() -> None:

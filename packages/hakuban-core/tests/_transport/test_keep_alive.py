@@ -64,6 +64,19 @@ def test_what_comes_in_the_look_after_the_timeout_saves_the_link() -> None:
     assert link.due == pytest.approx(12.01)
 
 
+@pytest.mark.parametrize("busy", ["in", "out"])
+def test_a_link_that_is_busy_one_way_needs_signs_as_an_idle_one_does(busy: str) -> None:
+    """Who only receives has to show that it is there; who only sends has to know whether anybody is."""
+    link = rule(keep_alive=2.0, timeout=None)
+    signs = []
+    for tenth in range(1, 61):
+        now = tenth / 10
+        received, sent = (now, 0.0) if busy == "in" else (0.0, now)
+        if link.check(now, received, sent) is Verdict.SIGN:
+            signs.append(now)
+    assert signs == [2.0, 4.0, 6.0]
+
+
 def test_a_link_busy_both_ways_needs_no_sign() -> None:
     link = rule()
     for second in range(1, 20):

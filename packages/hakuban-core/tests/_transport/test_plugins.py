@@ -337,6 +337,19 @@ def test_a_registered_wrapper_wraps_installed_transports(install: Installer) -> 
     assert find_transport("acme") is wrapped[-1]
 
 
+async def test_a_wrapper_of_the_authorising_hook_lets_nobody_in_and_keeps_nobody_out() -> None:
+    """It only looks on: so a listener that others can reach is as open as without it, and is refused."""
+
+    class Wrapper:
+        @hookimpl(wrapper=True)
+        def hakuban_authorize(self) -> Generator[None, object, object]:
+            return (yield)
+
+    assert authorizer() is None
+    register_plugin(Wrapper())
+    assert authorizer() is None
+
+
 def test_an_object_without_hooks_is_no_plugin() -> None:
     with pytest.raises(PluginError, match="hookimpl"):
         register_plugin(object())

@@ -187,7 +187,7 @@ class Steps(ABC):
 
     def _apply(self, operation: Callable[[Machine, float], T]) -> T:
         if self._half_done:
-            raise self._broken()
+            raise self.broken()
         self._half_done = True
         try:
             now = monotonic()
@@ -201,7 +201,8 @@ class Steps(ABC):
         self._half_done = False
         return result
 
-    def _broken(self) -> NodeBrokenError:
+    def broken(self) -> NodeBrokenError:
+        """Make the error of a node that is broken."""
         if self.cause is None:
             # the thread inside was interrupted before it could report why
             self._break(RuntimeError("an operation on the node was interrupted"))
@@ -263,7 +264,7 @@ class Steps(ABC):
 
     def _park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
         if self._half_done:
-            raise self._broken()
+            raise self.broken()
         if self.until_due() == 0.0 or poll() is not PENDING:
             return False
         self._parking.add(place, waiter)

@@ -126,6 +126,8 @@ class Link:
                 self.writer.start(self)
                 await self._read_and_watch()
         finally:
+            if self._engine.cause is not None and not self._left:
+                self._end(self._engine.broken())
             self._engine.exit_link(self)
             with anyio.CancelScope(shield=True):
                 await self.writer.stop()
