@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -68,6 +70,52 @@ async def test_the_bound_url_has_the_real_port_and_the_rest_as_given() -> None:
     async with accepting("ws://127.0.0.1:0/some/path") as (url, _):
         assert url == f"ws://127.0.0.1:{port_of(url)}/some/path"
         assert port_of(url) > 0
+
+
+async def test_an_answer_arrives_whole_although_the_peer_goes_on_sending() -> None:
+    """A connection that is closed while something in it is unread is reset, and the answer with it."""
+
+    def ask(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + bytes(1_000_000))
+            received = b""
+            while data := sock.recv(4096):
+                received += data
+            return received
+
+    async with accepting() as (url, _):
+        received = await anyio.to_thread.run_sync(ask, port_of(url))
+    assert received.startswith(b"HTTP/1.1 ")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
+async def test_tls_answers_by_itself_although_nothing_is_to_be_sent() -> None:
+    """Here that it does not negotiate again (RFC 5246, 7.2.2), which `R` has `openssl s_client` ask for."""
+
+    def renegotiate(port: int) -> str:
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_2", "-msg"]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            watchdog = threading.Timer(8, client.kill)
+            watchdog.start()
+            lines = iter(client.stdout.readline, "")
+            next(line for line in lines if "Verif" in line)
+            client.stdin.write("R\n")
+            client.stdin.flush()
+            answer = next((line for line in lines if "no_renegotiation" in line), "")
+            client.kill()
+            watchdog.cancel()
+        return answer
+
+    async with accepting("wss://127.0.0.1:0", ssl=Certificates().listening()) as (url, _):
+        assert await anyio.to_thread.run_sync(renegotiate, port_of(url))
 
 
 async def test_a_plain_get_is_told_that_all_is_well() -> None:

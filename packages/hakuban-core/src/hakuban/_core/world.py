@@ -245,8 +245,7 @@ class World:
         else:
             self.left -= NOTIFYING * many
             view = record.held.view
-            if view is not None:
-                self.effects += [StateChanged(stream, view) for stream in streams]
+            self.effects += [StateChanged(stream, view) for stream in streams if view is not None]
             for interest in interests.values():
                 channel = interest.outlet
                 if channel is not None:
