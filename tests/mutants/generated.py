@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import tomllib
 from collections import Counter
@@ -25,13 +23,13 @@ from typing import TYPE_CHECKING, Final
 
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
-from mutants.shell import ROOT, copy
+from mutants.shell import ROOT, copy, is_noticed, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 HERE = Path(__file__).parent
-FAILED = 1  # pytest's exit code for tests that failed
+BACKENDS: Final = {"HAKUBAN_BACKENDS": "asyncio,trio"}
 MOST_TESTS: Final = 40  # for one mutant
 CORE = "packages/hakuban-core"
 # What is mutated, and the tests that have to notice: of the same package, and of whoever uses it.
@@ -145,9 +143,7 @@ def tests_by_line(guards: Sequence[str], folder: Path) -> dict[str, dict[int, li
     :raises RuntimeError: they fail without a mutant.
     """
     report = folder / "lines.json"
-    environment = _environment(folder) | {"MUTANTS_REPORT": str(report)}
-    command = [*_pytest(), "-p", "passing_lines", *guards]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=False)
+    done = run(folder, ["-p", "passing_lines", *guards], None, MUTANTS_REPORT=str(report), **BACKENDS)
     if done.returncode:
         raise RuntimeError(done.stdout.decode()[-3000:] + done.stderr.decode()[-3000:])
     found: dict[str, dict[int, list[str]]] = {}
@@ -156,33 +152,14 @@ def tests_by_line(guards: Sequence[str], folder: Path) -> dict[str, dict[int, li
     return found
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    path = os.pathsep.join([str(folder), str(HERE)])
-    return {**os.environ, "PYTHONPATH": path, "HAKUBAN_BACKENDS": "asyncio,trio"}
-
-
-def _pytest() -> list[str]:
-    return [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider"]
-
-
-def is_noticed(mutant: Mutant, path: Path, tests: Sequence[str], folder: Path) -> bool:
+def is_mutant_noticed(mutant: Mutant, path: Path, tests: Sequence[str], folder: Path) -> bool:
     """Put a mutant into a copy, run tests on it, and take it out again."""
     original = path.read_text()
     path.write_text(mutant.text)
     try:
-        done = subprocess.run(
-            [*_pytest(), *tests],
-            env=_environment(folder),
-            cwd=ROOT,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return True
+        return is_noticed(folder, tests, **BACKENDS)
     finally:
         path.write_text(original)
-    return done.returncode != 0
 
 
 # ---- the whole ------------------------------------------------------------------------------------------------------
@@ -230,7 +207,7 @@ def main() -> int:
                         outcome = "equivalent"
                     else:
                         tests = passing.get(str(path), {}).get(mutant.line, [])[:MOST_TESTS]
-                        noticed = bool(tests) and is_noticed(mutant, path, tests, copied)
+                        noticed = bool(tests) and is_mutant_noticed(mutant, path, tests, copied)
                         outcome = "noticed" if noticed else "alive"
                     if outcome == "alive":
                         alive += 1

@@ -17,11 +17,15 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SOURCES = sorted(ROOT.glob("packages/*/src"))
-FAILED = 1  # pytest's exit code for tests that failed
+NO_TESTS = 5  # pytest's exit code where it has found none
 LONGEST = 300.0  # seconds for the guards of one fault
 
 
@@ -68,21 +72,38 @@ def put_in(fault: Fault, folder: Path) -> None:
     path.write_text(text.replace(fault.before, fault.after))
 
 
-def run(folder: Path, guards: tuple[str, ...]) -> int:
-    """Run tests on a copy; return pytest's exit code."""
-    check = f"import hakuban; assert hakuban.__file__.startswith({str(folder)!r})"
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    subprocess.run([sys.executable, "-c", check], env=environment, check=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *guards]
+def run(
+    folder: Path, arguments: Sequence[str], longest: float | None = None, **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run tests on a copy of the sources.
+
+    :param arguments: of pytest.
+    :param longest: seconds that they may take together; each test has a bound of its own.
+    :param variables: of the environment.
+    :raises RuntimeError: there are no such tests.
+    :raises subprocess.TimeoutExpired: it hangs.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *arguments],
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{HERE}", **variables},
+        cwd=ROOT,
+        capture_output=True,
+        timeout=longest,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    if done.returncode == NO_TESTS or b"ERROR: not found:" in output or b"directory not found" in output:
+        raise RuntimeError(output.decode())
+    return done
+
+
+def is_noticed(folder: Path, tests: Sequence[str], **variables: str) -> bool:
+    """Run tests on a copy with a fault in it; return whether they notice it: by failing, hanging, or not even starting."""
     try:
-        done = subprocess.run(
-            command, env=environment, cwd=ROOT, capture_output=True, timeout=LONGEST, check=False
-        )
+        return run(folder, tests, LONGEST, **variables).returncode != 0
     except subprocess.TimeoutExpired:
-        return FAILED
-    if done.returncode not in (0, FAILED):
-        raise RuntimeError(done.stdout.decode() + done.stderr.decode())
-    return done.returncode
+        return True
 
 
 def main(texts: list[str]) -> int:
@@ -92,9 +113,12 @@ def main(texts: list[str]) -> int:
     ]
     with tempfile.TemporaryDirectory() as name:
         copy(Path(name))
+        check = f"import hakuban; assert hakuban.__file__.startswith({name!r})"
+        subprocess.run([sys.executable, "-c", check], env={**os.environ, "PYTHONPATH": name}, check=True)
         guards = dict.fromkeys(guard for fault in chosen for guard in fault.guards)
-        if run(Path(name), tuple(guards)) == FAILED:
-            print("the guards do not even pass without a fault")
+        done = run(Path(name), tuple(guards))
+        if done.returncode:
+            print("the guards do not even pass without a fault", done.stdout.decode()[-3000:])
             return 1
     alive = 0
     for fault in chosen:
@@ -102,7 +126,7 @@ def main(texts: list[str]) -> int:
         with tempfile.TemporaryDirectory() as name:
             copy(Path(name))
             put_in(fault, Path(name))
-            noticed = run(Path(name), fault.guards) == FAILED
+            noticed = is_noticed(Path(name), fault.guards)
         alive += not noticed
         print(
             f"{fault.name:60} {'noticed' if noticed else 'ALIVE':8} {perf_counter() - started:5.1f} s",
