@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from typing_extensions import override
 
 from hakuban import LocalNode, ObjectDescriptor
-from hakuban.testing import linked_nodes
+from hakuban.testing import MemoryStream, MemoryTransport, linked_nodes
 from support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from hakuban import ObjectExpose, ObjectObserve, ObjectStateSink, TagExpose
+    from hakuban.transport import TransportOptions
 
 WEATHER = ObjectDescriptor(["weather"], 1)
 
@@ -104,22 +109,48 @@ def assigned(contract: Any) -> bool:
     return bool(members)
 
 
+class Cable(MemoryTransport):
+    """Carries one link until it is cut, without a goodbye from either end; there is no other one after that."""
+
+    def __init__(self) -> None:
+        self._connected: MemoryStream | None = None
+        self._cut = False
+
+    @override
+    @asynccontextmanager
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MemoryStream]:
+        if self._cut:
+            raise ConnectionRefusedError
+        async with super().connect(url, options) as self._connected:
+            yield self._connected
+
+    def cut(self) -> None:
+        assert self._connected is not None
+        self._cut = True
+        self._connected.cut()
+
+
 @pytest.mark.promise("self-healing")
-async def test_a_waiting_exposer_takes_over_when_the_first_is_cut_off() -> None:
-    async with linked_nodes(3) as (here, one, other):
-        with (
-            here.object(WEATHER).observe() as watcher,
-            one.tag("weather").expose() as contract,
-            other.tag("weather").expose() as waiting,
-        ):
-            await until(lambda: contract.object_descriptors() or waiting.object_descriptors())
-            nodes = {True: (one, contract, waiting), False: (other, waiting, contract)}
-            node, holder, rest = nodes[bool(contract.object_descriptors())]
-            (await next_sink(holder)).set("before")
-            await shown(watcher, "before")
-            node.close()  # its link goes with it
-            (await next_sink(rest)).set("after")
-            await shown(watcher, "after")
+@pytest.mark.parametrize("kind", ["object", "tag"])
+async def test_a_waiting_exposer_takes_over_when_the_first_is_cut_off(kind: str) -> None:
+    router, cut_off, cable = LocalNode(), LocalNode(), Cable()
+    async with (
+        router.listen("memory://") as listener,
+        cut_off.connect(listener.url, transport=cable) as connection,
+        linked_nodes(2, router=router) as (here, other),
+    ):
+        with here.object(WEATHER).observe() as watcher, expose(cut_off, kind) as contract:
+            sink = await next_sink(contract)
+            with expose(other, kind) as waiting:
+                sink.set("before")
+                await shown(watcher, "before")
+                cable.cut()
+                (await next_sink(waiting)).set("after")
+                await shown(watcher, "after")
+            with anyio.fail_after(10):
+                await sink.wait_unassigned()
+            assert not connection.up
+            assert not contract.closed
 
 
 @pytest.mark.promise("monotonic")

@@ -15,14 +15,11 @@ from hakuban._states import Content
 from support.machines import FORMAT
 from support.peer import Above, Below, announced, opened, sent
 from support.tree import Tree
-from support.work import count_work
+from support.work import LINES, count_work
 
 if TYPE_CHECKING:
     from support.machines import Node
     from support.work import CountedMachine
-
-MOST = 60_000
-"""Lines: about 3 ms, where a step may take 10 ms."""
 
 TAG = TagDescriptor("t")
 SINK = ChannelKind.SINK
@@ -39,8 +36,8 @@ def in_pieces(node: Node, work: CountedMachine, *, least: int = 3) -> None:
     work.take_effects()
     if work.blind:
         return
-    assert work.total > least * MOST, f"{work.total} lines in all: this does not try anything"
-    assert work.most <= MOST, f"{work.most} lines in one step"
+    assert work.total > least * LINES, f"{work.total} lines in all: this does not try anything"
+    assert work.most <= LINES, f"{work.most} lines in one step"
 
 
 def observing(node: Node, thing: ObjectDescriptor, number: int) -> list[Below]:
