@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -51,7 +53,7 @@ from support.zeromq import (
     raw_listener,
     serving,
 )
-from support.zmtp import framed, greet
+from support.zmtp import framed, greet, take_from
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -375,3 +377,32 @@ async def test_a_listener_that_is_gone_right_after_its_answer_is_missed_at_once(
                             assert isinstance(await end_of(stream), anyio.BrokenResourceError)
                 except ConnectionResetError:
                     pass  # nothing was heard of the answer
+
+
+async def test_what_came_before_the_connection_was_lost_is_received_before_that() -> None:
+    words = [b"%d" % number for number in range(450)]  # more than a few turns of the loop take
+
+    def welcome(server: socket.socket) -> tuple[socket.socket, bytes]:
+        accepted, _ = server.accept()
+        hello = read_hello(next(greet(accepted.sendall, partial(take_from, accepted), b"ROUTER")))
+        accepted.sendall(framed(Welcome(VERSION, B, 0, WIDE).encode(hello.session)))
+        return accepted, hello.session
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        url = f"zmq+tcp://127.0.0.1:{server.getsockname()[1]}"
+        answering = pool.submit(welcome, server)
+        async with ZeroMQTransport().connect(url, TransportOptions()) as stream:
+            accepted, session = answering.result()
+            with accepted:
+                # all in one turn of the loop: libzmq has the words and the end before anybody looks
+                accepted.sendall(b"".join(framed(*chunks([word], session)) for word in words))
+                accepted.shutdown(socket.SHUT_WR)
+                while accepted.recv(65536):
+                    pass
+            got: list[bytes] = []
+            with anyio.fail_after(10):
+                while len(got) < len(words):
+                    got += await stream.receive()
+                with pytest.raises(anyio.BrokenResourceError):
+                    await stream.receive()
+            assert got == words
