@@ -96,12 +96,21 @@ def test_all_wheels_have_one_version_and_need_that_of_each_other(distributions: 
     found = [Wheel(package.wheel(distributions)).metadata for package in PACKAGES]
     (version,) = {metadata["Version"] for metadata in found}
     series = f"~={version.rpartition('.')[0]}.0"
-    for metadata in found:
-        for need in metadata.get_all("Requires-Dist", []):
-            if need.startswith("hakuban"):
-                assert need.partition(";")[0].strip().endswith(series), (
-                    f"{metadata['Name']}: {need}"
-                )
+    needs = {
+        metadata["Name"]: {
+            need.partition(";")[0].strip()
+            for need in metadata.get_all("Requires-Dist", [])
+            if need.startswith("hakuban")
+        }
+        for metadata in found
+    }
+    core = f"hakuban-core{series}"
+    assert needs == {
+        "hakuban-core": set(),
+        "hakuban-ws": {core},
+        "hakuban-zmq": {core},
+        "hakuban-router": {core, f"hakuban-ws{series}", f"hakuban-zmq{series}"},
+    }
 
 
 def test_a_wheel_has_the_entry_points_of_its_package(distributions: Path, package: Package) -> None:

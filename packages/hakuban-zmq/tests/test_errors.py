@@ -172,6 +172,7 @@ async def test_a_strangers_goodbye_writes_no_lines_into_the_log_of_a_node(
             listener.send(name, encode_bye(hello.session, 1000, RUDE))
             await until(lambda: connection.last_error is not None)
             assert str(connection.last_error).isprintable()
+    assert any("ERROR all is lost" in line for line in caplog.messages), "its reason is logged"
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
 

@@ -221,7 +221,7 @@ def test_who_observes_and_exposes_alone_serves_itself_and_nobody_hears_of_it(sha
     tree.run()
     assert observer.data(X) == [b"1"]
     assert told(tree, a, Way.DOWN) == []
-    assert all(isinstance(item, SendContracts) for item in told(tree, a, Way.UP))
+    assert {type(item) for item in told(tree, a, Way.UP)} == {SendContracts}
 
 
 @every_shape
@@ -437,7 +437,8 @@ def test_flapping_leaves_nothing_behind_and_both_sides_agree() -> None:
     assert len(exposer.sinks) == 1
     for node in tree.nodes:
         assert len(node.machine.world.objects) == 1
-        assert all(len(link.inlets) <= 1 for link in node.machine.world.links.values())
+    links = [link for node in tree.nodes for link in node.machine.world.links.values()]
+    assert sorted(len(link.inlets) for link in links) == [0, 0, 1, 1]
 
 
 def test_after_a_cut_everything_is_announced_again_and_an_equal_state_is_no_news() -> None:
