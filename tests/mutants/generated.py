@@ -1,226 +1,199 @@
-"""Mutants of the shell, made by cosmic-ray: which of them does no test notice?
+"""Mutants of the shell, made by cosmic-ray and by leaving out statements: which of them does no test notice?
 
-Run: hatch run mutants:generated [PATH ...] [--changed REVISION] [--most N]
-
-For each module the tests of its package are run once, to know which of them pass through which line. A mutant of a line is
-put into a copy of the sources, and those tests are run on it, the quick ones first. What nobody notices is printed, unless
-`equivalent.toml` gives a reason why nobody can.
+For each package its tests are run once, to know which of them pass through which line. A mutant of a line is put into a copy
+of the sources, and those tests are run on it. What nobody notices is printed, unless `equivalent.toml` gives a reason why
+nobody can.
 """
 
 from __future__ import annotations
 
-import argparse
-import ast
-import json
-import subprocess
-import tempfile
 import tomllib
-from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
-from time import perf_counter
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from cosmic_ray.mutating import mutate_code
-from cosmic_ray.plugins import get_operator
-from mutants.shell import ROOT, copy, is_noticed, run
+from mutants.making import Mutant, mutants_of
+from mutants.shell import HERE, ROOT
+from mutants.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-HERE = Path(__file__).parent
-BACKENDS: Final = {"HAKUBAN_BACKENDS": "asyncio,trio"}
-MOST_TESTS: Final = 40  # for one mutant
+CORES = 2
 CORE = "packages/hakuban-core"
-# What is mutated, and the tests that have to notice: of the same package, and of whoever uses it.
+_OF_SHELL: Final = tuple(
+    f"{CORE}/tests/{name}"
+    for name in (
+        "_api",
+        "_engine/test_bounded_calls.py",
+        "_loops",
+        "_net",
+        "_sockets",
+        "_transport",
+        "test_arguments.py",
+        "test_descriptors.py",
+        "test_handover.py",
+        "test_logging.py",
+        "test_states.py",
+        "test_sync.py",
+        "test_threads.py",
+    )
+)
+# What is mutated, and the tests that have to notice.
 GUARDS: Final = {
-    f"{CORE}/src/hakuban/_loops": (
-        f"{CORE}/tests/_loops",
-        f"{CORE}/tests/_api",
-        f"{CORE}/tests/_net",
-        f"{CORE}/tests/test_threads.py",
-    ),
-    f"{CORE}/src/hakuban/_engine": (
-        f"{CORE}/tests/_engine/test_bounded_calls.py",
-        f"{CORE}/tests/_api",
-        f"{CORE}/tests/_net",
-        f"{CORE}/tests/test_threads.py",
-    ),
-    f"{CORE}/src/hakuban/_net": (f"{CORE}/tests/_net", f"{CORE}/tests/test_handover.py"),
-    f"{CORE}/src/hakuban/_api": (f"{CORE}/tests/_api", f"{CORE}/tests/test_arguments.py"),
-    f"{CORE}/src/hakuban/_transport": (f"{CORE}/tests/_transport", f"{CORE}/tests/_net"),
-    f"{CORE}/src/hakuban/_sockets": (f"{CORE}/tests/_sockets", "packages/hakuban-ws/tests"),
+    **{
+        f"{CORE}/src/hakuban/{room}": _OF_SHELL
+        for room in ("_loops", "_engine", "_net", "_api", "_transport", "_sockets")
+    },
     "packages/hakuban-ws/src": ("packages/hakuban-ws/tests",),
     "packages/hakuban-zmq/src": ("packages/hakuban-zmq/tests",),
     "packages/hakuban-router/src": ("packages/hakuban-router/tests",),
 }
-# One operator for each kind: that `<` becomes `>=` or `is` says no more.
-OPERATORS: Final = (
-    "AddNot",
-    "ExceptionReplacer",
-    "ReplaceAndWithOr",
-    "ReplaceBreakWithContinue",
-    "ReplaceComparisonOperator_Eq_NotEq",
-    "ReplaceComparisonOperator_GtE_Gt",
-    "ReplaceComparisonOperator_Gt_GtE",
-    "ReplaceComparisonOperator_IsNot_Is",
-    "ReplaceComparisonOperator_Is_IsNot",
-    "ReplaceComparisonOperator_LtE_Lt",
-    "ReplaceComparisonOperator_Lt_LtE",
-    "ReplaceContinueWithBreak",
-    "ReplaceFalseWithTrue",
-    "ReplaceOrWithAnd",
-    "ReplaceTrueWithFalse",
-    "ReplaceUnaryOperator_Delete_Not",
-    "ZeroIterationForLoop",
-)
+LONGEST_TESTS = 12.0  # seconds that the tests of one mutant may take without it
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """A changed module.
+class Guards:
+    """Which tests are run on a mutant."""
 
-    :ivar line: where it differs first, from 1 on.
-    :ivar before: that line.
-    :ivar after: the same in the mutant.
+    def __init__(self, lines: dict[str, dict[int, list[str]]], seconds: dict[str, float]) -> None:
+        """Take what a run without mutants has shown."""
+        self._lines = lines
+        self.seconds = seconds
+        self._noticed: defaultdict[str, Counter[str]] = defaultdict(Counter)
+
+    def tests(self, file: str, line: int) -> list[str]:
+        """List the tests of a line: those first that have noticed others in the file, then one of each function, then quick ones.
+
+        No test passes through a line of the module itself, or of a class: all that come to the file are meant there.
+        """
+        by_line = self._lines.get(file.partition("/src/")[2], {})
+        names = by_line.get(line) or list(
+            dict.fromkeys(one for some in by_line.values() for one in some)
+        )
+        seen = Counter[str]()
+        order = {}
+        for name in sorted(names, key=self.seconds.__getitem__):
+            function = name.partition("[")[0]
+            order[name] = (-self._noticed[file][name], seen[function], self.seconds[name])
+            seen[function] += 1
+        chosen: list[str] = []
+        left = LONGEST_TESTS
+        for name in sorted(names, key=order.__getitem__):
+            left -= self.seconds[name]
+            if left < 0 and chosen:
+                break
+            chosen.append(name)
+        return chosen
+
+    def note(self, file: str, test: str) -> None:
+        """Note that a test has noticed a mutant of a file."""
+        if test in self.seconds:
+            self._noticed[file][test] += 1
+
+
+class Trial:
+    """The mutants of packages which the same tests guard.
+
+    :ivar counts: of each file, how many of them became what.
     """
 
-    text: str
-    line: int
-    before: str
-    after: str
+    def __init__(self, guards: Sequence[str]) -> None:
+        """Begin without any."""
+        self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._guards = guards
+        self._known = equivalent()
 
-
-def mutants_of(source: str) -> Iterator[Mutant]:
-    """Make the mutants of a module, none twice."""
-    seen = {source}
-    for text in (*_by_operators(source), *_without_statements(source)):
-        if text in seen:
-            continue
-        seen.add(text)
-        old, new = source.splitlines(), text.splitlines()
-        line = next(at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other)
-        if old[line] != "if TYPE_CHECKING:":  # what is for type checkers is noticed by them
-            yield Mutant(text, line + 1, old[line].strip(), new[line].strip())
-
-
-def _by_operators(source: str) -> Iterator[str]:
-    for name in OPERATORS:
-        occurrence = 0
-        while (text := mutate_code(source, get_operator(f"core/{name}")(), occurrence)) is not None:
-            yield text
-            occurrence += 1
-
-
-def _without_statements(source: str) -> Iterator[str]:
-    """Leave out one statement: a call, a deletion, or a change of an attribute or item."""
-    lines = source.splitlines(keepends=True)
-    for node in ast.walk(ast.parse(source)):
-        if not _does_something(node):
-            continue
-        assert isinstance(node, ast.stmt)
-        assert node.end_lineno is not None
-        first, last = node.lineno - 1, node.end_lineno
-        indent = " " * node.col_offset
-        yield "".join([*lines[:first], f"{indent}pass\n", *lines[last:]])
-
-
-def _does_something(node: ast.AST) -> bool:
-    if isinstance(node, ast.Expr):
-        return isinstance(node.value, (ast.Call, ast.Await))
-    if isinstance(node, (ast.Delete, ast.AugAssign)):
-        return True
-    targets = node.targets if isinstance(node, ast.Assign) else []
-    return any(isinstance(target, (ast.Attribute, ast.Subscript)) for target in targets)
-
-
-# ---- which tests ----------------------------------------------------------------------------------------------------
-
-
-def tests_by_line(guards: Sequence[str], folder: Path) -> dict[str, dict[int, list[str]]]:
-    """Run tests on a copy; return by file and line which of them pass there, the quick ones first.
-
-    :raises RuntimeError: they fail without a mutant.
-    """
-    report = folder / "lines.json"
-    done = run(folder, ["-p", "passing_lines", *guards], None, MUTANTS_REPORT=str(report), **BACKENDS)
-    if done.returncode:
-        raise RuntimeError(done.stdout.decode()[-3000:] + done.stderr.decode()[-3000:])
-    found: dict[str, dict[int, list[str]]] = {}
-    for file, lines in json.loads(report.read_text()).items():
-        found[file] = {int(line): names for line, names in lines.items()}
-    return found
-
-
-def is_mutant_noticed(mutant: Mutant, path: Path, tests: Sequence[str], folder: Path) -> bool:
-    """Put a mutant into a copy, run tests on it, and take it out again."""
-    original = path.read_text()
-    path.write_text(mutant.text)
-    try:
-        return is_noticed(folder, tests, **BACKENDS)
-    finally:
-        path.write_text(original)
-
-
-# ---- the whole ------------------------------------------------------------------------------------------------------
-
-
-def equivalent() -> dict[tuple[str, str, str], str]:
-    """Read the mutants that make no difference: file, line and what became of it; and why."""
-    items = tomllib.loads((HERE / "equivalent.toml").read_text()).get("mutant", [])
-    return {(item["file"], item["before"], item["after"]): item["reason"] for item in items}
-
-
-def chosen_files(paths: Sequence[str], changed: str | None) -> list[str]:
-    """List the modules to be mutated, below the root."""
-    if changed is not None:
-        command = ["git", "diff", "--name-only", changed, "--", "packages/*/src/*.py"]
-        paths = subprocess.check_output(command, cwd=ROOT, text=True).split()
-    files = {
-        str(file.relative_to(ROOT)) for folder in GUARDS for file in (ROOT / folder).rglob("*.py")
-    }
-    return sorted(file for file in files if not paths or any(file.startswith(one) for one in paths))
-
-
-def main() -> int:
-    """Print what nobody notices, and a line for each package; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("paths", nargs="*")
-    parser.add_argument("--changed", metavar="REVISION")
-    parser.add_argument("--most", type=int, default=10**6, help="mutants of each module")
-    options = parser.parse_args()
-    known, count, alive = equivalent(), Counter[tuple[str, str]](), 0
-    for folder, guards in GUARDS.items():
-        files = [one for one in chosen_files(options.paths, options.changed) if one.startswith(f"{folder}/")]
-        if not files:
-            continue
-        with tempfile.TemporaryDirectory() as name:
-            copied = Path(name)
-            copy(copied)
-            passing = tests_by_line(guards, copied)
+    def run(self, files: Sequence[str]) -> None:
+        """Make the mutants of some modules, and see which are noticed."""
+        with ExitStack() as stack, ThreadPoolExecutor(CORES) as threads:
+            workers = [
+                stack.enter_context(worker)
+                for worker in threads.map(Worker, [self._guards] * CORES)
+            ]
+            lines: defaultdict[str, defaultdict[int, list[str]]] = defaultdict(
+                lambda: defaultdict(list)
+            )
+            seconds: dict[str, float] = {}
+            parts = [worker.tests[at::CORES] for at, worker in enumerate(workers)]
+            for found, durations in threads.map(Worker.measure, workers, parts):
+                seconds |= durations
+                for file, by_line in found.items():
+                    for line, names in by_line.items():
+                        lines[file][line] += names
+            chosen = Guards({file: dict(found) for file, found in lines.items()}, seconds)
+            todo = SimpleQueue[tuple[str, Mutant]]()
             for file in files:
-                path = copied / file.partition("/src/")[2]
-                began = perf_counter()
-                outcomes = Counter[str]()
-                for mutant in list(mutants_of(path.read_text()))[: options.most]:
-                    if (file, mutant.before, mutant.after) in known:
-                        outcome = "equivalent"
-                    else:
-                        tests = passing.get(str(path), {}).get(mutant.line, [])[:MOST_TESTS]
-                        noticed = bool(tests) and is_mutant_noticed(mutant, path, tests, copied)
-                        outcome = "noticed" if noticed else "alive"
-                    if outcome == "alive":
-                        alive += 1
-                        print(f"{file}:{mutant.line}\n  - {mutant.before}\n  + {mutant.after}")
-                    outcomes[outcome] += 1
-                    count[folder, outcome] += 1
-                print(f"{file}: {dict(outcomes)} {perf_counter() - began:.0f} s", flush=True)
-    for folder in GUARDS:
-        made = {what: count[folder, what] for what in ("noticed", "equivalent", "alive")}
-        if any(made.values()):
-            print(f"{folder}: {sum(made.values())} made, {made}")
-    return int(alive > 0)
+                for mutant in mutants_of((ROOT / file).read_text()):
+                    todo.put((file, mutant))
+            list(threads.map(lambda worker: self._work(worker, todo, chosen), workers))
+
+    def _work(self, worker: Worker, todo: SimpleQueue[tuple[str, Mutant]], guards: Guards) -> None:
+        while not todo.empty():
+            file, mutant = todo.get()
+            self.counts[file][self._outcome(worker, file, mutant, guards)] += 1
+
+    def _outcome(self, worker: Worker, file: str, mutant: Mutant, guards: Guards) -> str:
+        if (file, mutant.where, mutant.before, mutant.after) in self._known:
+            return "equivalent"
+        tests = guards.tests(file, mutant.line)
+        longest = 8.0 + 1.5 * sum(guards.seconds[name] for name in tests)
+        test = worker.noticing_test(file, mutant, tests, longest) if tests else ""
+        guards.note(file, test)
+        if test:
+            return "killed"
+        print(
+            f"ALIVE {file}:{mutant.line} {mutant.where} ({len(tests)} tests)\n"
+            f"  - {mutant.before}\n  + {mutant.after}",
+            flush=True,
+        )
+        return "alive"
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def equivalent() -> dict[tuple[str, str, str, str], str]:
+    """Read the mutants that make no difference: file, function, line and what became of it; and why."""
+    items = tomllib.loads((HERE / "equivalent.toml").read_text()).get("mutant", [])
+    return {
+        (item["file"], item["where"], item["before"], item["after"]): item["reason"]
+        for item in items
+    }
+
+
+def files_of_shell() -> list[str]:
+    """List the modules of which mutants are made, below the root."""
+    return sorted(
+        str(file.relative_to(ROOT)) for folder in GUARDS for file in (ROOT / folder).rglob("*.py")
+    )
+
+
+def try_all(files: Sequence[str], tests: Sequence[str]) -> dict[str, Counter[str]]:
+    """Try the mutants of some modules.
+
+    :param tests: which have to notice; empty for all that guard a module.
+    :returns: by package, how many became what.
+    """
+    totals: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    all_guards = dict.fromkeys(GUARDS, tuple(tests)) if tests else GUARDS
+    for guards in dict.fromkeys(all_guards.values()):
+        folders = [folder for folder, its_guards in all_guards.items() if its_guards == guards]
+        own = {
+            file: folder for file in files for folder in folders if file.startswith(f"{folder}/")
+        }
+        if not own:
+            continue
+        trial = Trial(guards)
+        trial.run(list(own))
+        for file, counts in sorted(trial.counts.items()):
+            print(f"{file}: {figures(counts)}", flush=True)
+            totals[own[file]] += counts
+    return totals
+
+
+def figures(total: Counter[str]) -> str:
+    """Put into words how many became what."""
+    different = total["killed"] + total["alive"]
+    return (
+        f"{total.total()} made, {total['killed']} killed, {total['equivalent']} equivalent, {total['alive']} alive: "
+        f"{100 * total['killed'] / max(1, different):.1f} %"
+    )

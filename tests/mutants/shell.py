@@ -1,7 +1,5 @@
 """Break what waits, retries, closes and cleans up in known ways, and see that its tests notice.
 
-Run: hatch run mutants:shell [TEXT ...]    those whose names contain one of the texts; all without
-
 Each fault of `shell.toml` is put into a copy of all sources, and the tests that guard it are run on that: one of them has
 to fail. Without a fault all of them have to pass.
 """
@@ -93,7 +91,11 @@ def run(
         check=False,
     )
     output = done.stdout + done.stderr
-    if done.returncode == NO_TESTS or b"ERROR: not found:" in output or b"directory not found" in output:
+    if (
+        done.returncode == NO_TESTS
+        or b"ERROR: not found:" in output
+        or b"directory not found" in output
+    ):
         raise RuntimeError(output.decode())
     return done
 
@@ -106,20 +108,22 @@ def is_noticed(folder: Path, tests: Sequence[str], **variables: str) -> bool:
         return True
 
 
-def main(texts: list[str]) -> int:
-    """Print a line for each fault; return the exit code."""
-    chosen = [
-        fault for fault in faults() if not texts or any(text in fault.name for text in texts)
-    ]
+def try_all(chosen: Sequence[Fault]) -> int:
+    """Print a line for each fault; return how many are noticed by nothing.
+
+    :raises RuntimeError: the guards do not even pass without a fault.
+    """
     with tempfile.TemporaryDirectory() as name:
         copy(Path(name))
         check = f"import hakuban; assert hakuban.__file__.startswith({name!r})"
-        subprocess.run([sys.executable, "-c", check], env={**os.environ, "PYTHONPATH": name}, check=True)
-        guards = dict.fromkeys(guard for fault in chosen for guard in fault.guards)
-        done = run(Path(name), tuple(guards))
+        subprocess.run(
+            [sys.executable, "-c", check], env={**os.environ, "PYTHONPATH": name}, check=True
+        )
+        done = run(
+            Path(name), tuple(dict.fromkeys(guard for fault in chosen for guard in fault.guards))
+        )
         if done.returncode:
-            print("the guards do not even pass without a fault", done.stdout.decode()[-3000:])
-            return 1
+            raise RuntimeError(f"guards fail without a fault:\n{done.stdout.decode()[-3000:]}")
     alive = 0
     for fault in chosen:
         started = perf_counter()
@@ -132,9 +136,4 @@ def main(texts: list[str]) -> int:
             f"{fault.name:60} {'noticed' if noticed else 'ALIVE':8} {perf_counter() - started:5.1f} s",
             flush=True,
         )
-    print(f"{len(chosen)} faults, {alive} alive")
-    return int(alive > 0)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    return alive
