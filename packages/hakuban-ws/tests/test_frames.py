@@ -233,6 +233,7 @@ def test_any_bytes_give_messages_or_a_violation_and_never_another_answer_in_othe
         (frame(FIN | CONTINUATION, b"", masked=False), 1002, "out of order"),
         (frame(BINARY, b"", masked=False) * 2, 1002, "out of order"),
         (frame(BINARY, masked=False) + frame(FIN | TEXT, masked=False), 1002, "out of order"),
+        (frame(BINARY, masked=False) + frame(FIN | BINARY, masked=False), 1002, "out of order"),
         (b"\x82\x7e\x00\x7d" + bytes(125), 1002, "minimal"),
         (b"\x82\x7f" + struct.pack("!Q", 65_535), 1002, "minimal"),
         (b"\x82\x7f" + struct.pack("!Q", 1 << 63), 1002, "negative"),

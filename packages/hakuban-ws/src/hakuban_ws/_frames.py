@@ -190,10 +190,8 @@ class FrameReader:
             self._data = data
         else:
             rest = self._data
-            if not isinstance(rest, bytearray):
+            if not isinstance(rest, bytearray):  # one has not been looked at yet
                 rest = bytearray(memoryview(rest)[self._at :])
-            else:
-                del rest[: self._at]
             rest += data
             self._data = rest
         self._at = 0
@@ -213,8 +211,7 @@ class FrameReader:
             self._parse(batch)
         except PeerViolationError as violation:
             self._violation = violation
-            self._data = b""
-            self._fragments = None
+            self.clear()
             if not batch:
                 raise
         return batch
@@ -357,9 +354,7 @@ class FrameReader:
             self.ping = payload
         elif opcode == CLOSE:
             self.close = _read_close(payload)
-            self._data = b""
-            self._fragments = None
-            self._at = 0
+            self.clear()
 
 
 def _read_close(payload: bytes) -> tuple[int, str]:
