@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .._engine.engine import Engine
     from .._engine.entries import StreamEntry
     from .._states import Version
+    from .contracts import Contract
     from .decoding import Decoder
 
 
@@ -200,7 +201,7 @@ class ObjectStateStream(StateReader[T_co]):
         engine: Engine,
         entry: StreamEntry,
         decode: Decoder[T_co],
-        contract: object,
+        contract: Contract,
     ) -> None:
         self._engine = engine
         self._entry = entry
@@ -235,7 +236,7 @@ class ObjectStateStream(StateReader[T_co]):
 
     @override
     def _over(self) -> bool:
-        return self._closed or self._entry.owner.closed
+        return self._closed or self._contract.closed
 
     @override
     def _ended_error(self) -> ClosedError:

@@ -44,7 +44,7 @@ class Engine(Steps):
         self.name: str = name
         # contracts that nobody holds any more, and what to log about that: closed in slices
         self._released: deque[tuple[ContractEntry, str]] = deque()
-        self._registry = Registry(self.wake, self._outbox.append, self.log)
+        self._registry = Registry(self._parking.wake, self._outbox.append, self._log.add)
         self.links: dict[int, LinkEntry] = self._registry.links
         self.timers: list[TickerEntry] = []
         self.closed: bool = False
@@ -223,11 +223,14 @@ class Engine(Steps):
     def remove_timer(self, timer: TickerEntry) -> None:
         """Undo `add_timer`."""
 
-        def remove(_machine: Machine, _now: float) -> None:
+        def remove() -> None:
             self.timers.remove(timer)
             self.deadline = None  # nobody who waits knows of it: it was the timer's
 
-        self.close_quietly(remove)
+        if self.cause is None:
+            self.close_quietly(lambda _machine, _now: remove())
+        else:
+            self.update(timer, remove)
 
     def log(self, level: int, text: str, *arguments: object) -> None:
         """Have something logged. Only under the lock, where nothing else may log."""

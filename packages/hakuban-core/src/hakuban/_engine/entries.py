@@ -25,7 +25,8 @@ M = TypeVar("M", bound="StreamEntry | SinkEntry")
 class StreamEntry:
     """An object as one observe contract sees it. `view` is the last one when the stream is closed.
 
-    `place` is where its changes are announced: a contract on one object is waited for as a whole.
+    `place` is where its changes are announced: a contract on one object is waited for as a whole. That, and `owner`, are
+    None when it is closed.
     """
 
     __slots__ = ("closed", "descriptor", "id", "owner", "place", "view")
@@ -35,10 +36,19 @@ class StreamEntry:
     ) -> None:
         self.id: int = id
         self.descriptor: ObjectDescriptor = descriptor
-        self.owner: ObserveEntry = owner
-        self.place: object = owner if isinstance(owner.descriptor, ObjectDescriptor) else self
+        self.owner: ObserveEntry | None = owner
+        self.place: object | None = (
+            owner if isinstance(owner.descriptor, ObjectDescriptor) else self
+        )
         self.view: View | None = view
         self.closed: bool = False
+
+    def end(self) -> None:
+        """It is closed. Its contract may keep it as `newest`: with a way back, both would stay until they are collected."""
+        self.closed = True
+        if self.owner is not None:
+            self.owner.remove(self)
+        self.owner = self.place = None
 
     def last_view(self, now: float) -> View | None:
         """Return what stays visible where the stream ends now: nobody states any more that it is current."""
@@ -47,15 +57,22 @@ class StreamEntry:
 
 
 class SinkEntry:
-    """One assignment of an object to one expose contract."""
+    """One assignment of an object to one expose contract: `owner`, which is None when it is closed."""
 
     __slots__ = ("closed", "descriptor", "id", "owner")
 
     def __init__(self, id: int, descriptor: ObjectDescriptor, owner: ExposeEntry) -> None:
         self.id: int = id
         self.descriptor: ObjectDescriptor = descriptor
-        self.owner: ExposeEntry = owner
+        self.owner: ExposeEntry | None = owner
         self.closed: bool = False
+
+    def end(self) -> None:
+        """It is closed; see `StreamEntry.end`."""
+        self.closed = True
+        if self.owner is not None:
+            self.owner.remove(self)
+        self.owner = None
 
 
 class _Members(Generic[M]):

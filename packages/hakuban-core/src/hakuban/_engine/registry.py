@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._core.effects import (
     ClockDoubted,
@@ -39,9 +39,7 @@ class Registry:
     :ivar links: the links that are up by their ids.
     """
 
-    __slots__ = (
-        "_appliers", "_later", "_log", "_sinks", "_streams", "_wake", "contracts", "links",
-    )  # fmt: skip
+    __slots__ = ("_later", "_log", "_sinks", "_streams", "_wake", "contracts", "links")
 
     def __init__(
         self,
@@ -56,24 +54,11 @@ class Registry:
         self._sinks: dict[int, SinkEntry] = {}
         self.contracts: dict[int, ContractEntry] = {}
         self.links: dict[int, LinkEntry] = {}
-        self._appliers: dict[type[Effect], Callable[..., None]] = {
-            StateChanged: self._state_changed,
-            StreamOpened: self._stream_opened,
-            StreamClosed: self._stream_closed,
-            SinkOpened: self._sink_opened,
-            SinkClosed: self._sink_closed,
-            LinkReady: self._link_ready,
-            PeerRenamed: self._peer_renamed,
-            StaleVersion: self._stale_version,
-            Ignored: self._ignored,
-            PeerIgnores: self._peer_ignores,
-            ClockDoubted: self._clock_doubted,
-        }
 
     def apply(self, effects: list[Effect]) -> None:
         """Carry out effects."""
         for effect in effects:
-            self._appliers[type(effect)](effect)
+            self._APPLIERS[type(effect)](self, effect)
 
     def _state_changed(self, effect: StateChanged) -> None:
         entry = self._streams.get(effect.stream)
@@ -94,9 +79,9 @@ class Registry:
         if entry is not None:
             entry.view = effect.view or entry.view
             entry.view = entry.last_view(monotonic())
-            entry.closed = True
-            entry.owner.remove(entry)
-            self._wake(entry.place)
+            place = entry.place
+            entry.end()
+            self._wake(place)
 
     def _sink_opened(self, effect: SinkOpened) -> None:
         owner = self.contracts.get(effect.contract)
@@ -109,8 +94,7 @@ class Registry:
     def _sink_closed(self, effect: SinkClosed) -> None:
         entry = self._sinks.pop(effect.sink, None)
         if entry is not None:
-            entry.closed = True
-            entry.owner.remove(entry)
+            entry.end()
             self._wake(entry)
 
     def _link_ready(self, effect: LinkReady) -> None:
@@ -155,3 +139,18 @@ class Registry:
             link,
             effect.lead,
         )
+
+    # functions, since its own methods would make a circle with the registry
+    _APPLIERS: ClassVar[dict[type[Effect], Callable[[Registry, Any], None]]] = {
+        StateChanged: _state_changed,
+        StreamOpened: _stream_opened,
+        StreamClosed: _stream_closed,
+        SinkOpened: _sink_opened,
+        SinkClosed: _sink_closed,
+        LinkReady: _link_ready,
+        PeerRenamed: _peer_renamed,
+        StaleVersion: _stale_version,
+        Ignored: _ignored,
+        PeerIgnores: _peer_ignores,
+        ClockDoubted: _clock_doubted,
+    }
