@@ -29,7 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "_core": {"values"},
     "_loops": set(),
     "_transport": {"values", "_loops"},
-    "_sockets": {"values", "_transport"},
+    "_sockets": {"values", "_loops", "_transport"},
     "_engine": {"values", "_core", "_loops"},
     "_net": {"values", "_core.events", "_engine", "_loops", "_transport", "_wire"},
     "_api": {"values", "_core", "_engine", "_loops", "_net", "_transport"},

@@ -61,7 +61,7 @@ async def open_stream(
             with _within(share, f"{where}: no answer within {seconds} s; {_SILENT}"):
                 return await _establish(sock, where, endpoint, options, heartbeats)
         except OSError as error:  # a TimeoutError is one too; a refusal is none, but an answer
-            host.failures.append(error)
+            host.failed(error)
 
 
 @contextmanager

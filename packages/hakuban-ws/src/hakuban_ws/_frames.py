@@ -6,6 +6,7 @@ Written for many small binary messages: wsproto's frame layer costs 20 to 45 tim
 from __future__ import annotations
 
 import os
+from copy import copy
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -206,11 +207,11 @@ class FrameReader:
         """
         batch: list[bytes] = []
         if self._violation is not None:
-            raise self._violation.with_traceback(None)
+            raise copy(self._violation)  # what is raised gets frames, and in one of them is this
         try:
             self._parse(batch)
         except PeerViolationError as violation:
-            self._violation = violation
+            self._violation = copy(violation)
             self.clear()
             if not batch:
                 raise

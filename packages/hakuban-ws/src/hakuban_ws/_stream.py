@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
+from copy import copy
 from typing import TYPE_CHECKING
 
 import anyio
@@ -155,7 +156,7 @@ class WebSocketStream:
                 raise anyio.ClosedResourceError
             if self._end is not None:
                 self.close_code, self.close_reason = self._peer_close
-                raise self._end.with_traceback(None)
+                raise _copy_of(self._end)
             if self._reader.starved:
                 await self._read()
                 waited = True
@@ -265,7 +266,7 @@ class WebSocketStream:
             return  # interrupted: the caller looks at why
         except OSError as error:
             lost = anyio.BrokenResourceError(self._describe(error))
-            lost.__cause__ = error
+            lost.__cause__ = error.with_traceback(None)  # which would hold this frame
             self._lose(lost)
         else:
             if data:
@@ -291,7 +292,7 @@ class WebSocketStream:
     def _finish(self, end: Exception) -> None:
         """Let `receive` raise this from now on; the first one counts."""
         if self._end is None:
-            self._end = end
+            self._end = _copy_of(end)
 
     @property
     def _control_due(self) -> bool:
@@ -346,3 +347,10 @@ class WebSocketStream:
             return  # a side that does not read will not read our reason either
         with anyio.move_on_after(_LINGER_SECONDS):
             await channel.end()
+
+
+def _copy_of(end: Exception) -> Exception:
+    """Return another exception like one that is kept: what is raised holds frames, and these the stream."""
+    other = copy(end)
+    other.__cause__ = end.__cause__
+    return other

@@ -86,8 +86,12 @@ class Connector(SocketOwner):
         :raises RefusedError: the other side refused, or is not one of ours.
         """
         await self._answered.wait()
-        if self._failure is not None:
-            raise self._failure
+        failure, self._failure = self._failure, None
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # its traceback holds this frame
         assert self._stream is not None
         return self._stream
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from copy import copy
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -194,7 +195,7 @@ class ZeroMQStream:
                 waited = False  # those were pieces of a large one
             elif self._end is not None:
                 self.close_code, self.close_reason = self._peer_close
-                raise self._end.with_traceback(None)
+                raise copy(self._end)  # what is raised holds frames, and these the stream
             else:
                 await self._arrived.wait()
                 waited = True
@@ -251,7 +252,7 @@ class ZeroMQStream:
                 whole.extend(self._reassembly.messages(data))
             except PeerViolationError as violation:
                 self._unread.clear()
-                self._end = self._fault(violation)
+                self._end = copy(self._fault(violation))
                 self._wake()
                 return batch
             finally:
@@ -366,7 +367,7 @@ class ZeroMQStream:
     def _finish(self, end: Exception) -> None:
         """Let `receive` raise this when all was taken; the first one counts."""
         if self._end is None:
-            self._end = end
+            self._end = copy(end)
             self._wake()
 
     def _wake(self) -> None:

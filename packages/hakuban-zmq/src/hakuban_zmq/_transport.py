@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from contextlib import asynccontextmanager, contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -171,7 +172,7 @@ class ZeroMQTransport:
             except OSError as error:  # a TimeoutError is one too
                 with anyio.move_on_after(STOP_SECONDS, shield=True):
                     await connector.stop()
-                failure = failure or error
+                failure = failure or copy(error)  # without frames: in one of them is this
             except BaseException:
                 with anyio.move_on_after(STOP_SECONDS, shield=True):
                     await connector.stop()
@@ -180,7 +181,10 @@ class ZeroMQTransport:
                 tasks.start_soon(heartbeats.run)
                 return connector, stream
         assert failure is not None
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame
 
     async def serve(
         self,

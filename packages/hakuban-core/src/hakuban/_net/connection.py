@@ -59,6 +59,15 @@ class ConnectionState:
         self.status = ConnectionStatus(error=error, attempts=attempts)
         self.engine.wake(self)
 
+    def forget_error(self) -> None:
+        """The caller gets the error, and no connection that could be asked for it."""
+
+        def change() -> None:
+            self.last_error = None
+            self.status = ConnectionStatus()
+
+        self.engine.update(self, change)
+
     def close(self) -> None:
         """There will be no link any more."""
 

@@ -196,8 +196,15 @@ class _Connector:
         """Wait for the first established link; raise what makes waiting useless."""
         await wait_for(self._engine, self._state, self._poll_first)
         if self._fatal is not None:
-            raise self._fatal
+            raise self._give_up()
         self._state.expect_open(self._state.poll_up())
+
+    def _give_up(self) -> Exception:
+        """Return the reason, and keep it nowhere: what is raised gets frames, and in one of them is this."""
+        fatal, self._fatal = self._fatal, None
+        self._state.forget_error()
+        assert fatal is not None
+        return fatal
 
     def _poll_first(self) -> bool | Pending:
         state = self._state
@@ -229,6 +236,8 @@ class _Connector:
                 link, self._link = self._link, None
                 self._judge(link, error)
                 if self._fatal is not None:
+                    if link is not None:
+                        link.reason = None  # as `_give_up`
                     return
                 forget_frames(error)
                 if link is None or link.id < 0 or link.reason is not error:  # else it reported it

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from .._loops.tracebacks import forget_frames
 from .addresses import INTERNET, address_text, resolve
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Host:
             sock = await connect_socket(family, address)
         except OSError as error:
             self.untried.remove((family, address))
-            self.failures.append(error)
+            self.failed(error)
         else:
             if self._connected is None:
                 self.untried.remove((family, address))
@@ -76,9 +77,14 @@ class Host:
         finally:
             over.set()
 
+    def failed(self, error: OSError) -> None:
+        """Note why an address did not do. The error loses its frames: in one of them is the host, which keeps it."""
+        forget_frames(error)
+        self.failures.append(error)
+
     def _failure(self) -> OSError:
         if len(self.failures) == 1:
-            return self.failures[0]
+            return self.failures.pop()  # what is raised gets frames, and in one of them is this
         # somebody who is there and keeps silent is another case than nobody
         silent = all(isinstance(error, TimeoutError) for error in self.failures)
         reasons = "; ".join(str(error) for error in self.failures)

@@ -129,7 +129,7 @@ class LoopSocketReceiver(SocketReceiver):
         except BlockingIOError:
             return None
         except OSError as error:
-            return error
+            return error.with_traceback(None)  # it holds this frame, and is kept
 
     @override
     def take(self) -> bytes:
@@ -138,7 +138,10 @@ class LoopSocketReceiver(SocketReceiver):
             return super().take()
         self._piece = None
         if isinstance(piece, OSError):
-            raise piece
+            try:
+                raise piece
+            finally:
+                del piece  # its traceback holds this frame
         return piece
 
     @override
