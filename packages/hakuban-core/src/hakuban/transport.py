@@ -24,6 +24,7 @@ from ._exceptions import (
 from ._logger import Logger, get_logger
 from ._loops.latch import Latch
 from ._loops.tasks import background_tasks
+from ._loops.tracebacks import contained
 from ._loops.wakeups import AutoResetEvent
 from ._remote import Identity
 from ._text import printable, printable_lines, redacted
@@ -79,6 +80,7 @@ __all__ = [
     "authorizer",
     "background_tasks",
     "check_exposure",
+    "contained",
     "default_max_connections",
     "get_logger",
     "hookimpl",

@@ -14,6 +14,7 @@ from hakuban.transport import (
     PeerViolationError,
     ReassemblyLimit,
     RefusedError,
+    contained,
     default_max_connections,
     get_logger,
     identify,
@@ -72,12 +73,7 @@ class Listener:
         self._heartbeats = Heartbeats()
         self._reassembly = ReassemblyLimit(options.max_message)
         self._revocation = Revocation(self._allowed)
-        self._acceptor = Acceptor(
-            url,
-            logger=logger,
-            max_connections=self._limit + _TO_BE_REFUSED,
-            serve=self._serve_one,
-        )
+        self._acceptor: Acceptor  # while it runs
         self._tasks: TaskGroup
 
     async def serve(self, sockets: Sequence[socket.socket], started: Callable[[], None]) -> None:
@@ -85,17 +81,24 @@ class Listener:
 
         :param started: called when all is running.
         """
+        self._acceptor = Acceptor(
+            self._url,
+            logger=logger,
+            max_connections=self._limit + _TO_BE_REFUSED,
+            serve=self._serve_one,
+        )
         async with anyio.create_task_group() as self._tasks:
             try:
                 async with anyio.create_task_group() as tasks:
                     self._revocation.begin(self._heartbeats)
                     tasks.start_soon(self._heartbeats.run)
                     if self._allowed is not None:
-                        tasks.start_soon(self._allowed.watch)
+                        tasks.start_soon(contained, anyio.CancelScope(), self._allowed.watch)
                     started()
                     await self._acceptor.run(sockets)
             finally:
                 self._tasks.cancel_scope.cancel()
+                del self._acceptor  # which knows this
 
     async def _serve_one(self, sock: socket.socket, address: str, place: Place) -> None:
         peer = address or f"a client of {self._url}"

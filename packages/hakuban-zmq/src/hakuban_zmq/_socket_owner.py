@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import zmq
+
+from hakuban.transport import contained
 
 from ._frames import MAX_FRAME
 from ._watched_sockets import MESSAGES_PER_TURN, Monitor, WatchedSocket, as_os_error, set_options
@@ -84,7 +87,8 @@ class SocketOwner:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     for watched in self._watched_sockets:
-                        tasks.start_soon(watched.watch, tasks)
+                        watch = partial(watched.watch, tasks)
+                        tasks.start_soon(contained, anyio.CancelScope(), watch)
         finally:
             self.close()
             self._stopped.set()

@@ -14,6 +14,7 @@ from .._core.events import Tick
 from .._exceptions import NodeBrokenError
 from .._loops.latch import Latch
 from .._loops.tasks import background_tasks
+from .._loops.tracebacks import contained
 from .poll_results import PENDING, Pending
 from .waiting import wait_for
 
@@ -90,7 +91,7 @@ async def ticking(engine: Engine) -> AsyncIterator[Timer]:
     engine.add_timer(timer)
     try:
         async with background_tasks(timer.ended.wait) as tasks:
-            tasks.start_soon(timer.run)
+            tasks.start_soon(contained, anyio.CancelScope(), timer.run)
             try:
                 yield timer
             finally:

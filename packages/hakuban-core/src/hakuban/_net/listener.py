@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,7 @@ from .link_writer import Writers
 from .message_sizes import SizeCaps
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from anyio.abc import TaskStatus
 
@@ -69,8 +70,12 @@ class _Acceptor:
         self.max_taken: int | None = None
         self.writers: Writers = writers
 
-    async def accept(self, stream: MessageStream) -> None:
+    def accept(self, stream: MessageStream) -> Awaitable[None]:
         """Run one link. Raises nothing but cancellation."""
+        # no frame of its own, which would stay where the transport has it cancelled
+        return contained(anyio.CancelScope(), partial(self._run, stream))
+
+    async def _run(self, stream: MessageStream) -> None:
         link = Link(
             self._engine,
             stream,
@@ -150,7 +155,7 @@ async def _listening(
         tasks.start_soon(contained, anyio.CancelScope(), acceptor.rest_writers)
         try:
             # an end of it once it listens is a fault of the transport, and cancels the body
-            bound = await tasks.start(_serve, target, options, acceptor)
+            bound = await tasks.start(_serve_only, [partial(_serve, target, options, acceptor)])
             yield Listener(bound, acceptor.links)
         finally:
             timer.end_by = monotonic() + LEAVING_TIME
@@ -166,6 +171,13 @@ class _Started:
     def started(self, value: Any = None) -> None:
         self.called = True
         self._task_status.started(value)
+
+
+async def _serve_only(
+    parts: list[Callable[..., Awaitable[None]]], *, task_status: TaskStatus[str]
+) -> None:
+    """Run the one part of a list, which is taken out: what `start` was given stays, where the task is cancelled."""
+    await contained(anyio.CancelScope(), partial(parts.pop(), task_status=task_status))
 
 
 async def _serve(  # noqa: ASYNC128  # the transport calls it

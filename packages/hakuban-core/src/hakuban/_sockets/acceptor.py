@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
+from .._loops.tracebacks import contained
 from .._text import redacted
 from .._transport.heartbeats import default_max_connections
 from .acceptor_places import Places, send_any_away
@@ -83,7 +85,8 @@ class Acceptor:
                 with self._places.known():
                     async with anyio.create_task_group() as tasks:
                         for sock in sockets:
-                            tasks.start_soon(self._accept, sock, connections)
+                            accept = partial(self._accept, sock, connections)
+                            tasks.start_soon(contained, anyio.CancelScope(), accept)
             finally:
                 self.closed = True
                 for sock in sockets:

@@ -202,6 +202,7 @@ class _Listener:
         self.handlers: TaskGroup  # comes before anybody can connect: nothing is awaited until then
         self._options = options
         self._handler = handler
+        self._scopes: dict[anyio.CancelScope, None] = {}  # of the handlers that run
         self._token = current_token()
 
     async def accept(self, options: TransportOptions) -> MemoryStream | None:
@@ -229,7 +230,9 @@ class _Listener:
             identity=identity,
         )
         self.streams.add(accepted)
-        self.handlers.start_soon(self._handle, accepted)
+        scope = anyio.CancelScope(shield=True)
+        self._scopes[scope] = None
+        self.handlers.start_soon(self._handle, accepted, scope)
         return MemoryStream(
             address,
             self.url,
@@ -238,8 +241,18 @@ class _Listener:
             peer_clock=self._options.clock(),
         )
 
-    async def _handle(self, stream: MemoryStream) -> None:
-        await self._handler(stream)
+    async def _handle(self, stream: MemoryStream, scope: anyio.CancelScope) -> None:
+        try:
+            with scope:
+                await self._handler(stream)
+        finally:
+            del self._scopes[scope]
+
+    def end(self) -> None:
+        """End all links: not by the task group, since a task that is cancelled by it stays in memory, on asyncio."""
+        self.closed = True
+        for scope in list(self._scopes):
+            scope.cancel()
 
 
 _listeners: dict[str, _Listener] = {}
@@ -302,7 +315,7 @@ class MemoryTransport:
                 task_status.started(listener.url)
                 await anyio.sleep_forever()
             finally:
-                listener.closed = True
+                listener.end()
                 del _listeners[name]
 
 

@@ -6,13 +6,17 @@ import heapq
 import math
 import time
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from .._logger import logger
+from .._loops.tracebacks import contained
 from .._open_files import open_files_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 _MAX_CONNECTIONS = 10_000
 _SPARE_DESCRIPTORS = 64
@@ -70,8 +74,11 @@ class Heartbeats:
             heapq.heappush(self._order, slot)
         links.append(weakref.ref(link))
 
-    async def run(self) -> None:
+    def run(self) -> Coroutine[Any, Any, None]:
         """Watch until cancelled. To be run by one task, whose cancellation loses nothing."""
+        return contained(anyio.CancelScope(), self._run)
+
+    async def _run(self) -> None:
         while True:
             self._wake = anyio.Event()
             if not self._order:
