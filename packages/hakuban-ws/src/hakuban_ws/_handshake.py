@@ -245,7 +245,7 @@ class ClientHandshake:
                 extra_headers=_header_lines(options.headers),
             )
         )
-        if self.request.index(b"\r\n") > MAX_FIRST_LINE:
+        if self.request.index(b"\n") > MAX_FIRST_LINE:
             raise ValueError(
                 f"path and query are over the {MAX_FIRST_LINE} bytes that listeners read: shorten them"
             )
