@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
+import psutil
 import pytest
+from typing_extensions import override
 
 from hakuban.transport import InvalidURLError, MessageStream, RefusedError, TransportOptions
 from hakuban_ws import WebSocketTransport
@@ -21,6 +24,7 @@ from support.websocket import (
     accepting,
     descriptors_fall_to,
     frame,
+    linked,
     open_descriptors,
     port_of,
     raw_listener,
@@ -187,6 +191,24 @@ async def test_leaving_the_block_says_goodbye() -> None:
     assert ends == [(1000, "")]
 
 
+@pytest.mark.parametrize("nodelay", [False, True])
+async def test_short_messages_wait_for_others_only_where_the_options_say_so(
+    *, nodelay: bool
+) -> None:
+    def waits_for_none(stream: WebSocketStream) -> bool:
+        (fd,) = (
+            each.fd
+            for each in psutil.Process().net_connections("tcp4")
+            if each.raddr and f"127.0.0.1:{each.laddr.port}" == stream.local_address
+        )
+        with socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM) as sock:
+            return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    async with linked(nodelay=nodelay) as (connected, accepted):
+        assert waits_for_none(connected) is nodelay
+        assert waits_for_none(accepted) is nodelay
+
+
 # -- TLS
 
 
@@ -221,6 +243,26 @@ async def test_a_context_of_ones_own_may_turn_verification_off(certificates: Cer
     ):
         await stream.send([b"x"])
         assert list(await stream.receive()) == [b"x"]
+
+
+class BrokenContext(ssl.SSLContext):
+    """One of the user's own, with a fault."""
+
+    @override
+    def wrap_bio(self, *_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError
+
+
+async def test_a_context_with_a_fault_leaves_no_connection_open() -> None:
+    async with accepting() as (url, _):
+        async with connect(url):
+            pass  # whatever is set up once is set up
+        before = open_descriptors()
+        context = BrokenContext(ssl.PROTOCOL_TLS_CLIENT)
+        with pytest.raises(ZeroDivisionError) as caught:
+            await fails(url.replace("ws:", "wss:"), ssl=context)
+        await descriptors_fall_to(before)
+        del caught  # which has held what failed, so that nothing was collected
 
 
 async def test_tls_to_a_plain_port_is_not_tried_again(certificates: Certificates) -> None:

@@ -370,6 +370,17 @@ async def test_one_too_many_is_told_to_come_back_and_can_when_another_has_left()
         await peers[1].reset()
 
 
+async def test_one_too_many_who_has_asked_already_reads_the_answer_to_its_end() -> None:
+    """A connection that is closed while its request is unread is reset, and the answer with it."""
+    async with accepting(max_connections=1) as (url, _), await raw_connection(url):
+        with socket.create_connection(("127.0.0.1", port_of(url)), timeout=5) as sock:
+            sock.sendall(UPGRADE + b"\r\n")  # before the loop has a turn to accept
+            with sock.makefile("rb") as file:
+                response = await anyio.to_thread.run_sync(file.read)
+    assert response.startswith(b"HTTP/1.1 503 ")
+    assert response.endswith(b"too many connections\n")
+
+
 async def comes_in(url: str, **options: Any) -> None:
     """Connect until there is a place."""
     with anyio.fail_after(10):
