@@ -241,8 +241,9 @@ class AllowList:
 
     def _take(self, look: _Look) -> None:
         self._pause = _SHARE * look.seconds
-        if look.failure is not None:
-            self._fail(look.failure)
+        failure, look.failure = look.failure, None  # a frame of its traceback knows the look
+        if failure is not None:
+            self._fail(failure)
             return
         for name, fault in look.faults[:_MOST_LINES]:
             logger.warning("%s lets nobody in: it %s", self._directory / name, fault)

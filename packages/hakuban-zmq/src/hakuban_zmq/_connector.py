@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 import zmq
+from typing_extensions import override
 
 from hakuban.transport import PeerViolationError, ReassemblyLimit, RefusedError
 
@@ -107,6 +108,11 @@ class Connector(SocketOwner):
 
     def forget(self) -> None:
         """The stream is closed; so will this be."""
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self._stream = None  # each holds the other, where nobody has closed the stream
 
     def _take(self) -> None:
         if self.skipping:

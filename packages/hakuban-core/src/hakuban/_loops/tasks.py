@@ -26,15 +26,15 @@ async def background_tasks(
         raises nothing: what it raised would come out in a group, and what the block has raised would be lost.
     """
     failure: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
-        try:
-            yield tasks
-        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
-            failure = error
-        if leave is not None:
-            await leave()
-        tasks.cancel_scope.cancel()
     try:
+        async with anyio.create_task_group() as tasks:
+            try:
+                yield tasks
+            except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # raised again below
+                failure = error
+            if leave is not None:
+                await leave()
+            tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
     finally:

@@ -55,20 +55,26 @@ class Writers:
 
     def __init__(self, tasks: TaskGroup) -> None:
         self._tasks = tasks
-        self._due: list[LinkWriter] = []
+        self._due: dict[LinkWriter, None] = {}
         self._called = AutoResetEvent()
 
     def start_soon(self, writer: LinkWriter) -> None:
         """Have a writer run, from anywhere on the loop: outside its tasks none can be started."""
-        self._due.append(writer)
+        self._due[writer] = None
         self._called.set()
+
+    def forget(self, writer: LinkWriter) -> None:
+        """Run it no more; it may not have begun, and will not where these are cancelled."""
+        self._due.pop(writer, None)
 
     async def run(self) -> None:
         """Start them, until cancelled."""
         while True:
             await self._called.wait()
             while self._due:
-                self.start(self._due.pop(0))
+                writer = next(iter(self._due))
+                del self._due[writer]
+                self.start(writer)
 
     def start(self, writer: LinkWriter) -> None:
         """Have a writer run; from a task."""
@@ -155,6 +161,7 @@ class LinkWriter(AutoResetEvent):
     async def stop(self) -> None:
         """Send nothing from now on."""
         self._link = None  # each holds the other
+        self._writers.forget(self)
         self.dry.set()
         if self._scope is not None:
             self._scope.cancel()

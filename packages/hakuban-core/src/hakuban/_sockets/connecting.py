@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
-from .._loops.tracebacks import forget_frames
+from .._loops.tracebacks import contained, forget_frames
 from .addresses import INTERNET, address_text, resolve
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Host:
             async with anyio.create_task_group() as tasks:
                 for family, address in tuple(self.untried):
                     over = anyio.Event()
-                    tasks.start_soon(self._try, tasks, family, address, over)
+                    attempt = partial(self._try, tasks, family, address, over)
+                    tasks.start_soon(contained, anyio.CancelScope(), attempt)
                     with anyio.move_on_after(_HEAD_START):
                         await over.wait()
         except BaseException:
