@@ -6,7 +6,7 @@ import logging
 import math
 import random
 import threading
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from time import monotonic, thread_time, time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -31,64 +31,17 @@ from hakuban._states import Content
 from hakuban._wire import Session
 from hakuban.testing import MemoryStream, MemoryTransport, cut_links
 from hakuban.transport import TransportOptions
+from support.memory_links import Altered, Peer, raw_peer
 from support.tracing import collector_off
 from support.waiting import until
 from support.work import LINES, count_work_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
     from hakuban.transport import MessageStream
 
 WEATHER = ObjectDescriptor(["weather"], 1)
-
-
-class Peer:
-    """A peer made of bytes, which does what it is told and nothing else."""
-
-    def __init__(self, stream: MemoryStream) -> None:
-        self.stream = stream
-        self.session = Session(listening=False, name="raw")
-
-    async def announce(self, *actions: ContractAction) -> None:
-        await self.stream.send(self.session.encode(SendContracts(list(actions))))
-
-    async def end(self) -> tuple[int | None, str | None]:
-        with anyio.fail_after(10), suppress(anyio.EndOfStream):
-            while True:
-                await self.stream.receive()
-        return self.stream.close_code, self.stream.close_reason
-
-
-@asynccontextmanager
-async def raw_peer(url: str) -> AsyncIterator[Peer]:
-    async with MemoryTransport().connect(url, TransportOptions()) as stream:
-        peer = Peer(stream)
-        await stream.send(peer.session.opening())
-        yield peer
-
-
-class Altered(MemoryTransport):
-    """The memory transport, with other attributes of the accepted streams."""
-
-    def __init__(self, **attributes: object) -> None:
-        self._attributes = attributes
-
-    @override
-    async def serve(
-        self,
-        url: str,
-        options: TransportOptions,
-        handler: Callable[[MessageStream], Awaitable[None]],
-        /,
-        **keywords: Any,
-    ) -> None:
-        async def altered(stream: MessageStream) -> None:
-            for name, value in self._attributes.items():
-                setattr(stream, name, value)
-            await handler(stream)
-
-        await super().serve(url, options, altered, **keywords)
 
 
 class Turns:
@@ -503,15 +456,14 @@ async def test_a_reader_that_does_not_read_costs_a_buffer_and_gets_the_newest_st
 async def test_a_flood_from_one_peer_leaves_turns_to_everybody_else() -> None:
     router = LocalNode()
     actions = [
-        ContractAction(Verb.OBSERVE, ObjectDescriptor(["flood"], number))
-        for number in range(20_000)
+        ContractAction(Verb.OBSERVE, ObjectDescriptor(["flood"], number)) for number in range(5_000)
     ]
     async with router.listen("memory://") as listener, raw_peer(listener.url) as peer:
         await until(lambda: listener.peers)
         message = peer.session.encode(SendContracts(actions))
         async with turns() as watch:
             await peer.stream.send(message)
-            await until(lambda: len(router._engine._machine.world.objects) == 20_000)
+            await until(lambda: len(router._engine._machine.world.objects) == 5_000)
         assert watch.longest < 0.05
 
 
