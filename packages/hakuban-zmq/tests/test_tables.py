@@ -92,7 +92,9 @@ def made(*classes: type) -> Counter[str]:
 
 
 def listener_at(url: str) -> Listener:
-    (found,) = (one for one in gc.get_objects() if type(one) is Listener and one._url == url)
+    """Give the one that listens there; others did, and wait for the collector."""
+    listeners = [one for one in gc.get_objects() if type(one) is Listener and one._url == url]
+    (found,) = (one for one in listeners if not one._acceptor.closed)
     return found
 
 
