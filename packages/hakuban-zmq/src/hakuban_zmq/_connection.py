@@ -40,8 +40,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_closed", "_flushed", "_grace", "_lost", "_reading", "_relayed", "_relaying", "_socket", "_stream", "_tasks",
-        "_unsent", "_waiting", "codec",
+        "_closed", "_flushed", "_grace", "_reading", "_relayed", "_relaying", "_socket", "_stream", "_tasks", "_unsent",
+        "_waiting", "codec",
     )  # fmt: skip
 
     def __init__(self, socket: SocketStream, tasks: TaskGroup) -> None:
@@ -51,7 +51,6 @@ class Connection:
         # behind what the socket has; joined to that one by one it would be copied each time
         self._waiting: list[bytes] = []
         self._unsent = 0  # bytes of both
-        self._lost = False
         self._closed: Latch | None = None  # set when it is
         self._grace = _CLOSE_SECONDS
         self._stream: ZeroMQStream | None = None
@@ -81,12 +80,11 @@ class Connection:
 
     def forget(self) -> None:
         """The link is closed, and so will the connection be, whatever the handler still does."""
-        self._stream = None
         self._tasks.start_soon(self.aclose)
 
     @property
     def _full(self) -> bool:
-        return self._flushed is not None and self._unsent > _MOST_UNSENT
+        return self._unsent > _MOST_UNSENT
 
     def _write(self, data: bytes) -> None:
         socket = self._socket
@@ -113,9 +111,9 @@ class Connection:
                     self._unsent = self._socket.unsent
                     await self._socket.flush()
         except (OSError, anyio.ClosedResourceError):
-            self._lost = True
+            pass  # as in `_write`
         finally:
-            self._waiting.clear()
+            self._unsent = 0
             self._flushed = None
             flushed.set()
             if self._stream is not None:
@@ -138,8 +136,7 @@ class Connection:
             with anyio.move_on_after(self._grace), suppress(OSError):
                 if self._flushed is not None:
                     await self._flushed.wait()
-                if not self._lost:
-                    await self._socket.end()
+                await self._socket.end()
             self._socket.interrupt()
             await checkpoint()
             self._socket.close()
@@ -184,7 +181,6 @@ class Connection:
                 while True:
                     await self._read()  # it is sent the reason, and may miss it if this lies unread
         except (EOFError, OSError):
-            self._lost = True
             stream.lose("the connection has ended")
         finally:
             self._relayed.set()
