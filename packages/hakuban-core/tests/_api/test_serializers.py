@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,17 @@ import pytest
 
 import hakuban
 from hakuban import JSON, MESSAGE_PACK, RAW, LocalNode, Serializer
+from hakuban._api.serializers import CodecSerializer
 
 
 @dataclass
 class Point:
     x: int
     y: float
+
+
+class Other(msgspec.Struct):
+    """Beside `Reading`, not told apart by a tag."""
 
 
 class Reading(msgspec.Struct):
@@ -172,3 +178,48 @@ def test_a_serializer_of_ones_own_raises_its_own_errors() -> None:
         with pytest.raises(AttributeError):
             contract.set_object_data(1)
         assert watcher.object_data() == "LOUD"
+
+
+@pytest.mark.parametrize("serializer", [JSON, MESSAGE_PACK], ids=["json", "msgpack"])
+def test_a_pickled_serializer_declares_what_it_did(serializer: CodecSerializer) -> None:
+    assert pickle.loads(pickle.dumps(serializer)) is serializer
+    named = serializer.with_format(["weather"])
+    again = pickle.loads(pickle.dumps(named))
+    assert again.serialize(1) == named.serialize(1)
+    assert again.serialize(1)[0][0] == "weather"
+
+
+def test_a_view_that_was_released_is_an_error_of_the_value() -> None:
+    view = memoryview(b"gone")
+    view.release()
+    with pytest.raises(hakuban.SerializationError, match="released"):
+        RAW.serialize(view)
+
+
+def test_a_type_that_msgspec_does_not_know_is_refused_before_anything_is_observed() -> None:
+    for serializer in (JSON, MESSAGE_PACK):
+        with pytest.raises(TypeError, match="no .* can be decoded to"):
+            serializer.check_type(Reading | Other)
+
+
+def test_an_object_whose_attributes_raise_is_no_type() -> None:
+    class Odd:
+        @property
+        def __origin__(self) -> Any:
+            raise ZeroDivisionError
+
+    for use in (JSON.check_type, lambda odd: JSON.deserialize(("JSON",), b"1", odd)):
+        with pytest.raises(TypeError):
+            use(Odd())
+
+
+def test_what_a_peer_wrote_does_not_talk_to_the_terminal_by_way_of_a_cause() -> None:
+    class Choice(msgspec.Struct, tag_field="kind", tag="one"):
+        pass
+
+    with pytest.raises(hakuban.DeserializationError) as caught:
+        JSON.deserialize(("JSON",), b'{"kind": "\\u001b[2J"}', Choice)
+    cause = caught.value.__cause__
+    assert cause is not None
+    assert "\x1b" not in str(cause)
+    assert "[2J" in str(cause)

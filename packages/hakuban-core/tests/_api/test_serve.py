@@ -255,6 +255,8 @@ async def test_serving_cannot_be_shared() -> None:
             with pytest.raises(anyio.BusyResourceError):
                 async for _ in contract:
                     pass
+            with pytest.raises(anyio.BusyResourceError):  # and a thread's loop
+                await anyio.to_thread.run_sync(lambda: next(iter(contract)))
             group.cancel_scope.cancel()
         async with anyio.create_task_group() as group:
 
