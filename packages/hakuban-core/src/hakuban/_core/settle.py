@@ -102,6 +102,7 @@ def _drop_reaped(world: World, record: ObjectRecord, now: float) -> None:
     for outlet, link in [item for item in record.upstream_outlets.items() if not item[1].alive]:
         del record.upstream_outlets[outlet]
         del link.outlets[outlet.channel]
+        link.dirty.pop(outlet, None)  # each holds the other
 
 
 def _should_exist(record: ObjectRecord) -> bool:
