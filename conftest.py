@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["support.tables"]
+pytest_plugins = ["support.leaks", "support.tables"]
 
 hypothesis.settings.register_profile("many", max_examples=5_000, deadline=None)
 
