@@ -284,6 +284,43 @@ async def test_one_object_that_a_silent_peer_does_not_take_costs_that_object(
     assert len(told) == 1
 
 
+async def test_a_contract_that_a_silent_peer_does_not_take_is_left_out_from_the_next_link_on() -> (
+    None
+):
+    """Before the peer has said a word there, since the first that it hears are contracts."""
+    huge, leaf = ObjectDescriptor(["t"], "x" * 2 * LIMIT), LocalNode()
+    links, heard = 0, set[object]()
+
+    async def above(stream: MessageStream) -> None:
+        nonlocal links
+        links += 1
+        session = Session(listening=True, name="above")
+        try:
+            while True:
+                for message in await stream.receive():
+                    for event in session.receive(message):
+                        if isinstance(event, ContractAction):
+                            heard.add(event.descriptor)
+                            if event.descriptor == SMALL:
+                                await stream.send(session.opening())
+        except PeerViolationError as error:
+            await stream.aclose(error.code, error.reason)
+        except anyio.EndOfStream:
+            await stream.aclose()
+
+    async with anyio.create_task_group() as group:
+        options = TransportOptions(max_message=LIMIT)
+        url = await group.start(MemoryTransport().serve, "memory://", options, above)
+        with leaf.object(huge).observe(), leaf.object(SMALL).observe():
+            async with leaf.connect(url, transport=NoNode()) as connection:
+                await until(lambda: connection.size_cap is not None and connection.up)
+                with leaf.object(LARGE).observe():
+                    await until(lambda: LARGE in heard)
+        group.cancel_scope.cancel()
+    assert links == 2
+    assert huge not in heard
+
+
 async def gets(stream: MemoryStream, session: Session, data: bytes) -> bool:
     """Read until a state comes, and the end of the link if one is too large."""
     try:

@@ -1,0 +1,99 @@
+"""Peers made of bytes, on the memory transport, and streams of it that are not what they should be."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from typing_extensions import override
+
+from hakuban._session_events import SendContracts
+from hakuban._wire import Session
+from hakuban.testing import MemoryTransport
+from hakuban.transport import TransportOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from hakuban._session_events import ContractAction
+    from hakuban.testing import MemoryStream
+    from hakuban.transport import MessageStream
+
+__all__ = ["Altered", "Peer", "listening", "raw_peer"]
+
+
+class Peer:
+    """A peer made of bytes, which does what it is told and nothing else."""
+
+    def __init__(self, stream: MemoryStream) -> None:
+        self.stream = stream
+        self.session = Session(listening=False, name="raw")
+
+    async def announce(self, *actions: ContractAction) -> None:
+        await self.stream.send(self.session.encode(SendContracts(list(actions))))
+
+    async def end(self) -> tuple[int | None, str | None]:
+        with anyio.fail_after(10), suppress(anyio.EndOfStream):
+            while True:
+                await self.stream.receive()
+        return self.stream.close_code, self.stream.close_reason
+
+
+@asynccontextmanager
+async def raw_peer(url: str) -> AsyncIterator[Peer]:
+    """Connect to a listening node, and send what a connecting one begins with."""
+    async with MemoryTransport().connect(url, TransportOptions()) as stream:
+        peer = Peer(stream)
+        await stream.send(peer.session.opening())
+        yield peer
+
+
+@asynccontextmanager
+async def listening(handler: Callable[[MessageStream], Awaitable[None]]) -> AsyncIterator[str]:
+    """Listen for connecting nodes, and give the URL; a handler does what a listening node would."""
+    async with anyio.create_task_group() as group:
+        options = TransportOptions()
+        yield await group.start(MemoryTransport().serve, "memory://", options, handler)
+        group.cancel_scope.cancel()
+
+
+class Altered(MemoryTransport):
+    """The memory transport, with other attributes of all its streams.
+
+    :param alter: is given each of them.
+    :param attributes: what they are set to.
+    """
+
+    def __init__(
+        self, alter: Callable[[Any], object] = lambda _: None, /, **attributes: object
+    ) -> None:
+        self._alter_more = alter
+        self._attributes = attributes
+
+    def _alter(self, stream: MessageStream) -> None:
+        self._alter_more(stream)
+        for name, value in self._attributes.items():
+            setattr(stream, name, value)
+
+    @override
+    @asynccontextmanager
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MemoryStream]:
+        async with super().connect(url, options) as stream:
+            self._alter(stream)
+            yield stream
+
+    @override
+    async def serve(
+        self,
+        url: str,
+        options: TransportOptions,
+        handler: Callable[[MessageStream], Awaitable[None]],
+        /,
+        **keywords: Any,
+    ) -> None:
+        async def altered(stream: MessageStream) -> None:
+            self._alter(stream)
+            await handler(stream)
+
+        await super().serve(url, options, altered, **keywords)
