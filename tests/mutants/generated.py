@@ -23,23 +23,26 @@ if TYPE_CHECKING:
 
 CORES = 2
 CORE = "packages/hakuban-core"
-_OF_SHELL: Final = tuple(
-    f"{CORE}/tests/{name}"
-    for name in (
-        "_api",
-        "_engine/test_bounded_calls.py",
-        "_loops",
-        "_net",
-        "_sockets",
-        "_transport",
-        "test_arguments.py",
-        "test_descriptors.py",
-        "test_handover.py",
-        "test_logging.py",
-        "test_states.py",
-        "test_sync.py",
-        "test_threads.py",
-    )
+_OF_SHELL: Final = (
+    *(
+        f"{CORE}/tests/{name}"
+        for name in (
+            "_api",
+            "_engine/test_bounded_calls.py",
+            "_loops",
+            "_net",
+            "_sockets",
+            "_transport",
+            "test_arguments.py",
+            "test_descriptors.py",
+            "test_handover.py",
+            "test_logging.py",
+            "test_states.py",
+            "test_sync.py",
+            "test_threads.py",
+        )
+    ),
+    "tests/test_errors.py",
 )
 # What is mutated, and the tests that have to notice.
 GUARDS: Final = {
@@ -125,7 +128,7 @@ class Trial:
             chosen = Guards({file: dict(found) for file, found in lines.items()}, seconds)
             todo = SimpleQueue[tuple[str, Mutant]]()
             for file in files:
-                for mutant in mutants_of((ROOT / file).read_text()):
+                for mutant in mutants_of(workers[0].path(file).read_text()):
                     todo.put((file, mutant))
             list(threads.map(lambda worker: self._work(worker, todo, chosen), workers))
 

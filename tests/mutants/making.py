@@ -32,7 +32,14 @@ OPERATORS: Final = (
     "ZeroIterationForLoop",
 )
 # What type checkers notice, or is for memory alone: no test of behaviour can.
-NOT_MUTATED: Final = ("if TYPE_CHECKING:", "@dataclass(", "@runtime_checkable", "@final")
+NOT_MUTATED: Final = (
+    "if TYPE_CHECKING:",
+    "@dataclass(",
+    "@runtime_checkable",
+    "@final",
+    "T_co = TypeVar(",
+    "T_contra = TypeVar(",
+)
 
 
 @dataclass(frozen=True)

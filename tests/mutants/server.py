@@ -13,7 +13,6 @@ import select
 from collections import defaultdict
 from contextlib import suppress
 from functools import partial
-from importlib.util import cache_from_source
 from inspect import CO_OPTIMIZED
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +24,8 @@ from typing import TYPE_CHECKING
 import coverage
 import psutil
 import pytest
+
+from mutants.shell import write_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,16 +71,11 @@ def _try_mutant(
                 function.__code__ = code
         return _run(session, tests)
 
-    _write(file, text)
+    write_source(file, text)
     try:
         return _in_child(run, longest, "(hangs or dies)")
     finally:
-        _write(file, original)
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text)
-    Path(cache_from_source(str(file))).unlink(missing_ok=True)  # it goes by size and second
+        write_source(file, original)
 
 
 def _run(session: pytest.Session, tests: Sequence[str]) -> str:
@@ -142,12 +138,14 @@ def _key(code: CodeType) -> tuple[str, int]:
 
 def _changed_codes(original: str, text: str, path: str) -> dict[tuple[str, int], CodeType] | None:
     """Return the functions that differ; None if that is not enough: a module's or class's own lines do, or cells."""
+    if original == text:
+        raise ValueError(f"{path} has no mutant in it")
     old = _all_codes(compile(original, path, "exec", dont_inherit=True))
     new = _all_codes(compile(text, path, "exec", dont_inherit=True))
     changed = {}
     for key, code in new.items():
-        before = old.get(key)
-        if before is None or code == before:
+        before = old[key]  # all lines stay where they are
+        if code == before:
             continue
         if code.co_flags & CO_OPTIMIZED:
             if code.co_freevars != before.co_freevars:

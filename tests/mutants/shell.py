@@ -13,6 +13,7 @@ import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -58,6 +59,12 @@ def copy(folder: Path) -> None:
         )
 
 
+def write_source(path: Path, text: str) -> None:
+    """Change a module, and forget its compiled form, which goes by size and second."""
+    path.write_text(text)
+    Path(cache_from_source(str(path))).unlink(missing_ok=True)
+
+
 def put_in(fault: Fault, folder: Path) -> None:
     """Put a fault into a copy.
 
@@ -67,7 +74,7 @@ def put_in(fault: Fault, folder: Path) -> None:
     text = path.read_text()
     if text.count(fault.before) != 1:
         raise ValueError(f"{fault.name}: {fault.file} has changed: bring the fault up to date")
-    path.write_text(text.replace(fault.before, fault.after))
+    write_source(path, text.replace(fault.before, fault.after))
 
 
 def run(

@@ -11,7 +11,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from mutants.shell import HERE, ROOT, copy, is_noticed
+from mutants.shell import HERE, ROOT, copy, is_noticed, write_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,11 +128,11 @@ class Worker:
         if answer is not None:
             return answer
         original = path.read_text()
-        path.write_text(mutant.text)
+        write_source(path, mutant.text)
         try:
             return "(new process)" if is_noticed(self.copy, tests, **BACKENDS) else ""
         finally:
-            path.write_text(original)
+            write_source(path, original)
 
     def _answer(self) -> Any:  # what was ordered
         try:

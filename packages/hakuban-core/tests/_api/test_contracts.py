@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import warnings
-from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +15,6 @@ import hakuban
 from hakuban import JSON, RAW, LocalNode, ObjectDescriptor, TagDescriptor
 from support.waiting import until
 
-MANY = 600
 WEATHER = ObjectDescriptor(["weather"], {"city": "Poznań"})
 
 
@@ -74,7 +71,9 @@ def test_a_forgotten_contract_is_released_with_a_warning() -> None:
 
 
 def test_a_contract_whose_making_was_interrupted_goes_quietly() -> None:
-    collect([hakuban.ObjectObserve.__new__(hakuban.ObjectObserve)])  # an error in __del__ would be a warning
+    collect(
+        [hakuban.ObjectObserve.__new__(hakuban.ObjectObserve)]
+    )  # an error in __del__ would be a warning
 
 
 def test_a_forgotten_contract_of_a_closed_or_broken_node_is_nobodys_worry() -> None:
@@ -621,49 +620,6 @@ def test_everything_is_settled_when_a_call_returns_although_nobody_ticks() -> No
     for watcher in objects:
         watcher.close()
     assert node.snapshot().objects == []
-
-
-# ---- many objects ---------------------------------------------------------------------------------------------------
-
-
-def test_a_capacity_holds_for_many_objects_when_the_setter_returns() -> None:
-    node = LocalNode()
-    with ExitStack() as contracts:
-        exposer = contracts.enter_context(node.tag("weather").expose(capacity=0))
-        descriptors = [ObjectDescriptor(["weather"], number) for number in range(MANY)]
-        for descriptor in descriptors:
-            contracts.enter_context(node.object(descriptor).observe())
-        assert not exposer.object_descriptors()
-        exposer.capacity = 2 * MANY
-        assert all(descriptor in exposer for descriptor in descriptors)
-
-
-def test_a_contract_on_a_tag_concerns_all_its_objects_at_once() -> None:
-    node = LocalNode()
-    descriptors = {ObjectDescriptor(["weather"], number) for number in range(MANY)}
-    with ExitStack() as contracts:
-        for descriptor in descriptors:
-            contracts.enter_context(node.object(descriptor).observe())
-        watcher = contracts.enter_context(node.tag("weather").observe())
-        assert all(descriptor in watcher for descriptor in descriptors)
-        exposer = contracts.enter_context(node.tag("weather").expose(capacity=MANY))
-        assert all(descriptor in exposer for descriptor in descriptors)
-
-
-def test_whoever_asks_for_the_objects_of_a_tag_gets_them_although_many_have_just_changed() -> None:
-    node = LocalNode()
-    descriptors = {ObjectDescriptor(["weather"], number) for number in range(MANY)}
-    objects = [node.object(descriptor).observe() for descriptor in descriptors]
-    first = node.tag("weather").expose()
-    with node.tag("weather").observe() as watcher, node.tag("weather").expose(capacity=0) as second:
-        assert first.object_descriptors() == descriptors
-        second.capacity = 1
-        first.close()
-        assert second.object_descriptors() == descriptors
-        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-            collect(objects)
-        assert not watcher.object_descriptors()
-        assert not second.object_descriptors()
 
 
 def test_a_state_may_be_as_long_as_a_node_takes_and_no_byte_longer() -> None:

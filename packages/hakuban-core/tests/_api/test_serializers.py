@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import pickle
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 import hakuban
 from hakuban import JSON, MESSAGE_PACK, RAW, LocalNode, Serializer
-from hakuban._api.serializers import CodecSerializer
+
+if TYPE_CHECKING:
+    from hakuban._api.serializers import CodecSerializer
 
 
 @dataclass
@@ -198,7 +200,7 @@ def test_a_view_that_was_released_is_an_error_of_the_value() -> None:
 
 def test_a_type_that_msgspec_does_not_know_is_refused_before_anything_is_observed() -> None:
     for serializer in (JSON, MESSAGE_PACK):
-        with pytest.raises(TypeError, match="no .* can be decoded to"):
+        with pytest.raises(TypeError, match=r"no .* can be decoded to"):
             serializer.check_type(Reading | Other)
 
 

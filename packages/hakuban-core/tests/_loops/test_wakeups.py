@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from hakuban._loops.wakeups import _current_home, new_task_waiter, was_cancelled
 
@@ -97,6 +98,7 @@ async def test_whoever_is_cancelled_by_anyio_is_known_to_be() -> None:
         assert not was_cancelled()
         scope.cancel()
         assert was_cancelled()
+        await checkpoint()
     assert not was_cancelled()
 
 

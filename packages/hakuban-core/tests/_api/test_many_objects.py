@@ -1,0 +1,52 @@
+"""Calls that concern as many objects as there are: what they ask for holds when they return, although nobody ticks."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from contextlib import ExitStack
+
+from hakuban import LocalNode, ObjectDescriptor
+
+MANY = 600
+
+
+def test_a_capacity_holds_for_many_objects_when_the_setter_returns() -> None:
+    node = LocalNode()
+    with ExitStack() as contracts:
+        exposer = contracts.enter_context(node.tag("weather").expose(capacity=0))
+        descriptors = [ObjectDescriptor(["weather"], number) for number in range(MANY)]
+        for descriptor in descriptors:
+            contracts.enter_context(node.object(descriptor).observe())
+        assert not exposer.object_descriptors()
+        exposer.capacity = 2 * MANY
+        assert all(descriptor in exposer for descriptor in descriptors)
+
+
+def test_a_contract_on_a_tag_concerns_all_its_objects_at_once() -> None:
+    node = LocalNode()
+    descriptors = {ObjectDescriptor(["weather"], number) for number in range(MANY)}
+    with ExitStack() as contracts:
+        for descriptor in descriptors:
+            contracts.enter_context(node.object(descriptor).observe())
+        watcher = contracts.enter_context(node.tag("weather").observe())
+        assert all(descriptor in watcher for descriptor in descriptors)
+        exposer = contracts.enter_context(node.tag("weather").expose(capacity=MANY))
+        assert all(descriptor in exposer for descriptor in descriptors)
+
+
+def test_whoever_asks_for_the_objects_of_a_tag_gets_them_although_many_have_just_changed() -> None:
+    node = LocalNode()
+    descriptors = {ObjectDescriptor(["weather"], number) for number in range(MANY)}
+    objects = [node.object(descriptor).observe() for descriptor in descriptors]
+    first = node.tag("weather").expose()
+    with node.tag("weather").observe() as watcher, node.tag("weather").expose(capacity=0) as second:
+        assert first.object_descriptors() == descriptors
+        second.capacity = 1
+        first.close()
+        assert second.object_descriptors() == descriptors
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            objects.clear()
+            gc.collect()
+        assert not watcher.object_descriptors()
+        assert not second.object_descriptors()
