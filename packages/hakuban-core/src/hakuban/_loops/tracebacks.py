@@ -35,10 +35,10 @@ async def contained(scope: anyio.CancelScope, part: Callable[[], Awaitable[objec
     :param scope: ends the part, and the task without an exception: one of those is kept on asyncio. A cancellation from
         elsewhere comes out without frames.
     """
-    try:
-        with scope:
+    with scope:
+        try:
             await part()
-    except anyio.get_cancelled_exc_class() as error:
-        del part  # this frame stays
-        forget_frames(error)
-        raise
+        except anyio.get_cancelled_exc_class() as error:
+            del part  # this frame stays
+            forget_frames(error)  # also of what is caught here: a frame of anyio's, on trio, may keep it
+            raise

@@ -237,6 +237,9 @@ class Link:
                 self._end(error)
                 if not self.peer.ours:
                     await self._discard()
+            except anyio.get_cancelled_exc_class() as cancelled:
+                forget_frames(cancelled)  # one of the transport's, or anyio's, may keep it
+                raise
             except anyio.EndOfStream as end:
                 forget_frames(end)  # the stream keeps it, and it this frame
                 self._orderly = True
@@ -267,8 +270,11 @@ class Link:
         if events:
             fault = self._engine.receive(self.id, events)
             events.clear()
-            if fault is not None:
-                raise fault
+            try:
+                if fault is not None:
+                    raise fault
+            finally:
+                del fault  # its traceback holds this frame
 
     async def _discard(self) -> None:
         """Throw away what comes from a peer that would be back at once, for a while."""
