@@ -26,6 +26,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PACKAGES: Final = ("hakuban", "hakuban_ws", "hakuban_zmq", "hakuban_router")
 SOURCES: Final = "/src/hakuban"
 KIT: Final = "/src/hakuban/_testing/"
 MEMORY: Final = "/src/hakuban/_testing/memory.py"
@@ -67,7 +68,7 @@ def origin(one: Any) -> str:
     if isinstance(one, BaseException):
         return ""  # they come through, whoever made them: their frames tell
     module = module_of(one)
-    if module.startswith("hakuban"):
+    if is_our_module(module):
         kit = module.startswith("hakuban._testing.") and module != "hakuban._testing.memory"
         return "test" if kit else "ours"
     return "test" if module.startswith(("packages.", "tests.", "support.")) else ""
@@ -77,6 +78,11 @@ def module_of(one: object) -> str:
     """Return the name of the module of an object's class."""
     module: object = type(one).__module__
     return module if isinstance(module, str) else ""  # a descriptor, of some types in C
+
+
+def is_our_module(name: str) -> bool:
+    """Return whether a module is of one of our packages; documents have some whose names begin like ours."""
+    return name.partition(".")[0] in PACKAGES
 
 
 def code_of(one: Any) -> Any:

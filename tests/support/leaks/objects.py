@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hakuban._loops import wakeups
 from hakuban._loops.tracebacks import forget_frames
 
-from .circles import circles_of_ours, code_of, module_of, origin
+from .circles import circles_of_ours, code_of, is_our_module, module_of, origin
 
 if TYPE_CHECKING:
     import pytest
@@ -32,7 +32,7 @@ def wakeups_of_ended_loops() -> list[str]:
 
 def _is_ours(one: Any) -> bool:
     cls = type(one)
-    if module_of(one).startswith("hakuban"):
+    if is_our_module(module_of(one)):
         return isinstance(one, BaseException) or origin(one) == "ours"
     if cls is CoroutineType:
         return one.cr_frame is not None and origin(one) == "ours"

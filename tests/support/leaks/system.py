@@ -12,8 +12,9 @@ from typing import Final
 DESCRIPTORS: Final = "/proc/self/fd"
 THREADS: Final = Path("/proc/self/task")
 MAIN: Final = os.getpid()
-TRIO_IDLE: Final = "Trio thread "
-"""What trio calls a thread that waits 10 s for the next call; while it runs one it has another name."""
+IDLE: Final = ("Trio thread ", "libuv-worker")
+"""What trio calls a thread that waits 10 s for the next call (while it runs one it has another name), and uvloop the four
+that a process keeps for ever."""
 
 
 def descriptors() -> dict[tuple[int, str], None]:
@@ -50,6 +51,6 @@ def threads() -> dict[int, str]:
             if thread == MAIN:
                 continue
             called = known.get(thread) or (THREADS / name / "comm").read_text().strip()
-            if not called.startswith(TRIO_IDLE):
+            if not called.startswith(IDLE):
                 found[thread] = called
     return found

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hakuban._engine.engine import Engine
 
-from .circles import module_of
+from .circles import PACKAGES, is_our_module, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-PACKAGES: Final = ("hakuban", "hakuban_ws", "hakuban_zmq", "hakuban_router")
 NODE: Final = "hakuban._engine.engine:Engine"
 LISTENERS: Final = (
     "hakuban._net.connector:_Connector",
@@ -105,7 +104,7 @@ def _sizes(root: object) -> dict[str, int]:
 
 
 def _is_part(value: object) -> bool:
-    ours = module_of(value).startswith("hakuban")
+    ours = is_our_module(module_of(value))
     # a node is looked at by itself, and an exception has no tables
     return ours and not isinstance(value, (BaseException, Engine))
 
