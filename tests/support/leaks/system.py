@@ -11,7 +11,6 @@ from typing import Final
 
 DESCRIPTORS: Final = "/proc/self/fd"
 THREADS: Final = Path("/proc/self/task")
-MAIN: Final = os.getpid()
 IDLE: Final = ("Trio thread ", "libuv-worker")
 """What trio calls a thread that waits 10 s for the next call (while it runs one it has another name), and uvloop the four
 that a process keeps for ever."""
@@ -44,11 +43,12 @@ def threads() -> dict[int, str]:
     found: dict[int, str] = {}
     if len(running) == 1:
         return found  # as a rule
+    main = os.getpid()  # asked each time: tests of mutants run in forks
     known = {thread.native_id: thread.name for thread in threading.enumerate()}
     for name in running:
         with suppress(OSError):  # it has ended meanwhile
             thread = int(name)
-            if thread == MAIN:
+            if thread == main:
                 continue
             called = known.get(thread) or (THREADS / name / "comm").read_text().strip()
             if not called.startswith(IDLE):
