@@ -87,18 +87,16 @@ class Listener:
             max_connections=self._limit + _TO_BE_REFUSED,
             serve=self._serve_one,
         )
-        async with anyio.create_task_group() as self._tasks:
-            try:
-                async with anyio.create_task_group() as tasks:
-                    self._revocation.begin(self._heartbeats)
-                    tasks.start_soon(self._heartbeats.run)
-                    if self._allowed is not None:
-                        tasks.start_soon(contained, anyio.CancelScope(), self._allowed.watch)
-                    started()
-                    await self._acceptor.run(sockets)
-            finally:
-                self._tasks.cancel_scope.cancel()
-                del self._acceptor  # which knows this
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                self._revocation.begin(self._heartbeats)
+                self._tasks.start_soon(self._heartbeats.run)
+                if self._allowed is not None:
+                    self._tasks.start_soon(contained, anyio.CancelScope(), self._allowed.watch)
+                started()
+                await self._acceptor.run(sockets)
+        finally:
+            del self._acceptor  # which knows this
 
     async def _serve_one(self, sock: socket.socket, address: str, place: Place) -> None:
         peer = address or f"a client of {self._url}"
@@ -158,8 +156,6 @@ class Listener:
                 f"version {VERSION} is spoken here, not {hello.version}: upgrade the older side"
             )
             raise RefusedError(reason, retry=False)
-        if self._acceptor.closed:
-            raise RefusedError("the listener is closed", retry=True, code=1001)
         self._revocation.admit(key)
         if self._links >= self._limit:
             reason = f"too many connections (max_connections={self._limit})"
