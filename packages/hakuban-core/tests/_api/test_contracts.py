@@ -85,6 +85,24 @@ def test_a_forgotten_contract_of_a_closed_or_broken_node_is_nobodys_worry() -> N
     collect(contracts)  # a warning would be an error
 
 
+def test_a_contract_of_a_broken_node_can_be_closed_and_says_so() -> None:
+    node = LocalNode()
+    contracts = [node.object(WEATHER).observe(), node.tag("weather").expose()]
+    with pytest.raises(ZeroDivisionError):
+        node._engine.call(lambda _machine, _now: 1 / 0)
+    for contract in contracts:
+        assert " closed" not in repr(contract)
+        contract.close()
+        assert repr(contract).endswith(" closed>")
+
+
+def test_a_node_counts_its_open_contracts_and_the_objects_it_knows() -> None:
+    node = LocalNode()
+    with node.object(WEATHER).observe(), node.tag("weather").expose():
+        assert node._engine.count() == (2, 1)
+    assert node._engine.count() == (0, 0)
+
+
 def test_a_closed_contract_says_what_to_make_instead() -> None:
     node = LocalNode()
     contract = node.object(WEATHER).expose()

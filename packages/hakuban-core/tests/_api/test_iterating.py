@@ -141,6 +141,30 @@ async def test_closing_the_contract_ends_a_loop_that_waits() -> None:
     assert len(ended) == 5
 
 
+async def test_closing_a_contract_ends_a_wait_for_an_assignment_that_does_not_come() -> None:
+    node = LocalNode()
+    outcomes = []
+
+    async def wait(exposer: hakuban.ObjectExpose[Any]) -> None:
+        with pytest.raises(hakuban.ClosedError):
+            await exposer.wait_assigned()
+        outcomes.append("closed")
+
+    async def loop(exposer: hakuban.ObjectExpose[Any]) -> None:
+        async for _ in exposer:
+            outcomes.append("assigned")
+        outcomes.append("ended")
+
+    with anyio.fail_after(5), node.object(WEATHER).expose() as exposer:
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait, exposer)
+            group.start_soon(loop, exposer)
+            await ticks()
+            assert not outcomes
+            exposer.close()
+    assert sorted(outcomes) == ["closed", "ended"]
+
+
 async def test_closing_the_node_ends_loops_and_waits() -> None:
     node = LocalNode()
     outcomes = []
