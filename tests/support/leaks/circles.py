@@ -60,6 +60,10 @@ _CODE: Final[dict[type, str]] = {
 }
 
 
+CALLERS: Final = {"TaskGroup.start", "AsyncExitStack.__aexit__"}
+"""Functions of anyio and contextlib that keep what came out of them, in a circle: with what is the caller's."""
+
+
 def origin(one: Any) -> str:
     """Return whose an object is: "ours", "test", or "" for anybody else's."""
     code = code_of(one)
@@ -133,7 +137,7 @@ def _is_error_of_task(one: Any) -> bool:
     error: object = None
     if type(one).__name__ == "TaskHandle":
         error = one._exception
-    elif isinstance(one, FrameType) and one.f_code.co_qualname == "TaskGroup.start":
+    elif isinstance(one, FrameType) and one.f_code.co_qualname in CALLERS:
         return True  # the caller has got the error, or was cancelled
     return isinstance(error, Exception) and not isinstance(error, CancelledError)
 
