@@ -212,6 +212,16 @@ async def descriptors_fall_to(count: int) -> None:
             await anyio.sleep(0.01)
 
 
+def socket_of(stream: WebSocketStream) -> socket.socket:
+    """Another handle of the socket below an IPv4 stream, to be closed: for its options, and for bytes behind the stream's back."""
+    (fd,) = (
+        each.fd
+        for each in psutil.Process().net_connections("tcp4")
+        if each.raddr and f"127.0.0.1:{each.laddr.port}" == stream.local_address
+    )
+    return socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM)
+
+
 def port_of(url: str) -> int:
     """The port of a bound URL."""
     return int(url.rpartition(":")[2].partition("/")[0])

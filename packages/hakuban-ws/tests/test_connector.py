@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
-import psutil
 import pytest
 from typing_extensions import override
 
@@ -29,6 +28,7 @@ from support.websocket import (
     port_of,
     raw_listener,
     serving,
+    socket_of,
 )
 
 if TYPE_CHECKING:
@@ -196,12 +196,7 @@ async def test_short_messages_wait_for_others_only_where_the_options_say_so(
     *, nodelay: bool
 ) -> None:
     def waits_for_none(stream: WebSocketStream) -> bool:
-        (fd,) = (
-            each.fd
-            for each in psutil.Process().net_connections("tcp4")
-            if each.raddr and f"127.0.0.1:{each.laddr.port}" == stream.local_address
-        )
-        with socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM) as sock:
+        with socket_of(stream) as sock:
             return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     async with linked(nodelay=nodelay) as (connected, accepted):

@@ -186,9 +186,17 @@ def of_other_ciphers(listening: ssl.SSLContext, connecting: ssl.SSLContext) -> N
     [
         (demanding, "wants a client certificate.*ssl=", "gave no certificate"),
         (demanding_in_1_2, "client certificate.*ssl=", "gave no certificate"),
-        (demanding_another, "authority of our certificate", "does not verify.*tls-client-ca"),
+        (
+            demanding_another,
+            "authority of our certificate",
+            "peer's certificate does not verify.*tls-client-ca",
+        ),
         (demanding_a_newer, "our certificate has expired", "has expired.*clock"),
-        (of_strangers, "does not verify.*cafile", "authority of this listener's certificate"),
+        (
+            of_strangers,
+            "the certificate does not verify.*cafile",
+            "authority of this listener's certificate",
+        ),
         (of_another_host, "does not verify.*a name that is in it", "certificate.*the name"),
         (expired, "has expired.*clock", "this listener's certificate has expired"),
         (not_yet_valid, "not yet valid.*clock", "does not accept"),

@@ -248,7 +248,6 @@ class WebSocketStream:
                 channel.write(self._control_frames())
             channel.write(unit)
             if not channel.flush_nowait():
-                self._sends = 0
                 await channel.flush()
 
     async def _read(self) -> None:
@@ -326,7 +325,7 @@ class WebSocketStream:
         try:
             if not channel.flush_nowait():
                 return True
-            if self._control_due and not self._close_sent:
+            if self._control_due:
                 channel.write(self._control_frames())
                 return not channel.flush_nowait()
         except OSError:
@@ -336,7 +335,6 @@ class WebSocketStream:
     async def _send_close(self, code: int, reason: str) -> None:
         channel = self._channel
         if not self._close_sent:
-            self._close_sent = True
             channel.write(self._writer.control(CLOSE, close_payload(code, reason)))
         if isinstance(self._end, LinkTimeoutError):
             channel.flush_nowait()  # should it come back to life; there is no waiting for that

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import anyio
 
 from hakuban.sockets import bind_sockets
 from hakuban.transport import Heartbeats, InvalidURLError, background_tasks, check_exposure
@@ -57,13 +55,9 @@ class WebSocketTransport:
         endpoint = _checked(url, options, listening=False)
         heartbeats = Heartbeats()
         stream = await open_stream(endpoint, options, heartbeats)
-        async with background_tasks() as tasks:
+        async with background_tasks() as tasks, aclosing(stream):  # for 1.5 s at most
             tasks.start_soon(heartbeats.run)
-            try:
-                yield stream
-            finally:
-                with anyio.CancelScope(shield=True):  # as aclose does itself, for 1.5 s at most
-                    await stream.aclose()
+            yield stream
 
     async def serve(
         self,
