@@ -40,5 +40,7 @@ async def contained(scope: anyio.CancelScope, part: Callable[[], Awaitable[objec
             await part()
         except anyio.get_cancelled_exc_class() as error:
             del part  # this frame stays
-            forget_frames(error)  # also of what is caught here: a frame of anyio's, on trio, may keep it
+            forget_frames(
+                error
+            )  # also of what is caught here: a frame of anyio's, on trio, may keep it
             raise

@@ -173,7 +173,7 @@ class _Started:
         self._task_status.started(value)
 
 
-async def _serve_only(
+async def _serve_only(  # noqa: ASYNC128  # the part calls it
     parts: list[Callable[..., Awaitable[None]]], *, task_status: TaskStatus[str]
 ) -> None:
     """Run the one part of a list, which is taken out: what `start` was given stays, where the task is cancelled."""
