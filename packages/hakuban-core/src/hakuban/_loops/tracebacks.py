@@ -29,6 +29,14 @@ def forget_frames(error: BaseException | None) -> None:
             pending += one.exceptions
 
 
+def forget_cancellation(error: BaseException) -> None:
+    """Take the traceback away from a cancellation. What it came in the midst of keeps its own: it may be reported yet."""
+    pending: BaseException | None = error
+    while isinstance(pending, anyio.get_cancelled_exc_class()):
+        BaseException.with_traceback(pending, None)
+        pending = pending.__context__
+
+
 async def contained(scope: anyio.CancelScope, part: Callable[[], Awaitable[object]]) -> None:
     """Run a part of something as a task, of which nothing stays when it is cancelled.
 
@@ -40,7 +48,5 @@ async def contained(scope: anyio.CancelScope, part: Callable[[], Awaitable[objec
             await part()
         except anyio.get_cancelled_exc_class() as error:
             del part  # this frame stays
-            forget_frames(
-                error
-            )  # also of what is caught here: a frame of anyio's, on trio, may keep it
+            forget_cancellation(error)  # caught here or not: on trio a frame of anyio's may keep it
             raise
