@@ -183,9 +183,7 @@ class Engine(Steps):
             forget()
             machine.handle(LinkDown(link.id, link.vouched_until), now)
 
-        self.close_quietly(exit)
-        if self.cause is not None:
-            self.update(link, forget)
+        self._end(link, exit, forget)
 
     def first_note(self, link: LinkEntry, most: int) -> Note | None:
         """Return what is to be sent first on a link.
@@ -224,13 +222,22 @@ class Engine(Steps):
         """Undo `add_timer`."""
 
         def remove() -> None:
-            self.timers.remove(timer)
-            self.deadline = None  # nobody who waits knows of it: it was the timer's
+            if timer in self.timers:
+                self.timers.remove(timer)
+                self.deadline = None  # nobody who waits knows of it: it was the timer's
 
-        if self.cause is None:
-            self.close_quietly(lambda _machine, _now: remove())
-        else:
-            self.update(timer, remove)
+        self._end(timer, lambda _machine, _now: remove(), remove)
+
+    def _end(
+        self,
+        entry: LinkEntry | TickerEntry,
+        operation: Callable[[Machine, float], object],
+        forget: Callable[[], None],
+    ) -> None:
+        """End something; where the node is broken, so that no operation runs any more, forget it at least."""
+        self.close_quietly(operation)
+        if self.cause is not None:
+            self.update(entry, forget)
 
     def log(self, level: int, text: str, *arguments: object) -> None:
         """Have something logged. Only under the lock, where nothing else may log."""
