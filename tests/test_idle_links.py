@@ -6,7 +6,7 @@ import ctypes
 import gc
 import os
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -18,15 +18,15 @@ from typing_extensions import override
 from hakuban import LocalNode
 from hakuban._net import listener as _listen
 from hakuban._net.link import Link
-from hakuban.testing import MemoryTransport
 from hakuban.transport import TransportOptions
 from hakuban_ws import WebSocketTransport
 from hakuban_zmq import ZeroMQTransport
+from support.memory_links import Wrapping
 from support.waiting import until
 from support.websocket import Certificates
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from anyio.abc import TaskStatus
 
@@ -129,30 +129,14 @@ class Kept:
         await self.stream.aclose(code, reason)
 
 
-class Keeping(MemoryTransport):
+class Keeping(Wrapping):
     def __init__(self) -> None:
         self.streams: list[Kept] = []
 
-    def keep(self, stream: Any) -> Any:
+    @override
+    def wrap(self, stream: Any) -> Any:
         self.streams.append(Kept(stream))
         return self.streams[-1]
-
-    @override
-    @asynccontextmanager
-    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[Any]:
-        async with super().connect(url, options) as stream:
-            yield self.keep(stream)
-
-    @override
-    async def serve(
-        self,
-        url: str,
-        options: TransportOptions,
-        handler: Callable[[MessageStream], Awaitable[None]],
-        /,
-        **keywords: Any,
-    ) -> None:
-        await super().serve(url, options, lambda stream: handler(self.keep(stream)), **keywords)
 
 
 async def test_a_link_lets_go_of_what_it_has_sent_and_received() -> None:

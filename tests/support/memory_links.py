@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hakuban.testing import MemoryStream
     from hakuban.transport import MessageStream
 
-__all__ = ["Altered", "Peer", "listening", "raw_peer"]
+__all__ = ["Altered", "Peer", "Wrapping", "listening", "raw_peer"]
 
 
 class Peer:
@@ -58,30 +58,18 @@ async def listening(handler: Callable[[MessageStream], Awaitable[None]]) -> Asyn
         group.cancel_scope.cancel()
 
 
-class Altered(MemoryTransport):
-    """The memory transport, with other attributes of all its streams.
+class Wrapping(MemoryTransport):
+    """The memory transport, whose streams are put into something, on both sides."""
 
-    :param alter: is given each of them.
-    :param attributes: what they are set to.
-    """
-
-    def __init__(
-        self, alter: Callable[[Any], object] = lambda _: None, /, **attributes: object
-    ) -> None:
-        self._alter_more = alter
-        self._attributes = attributes
-
-    def _alter(self, stream: MessageStream) -> None:
-        self._alter_more(stream)
-        for name, value in self._attributes.items():
-            setattr(stream, name, value)
+    def wrap(self, stream: Any) -> Any:
+        """Return what is to be used instead of a stream."""
+        raise NotImplementedError
 
     @override
     @asynccontextmanager
-    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[MemoryStream]:
+    async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[Any]:
         async with super().connect(url, options) as stream:
-            self._alter(stream)
-            yield stream
+            yield self.wrap(stream)
 
     @override
     async def serve(
@@ -92,8 +80,25 @@ class Altered(MemoryTransport):
         /,
         **keywords: Any,
     ) -> None:
-        async def altered(stream: MessageStream) -> None:
-            self._alter(stream)
-            await handler(stream)
+        await super().serve(url, options, lambda stream: handler(self.wrap(stream)), **keywords)
 
-        await super().serve(url, options, altered, **keywords)
+
+class Altered(Wrapping):
+    """The memory transport, with other attributes of all its streams.
+
+    :param alter: is given each of them.
+    :param attributes: what they are set to.
+    """
+
+    def __init__(
+        self, alter: Callable[[Any], object] = lambda _: None, /, **attributes: object
+    ) -> None:
+        self._alter = alter
+        self._attributes = attributes
+
+    @override
+    def wrap(self, stream: Any) -> Any:
+        self._alter(stream)
+        for name, value in self._attributes.items():
+            setattr(stream, name, value)
+        return stream

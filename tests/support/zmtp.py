@@ -53,6 +53,20 @@ def take_from(sock: socket.socket, size: int) -> bytes:
     return data
 
 
+def everything(sock: socket.socket) -> bytes:
+    """Give all that comes until the other side ends, and close the socket."""
+    data = b""
+    with sock:
+        while more := sock.recv(1 << 20):
+            data += more
+    return data
+
+
+def where(url: str) -> tuple[str, int]:
+    """Give the address of a listener on loopback."""
+    return "127.0.0.1", int(url.rpartition(":")[2])
+
+
 def framed(data: bytes) -> bytes:
     """Give a message of one part."""
     return bytes([LONG]) + struct.pack(">Q", len(data)) + data

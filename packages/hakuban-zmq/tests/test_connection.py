@@ -34,24 +34,12 @@ from hakuban_zmq._frames import (
 from hakuban_zmq._zmtp import CURVE, GREETING, NULL, FrameReader, command, greeting
 from support.curvezmq import CurveClient
 from support.zeromq import WIDE, accepting, end_of
-from support.zmtp import framed, greet, take_from
+from support.zmtp import everything, framed, greet, take_from, where
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hakuban_zmq._stream import ZeroMQStream
-
-
-def where(url: str) -> tuple[str, int]:
-    return "127.0.0.1", int(url.rpartition(":")[2])
-
-
-def everything(sock: socket.socket) -> bytes:
-    data = b""
-    with sock:
-        while more := sock.recv(1 << 20):
-            data += more
-    return data
 
 
 MESSAGE = bytes(CHUNK - 100)

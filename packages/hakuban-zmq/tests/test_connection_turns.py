@@ -36,24 +36,12 @@ from hakuban_zmq._frames import (
 from hakuban_zmq._zmtp import COMMAND, GREETING, NULL, FrameReader, command, encode, greeting
 from support.waiting import until
 from support.zeromq import WIDE, accepting, end_of, serving
-from support.zmtp import framed, greet, ready, take_from
+from support.zmtp import everything, framed, greet, ready, take_from, where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hakuban.transport import MessageStream
-
-
-def where(url: str) -> tuple[str, int]:
-    return "127.0.0.1", int(url.rpartition(":")[2])
-
-
-def everything(sock: socket.socket) -> bytes:
-    data = b""
-    with sock:
-        while more := sock.recv(1 << 20):
-            data += more
-    return data
 
 
 LARGE = frame(DATA, b"c" * SESSION, bytes(1 << 20))

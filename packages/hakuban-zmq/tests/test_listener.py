@@ -29,7 +29,7 @@ from hakuban_zmq._frames import (
 from support.raw_wires import reset
 from support.waiting import until
 from support.zeromq import WIDE, accepting, end_of, serving
-from support.zmtp import GREETING, framed, greet, take_from
+from support.zmtp import GREETING, framed, greet, take_from, where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ HELLO = framed(Hello(OWN, VERSION, WIDE).encode())
 
 
 def connected(url: str) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5)
+    return socket.create_connection(where(url), timeout=5)
 
 
 def knock(sock: socket.socket, hello: bytes = HELLO) -> Iterator[bytes]:

@@ -44,7 +44,7 @@ from support.raw_wires import reset
 from support.tracing import collector_off
 from support.waiting import until
 from support.zeromq import WIDE, serving
-from support.zmtp import GREETING, framed, greet, take_from
+from support.zmtp import GREETING, framed, greet, take_from, where
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -216,7 +216,7 @@ async def visit(url: str, visitor: Callable[[socket.socket], object]) -> None:
 
 
 def connected(url: str) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10)
+    return socket.create_connection(where(url), timeout=10)
 
 
 @pytest.mark.parametrize("visitor", VISITORS, ids=lambda one: one.__name__)

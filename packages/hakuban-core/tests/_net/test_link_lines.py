@@ -15,10 +15,11 @@ from typing_extensions import override
 import hakuban
 from hakuban import LocalNode
 from hakuban.testing import MemoryTransport, cut_links
+from support.memory_links import Wrapping
 from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from hakuban.transport import MessageStream, TransportOptions
 
@@ -77,7 +78,7 @@ class Wrapped:
         return True
 
 
-class Faulty(MemoryTransport):
+class Faulty(Wrapping):
     """A transport whose first streams have a bug, on the connecting or the accepting side."""
 
     def __init__(self, error: Exception, fault: str, times: int = 1) -> None:
@@ -86,6 +87,7 @@ class Faulty(MemoryTransport):
         self.times = times
         self.made = 0
 
+    @override
     def wrap(self, stream: Any) -> Any:
         self.made += 1
         return Wrapped(stream, self.error, self.fault if self.made <= self.times else "")
@@ -93,8 +95,7 @@ class Faulty(MemoryTransport):
     @override
     @asynccontextmanager
     async def connect(self, url: str, options: TransportOptions, /) -> AsyncIterator[Any]:
-        async with super().connect(url, options) as stream, anyio.create_task_group() as group:
-            wrapped = self.wrap(stream)
+        async with super().connect(url, options) as wrapped, anyio.create_task_group() as group:
             if wrapped.fault == "background":
                 group.start_soon(self.work)
             yield wrapped
@@ -102,22 +103,6 @@ class Faulty(MemoryTransport):
     async def work(self) -> NoReturn:
         await checkpoint()
         raise self.error
-
-
-class FaultyListener(Faulty):
-    @override
-    async def serve(
-        self,
-        url: str,
-        options: TransportOptions,
-        handler: Callable[[MessageStream], Awaitable[None]],
-        /,
-        **keywords: Any,
-    ) -> None:
-        async def accept(stream: MessageStream) -> None:
-            await handler(self.wrap(stream))
-
-        await MemoryTransport().serve(url, options, accept, **keywords)
 
 
 class Mute(Exception):
@@ -412,7 +397,7 @@ async def test_a_bug_in_a_link_of_a_listener_is_told_once_and_nobody_else_notice
     fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     router = LocalNode("router")
-    transport = FaultyListener(ZeroDivisionError("a bug"), fault)
+    transport = Faulty(ZeroDivisionError("a bug"), fault)
     async with (
         router.listen("memory://") as healthy,
         LocalNode("other").connect(healthy.url) as other,
