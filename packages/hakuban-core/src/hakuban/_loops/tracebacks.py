@@ -30,11 +30,12 @@ def forget_frames(error: BaseException | None) -> None:
 
 
 def forget_cancellation(error: BaseException) -> None:
-    """Take the traceback away from a cancellation. What it came in the midst of keeps its own: it may be reported yet."""
-    pending: BaseException | None = error
-    while isinstance(pending, anyio.get_cancelled_exc_class()):
-        BaseException.with_traceback(pending, None)
-        pending = pending.__context__
+    """Take the traceback away from a cancellation, and let go of what it came from (on trio a group of them), or in the midst of.
+
+    The latter keeps its own: on trio it may be what the *canceller* was dealing with, a fault that is reported yet.
+    """
+    BaseException.with_traceback(error, None)
+    error.__cause__ = error.__context__ = None
 
 
 async def contained(scope: anyio.CancelScope, part: Callable[[], Awaitable[object]]) -> None:
