@@ -10,6 +10,7 @@ import ctypes
 import gc
 import os
 import select
+import warnings
 from collections import defaultdict
 from contextlib import suppress
 from functools import partial
@@ -112,7 +113,9 @@ def _measure(
             session.shouldfail = False
     measured.stop()
     measured.save()
-    measured.combine([folder])
+    with warnings.catch_warnings():  # of a process that was killed while it saved its lines
+        warnings.simplefilter("ignore", coverage.exceptions.CoverageWarning)
+        measured.combine([folder])
     data = measured.get_data()
     lines: dict[str, dict[int, list[str]]] = defaultdict(dict)
     for file in data.measured_files():

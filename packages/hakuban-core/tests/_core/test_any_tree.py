@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).parents[4]
+FEW_AND_MANY = [100, pytest.param(400, marks=pytest.mark.thorough)]
 
 
 def run_module() -> ModuleType:
@@ -41,14 +42,16 @@ def explored(examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(600)  # to shrink what it finds takes longer than to find it
 @pytest.mark.promise("latest", "monotonic", "whole", "one-exposer", "on-demand", "stale-visible")
-def test_in_any_history_the_promises_hold() -> None:
-    explored(300, 50)
+@pytest.mark.parametrize("examples", FEW_AND_MANY)
+def test_in_any_history_the_promises_hold(examples: int) -> None:
+    explored(examples, 50)
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("examples", FEW_AND_MANY)
 @pytest.mark.parametrize("room", [50, 300])
 def test_in_any_history_the_promises_hold_where_steps_have_little_room(
-    room: int, monkeypatch: pytest.MonkeyPatch
+    room: int, examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (world, machine):
         monkeypatch.setattr(module, "STEP", room)
@@ -57,7 +60,7 @@ def test_in_any_history_the_promises_hold_where_steps_have_little_room(
         for name in (*pieces, "SETTLED_AT_ONCE", "NOTIFIED_AT_ONCE"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, 1)
-    explored(150, 50)
+    explored(examples // 2, 50)
 
 
 @pytest.mark.nightly

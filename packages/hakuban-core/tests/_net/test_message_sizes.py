@@ -13,6 +13,7 @@ import pytest
 from typing_extensions import override
 
 from hakuban import RAW, LocalNode, ObjectDescriptor
+from hakuban._net import message_sizes
 from hakuban._exceptions import LinkError, PeerViolationError
 from hakuban._net.message_sizes import SizeCap, SizeCaps
 from hakuban._session_events import (
@@ -201,10 +202,12 @@ def test_a_listener_remembers_only_so_many() -> None:
 class Above:
     """A node above that says nothing of itself, and takes no message over the limit. It wants both objects.
 
+    :ivar takes_more: it takes larger ones on its second link.
     :ivar links: how many have been made.
     :ivar states: the data it was sent last, by object.
     """
 
+    takes_more: bool = False
     links: int = 0
     states: dict[ObjectDescriptor, bytes] = field(default_factory=dict)
 
@@ -218,6 +221,8 @@ class Above:
             await stream.send(batch)
             while True:
                 for message in await stream.receive():
+                    if self.takes_more and self.links == 1 and len(message) > LIMIT:
+                        raise PeerViolationError("too large", code=1009)
                     self._take(session.receive(message))
         except PeerViolationError as error:
             await stream.aclose(error.code, error.reason)
@@ -231,9 +236,9 @@ class Above:
 
 
 @asynccontextmanager
-async def listening(above: Above) -> AsyncIterator[str]:
+async def listening(above: Above, limit: int = LIMIT) -> AsyncIterator[str]:
     async with anyio.create_task_group() as group:
-        options = TransportOptions(max_message=LIMIT)
+        options = TransportOptions(max_message=limit)
         yield await group.start(MemoryTransport().serve, "memory://", options, above.serve)
         group.cancel_scope.cancel()
 
@@ -282,6 +287,28 @@ async def test_one_object_that_a_silent_peer_does_not_take_costs_that_object(
         assert above.links == 2
     told = [line for line in caplog.messages if "1009); for 10 minutes" in line]
     assert len(told) == 1
+
+
+async def test_what_was_too_large_is_sent_once_that_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    above, leaf = Above(takes_more=True), LocalNode(serializer=RAW)
+    async with (
+        listening(above, 10 * LIMIT) as url,
+        leaf.connect(url, transport=NoNode()) as connection,
+    ):
+        with leaf.object(LARGE).expose() as large, leaf.object(SMALL).expose() as small:
+            await large.wait_assigned()
+            await small.wait_assigned()
+            large.set_object_data(noise(0))
+            await until(lambda: connection.counters.states_skipped)
+            assert connection.up
+            assert above.states.get(LARGE) is None
+            monkeypatch.setattr(message_sizes, "REMEMBERED", 0.0)
+            small.set_object_data(b"small")
+            await until(lambda: above.states.get(LARGE) == noise(0))
+            assert connection.size_cap is None
+            assert above.links == 2
 
 
 async def test_a_contract_that_a_silent_peer_does_not_take_is_left_out_from_the_next_link_on() -> (

@@ -134,7 +134,6 @@ class Engine(Steps):
         def close(_machine: Machine, _now: float) -> None:
             self.closed = self._winding_up = True
             self._stop_links()
-            self.wake(self)
 
         self.close_quietly(close)
         with suppress(NodeBrokenError):
