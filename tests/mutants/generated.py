@@ -23,21 +23,12 @@ if TYPE_CHECKING:
 
 WORKERS = 3  # half of what tests take is time they wait
 CORE = "packages/hakuban-core"
-# The others there trace, as coverage does.
-_UNTRACED: Final = (
-    "test_a_log_handler_may_use_the_node_that_logs",
-    "test_a_node_does_not_survive_fork",
-    "test_the_exception_that_broke_a_node_is_the_cause",
-    "test_what_needs_an_answer_is_refused_in_the_middle_of_an_operation",
-)
 _OF_SHELL: Final = (
     *(
         f"{CORE}/tests/{name}"
         for name in (
             "_api",
-            "_engine/test_bounded_calls.py",
-            "_engine/test_steps_and_timers.py",
-            *(f"_engine/test_interruptions.py::{name}" for name in _UNTRACED),
+            "_engine",
             "_loops",
             "_net",
             "_sockets",
@@ -150,8 +141,9 @@ class Trial:
         if (file, mutant.where, mutant.before, mutant.after) in self._known:
             return "equivalent"
         tests = guards.tests(file, mutant.line)
+        patience = {name: 4.0 + 3.0 * guards.seconds[name] for name in tests}
         longest = 8.0 + 1.5 * sum(guards.seconds[name] for name in tests)
-        test = worker.noticing_test(file, mutant, tests, longest) if tests else ""
+        test = worker.noticing_test(file, mutant, patience, longest) if tests else ""
         guards.note(file, test)
         if test:
             return "killed"

@@ -10,6 +10,7 @@ import ctypes
 import gc
 import os
 import select
+import sys
 import warnings
 from collections import defaultdict
 from contextlib import suppress
@@ -19,8 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
 from traceback import format_exception
-from types import CodeType, FunctionType
-from typing import TYPE_CHECKING
+from types import CodeType, FrameType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
 
 import coverage
 import psutil
@@ -55,10 +56,13 @@ def _try_mutant(
     functions: dict[str, list[FunctionType]],
     path: str,
     text: str,
-    tests: Sequence[str],
+    tests: dict[str, float],
     longest: float,
 ) -> object:
-    """Return the test that notices, or "" if none; None if it has to be imported, and can be noticed in a new process only."""
+    """Return the test that notices, or "" if none; None if it has to be imported, and can be noticed in a new process only.
+
+    :param tests: the seconds that each may take.
+    """
     file = Path(path)
     original = file.read_text()
     codes = _changed_codes(original, text, path)
@@ -79,9 +83,11 @@ def _try_mutant(
         write_source(file, original)
 
 
-def _run(session: pytest.Session, tests: Sequence[str]) -> str:
+def _run(session: pytest.Session, tests: dict[str, float]) -> str:
     items = {item.nodeid: item for item in session.items}
     chosen = [items[test] for test in tests]
+    for item in chosen:
+        item.add_marker(pytest.mark.timeout(tests[item.nodeid]), append=False)
     for item, following in zip(chosen, [*chosen[1:], None], strict=True):
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if session.testsfailed:
@@ -100,9 +106,11 @@ def _measure(
     )
     seconds: dict[str, float] = {}
     failed = []
+    traced = _Traced()
     measured.start()
     items = [item for item in session.items if item.nodeid in chosen]
     for item, following in zip(items, [*items[1:], None], strict=True):
+        traced.test = item.nodeid
         measured.switch_context(item.nodeid)
         began = perf_counter()
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -121,7 +129,34 @@ def _measure(
     for file in data.measured_files():
         for line, names in data.contexts_by_lineno(file).items():
             lines[file][line] = [name for name in names if name in seconds]
+    for (file, line), tests_there in traced.lines.items():
+        lines[file][line] = [*{*lines[file].get(line, []), *tests_there}]
     return dict(lines), seconds, failed
+
+
+class _Traced:
+    """The lines that tests pass through while they trace themselves, when coverage sees none.
+
+    :ivar test: which is run now.
+    """
+
+    def __init__(self) -> None:
+        self.lines: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        self.test = ""
+        self._settrace = sys.settrace
+        sys.settrace = self._set  # in a process that ends after it
+
+    def _set(self, function: Any) -> None:
+        if isinstance(function, FunctionType | MethodType):
+            self._settrace(partial(self._note, function))
+        else:
+            self._settrace(function)
+
+    def _note(self, function: Any, frame: FrameType, event: str, argument: object) -> object:
+        """Note a line, also where the test's own function is not interested any more."""
+        if frame.f_code.co_filename.startswith(COPY):
+            self.lines[frame.f_code.co_filename, frame.f_lineno].add(self.test)
+        return partial(self._note, function and function(frame, event, argument))
 
 
 # ---- functions with another code ------------------------------------------------------------------------------------

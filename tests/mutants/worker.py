@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mutants.making import Mutant
 
 BACKENDS = {"HAKUBAN_BACKENDS": "asyncio,trio"}
-LONGEST_TEST = 20  # seconds; one that hangs is not waited for as long as usual
+LONGEST_TEST = 20  # seconds of one without a mutant
 
 
 class Worker:
@@ -116,21 +116,24 @@ class Worker:
             seconds,
         )
 
-    def noticing_test(self, file: str, mutant: Mutant, tests: Sequence[str], longest: float) -> str:
+    def noticing_test(
+        self, file: str, mutant: Mutant, tests: dict[str, float], longest: float
+    ) -> str:
         """Run tests on a mutant, until one fails.
 
-        :param longest: seconds.
+        :param tests: their names, and the seconds that each may take.
+        :param longest: the seconds that all may take.
         :returns: which has; "" if none.
         """
         path = self.path(file)
-        self._orders.send(("mutant", str(path), mutant.text, list(tests), longest))
+        self._orders.send(("mutant", str(path), mutant.text, tests, longest))
         answer: str | None = self._answer()
         if answer is not None:
             return answer
         original = path.read_text()
         write_source(path, mutant.text)
         try:
-            return "(new process)" if is_noticed(self.copy, tests, **BACKENDS) else ""
+            return "(new process)" if is_noticed(self.copy, list(tests), **BACKENDS) else ""
         finally:
             write_source(path, original)
 

@@ -16,7 +16,7 @@ from hakuban.transport import TransportOptions
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from hakuban._session_events import ContractAction
+    from hakuban._session_events import ContractAction, Note
     from hakuban.testing import MemoryStream
     from hakuban.transport import MessageStream
 
@@ -41,11 +41,11 @@ class Peer:
 
 
 @asynccontextmanager
-async def raw_peer(url: str) -> AsyncIterator[Peer]:
+async def raw_peer(url: str, note: Note | None = None) -> AsyncIterator[Peer]:
     """Connect to a listening node, and send what a connecting one begins with."""
     async with MemoryTransport().connect(url, TransportOptions()) as stream:
         peer = Peer(stream)
-        await stream.send(peer.session.opening())
+        await stream.send(peer.session.opening(note))
         yield peer
 
 

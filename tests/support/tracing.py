@@ -27,12 +27,13 @@ def collector_off() -> Iterator[None]:
 @contextmanager
 def traced(trace: Callable[[FrameType, str, Any], Any]) -> Iterator[None]:
     """Trace the lines of the calling thread."""
+    before = sys.gettrace()
     with collector_off():
         sys.settrace(trace)
         try:
             yield
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
 
 
 class CallCounter:

@@ -37,6 +37,7 @@ LINKS: Final = (
 """What is a link, or a part of one."""
 STAYS: Final = {
     "AllowList._files": "what was last read of the files that say who may connect",
+    "Clock._reported": "a node whose clock is far ahead is told of once, and so are at most `MOST_REPORTED`",
     "Heartbeats._faulty": "classes of links whose faults are logged once",
     "Heartbeats._order": "the times of `_slots`",
     "Heartbeats._slots": "a link that is gone leaves a weak reference until its check would have been due",

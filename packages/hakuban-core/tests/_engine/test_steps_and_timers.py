@@ -11,9 +11,10 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from hakuban import LocalNode
+from hakuban import LocalNode, NodeBrokenError
 from hakuban._core.machine import Machine
-from hakuban._engine import ticker
+from hakuban._engine import steps, ticker
+from hakuban._engine.engine import Engine
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -145,5 +146,121 @@ async def test_what_a_timer_has_left_is_done_by_who_waited_beside_it(
                 tasks.start_soon(seen.wait_state)
                 await anyio.wait_all_tasks_blocked()
                 leave_much_to_do(node)
+            await until(lambda: nothing_is_due(node))
+            tasks.cancel_scope.cancel()
+
+
+# ---- without a timer -------------------------------------------------------------------------------------------------
+
+
+def test_others_are_given_a_moment_if_they_wait_and_a_turn_if_they_may_come(
+    node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, moments, entered = node._engine, list[float](), threading.Event()
+    monkeypatch.setattr(steps, "sleep", moments.append)
+    engine.yield_thread()
+    assert moments == [0.0]
+
+    def while_another_waits(_machine: Machine, _now: float) -> None:
+        other.start()
+        while not engine._lock.wanted:
+            pass
+        engine.yield_thread()
+
+    other = threading.Thread(target=engine.call, args=[lambda _machine, _now: entered.set()])
+    engine.call(while_another_waits)
+    other.join()
+    assert entered.is_set()
+    assert moments == [0.0, steps._MOMENT]
+
+
+async def test_where_nothing_is_due_nobody_is_given_a_turn(
+    node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments: list[float] = []
+    with node.tag("weather").expose(capacity=0) as exposer:
+        async with node.listen("memory://"):
+            monkeypatch.setattr(steps, "sleep", moments.append)
+            exposer.capacity = 1
+    assert not moments
+
+
+def test_who_catches_up_does_not_go_on_for_ever_where_others_add_more(
+    node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = 0
+
+    def endless(_engine: Engine) -> bool:
+        nonlocal done
+        done += 1
+        return True
+
+    monkeypatch.setattr(Engine, "step", endless)
+    node._engine.catch_up()
+    assert MANY / 10 < done < MANY
+
+
+async def test_who_is_concerned_by_the_last_step_of_a_call_is_told(node: LocalNode) -> None:
+    first = node.tag("weather").expose(capacity=MANY)
+    with ExitStack() as contracts:
+        standby = [
+            contracts.enter_context(node.object(["weather"], number).expose())
+            for number in range(MANY)
+        ]
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                for contract in standby:
+                    assert not contract.assigned
+                    tasks.start_soon(contract.wait_assigned)
+                await anyio.wait_all_tasks_blocked()
+                first.close()
+                assert all(contract.assigned for contract in standby)
+
+
+def test_a_contract_on_a_tag_closed_in_the_middle_of_an_operation_stays_out_of_it(
+    node: LocalNode,
+) -> None:
+    contract = node.tag("weather").observe()
+    leave_much_to_do(node)
+    still_inside: list[bool] = []
+
+    def close(_machine: Machine, _now: float) -> None:
+        contract.close()
+        still_inside.append(node._engine._lock.inside)
+
+    node._engine.call(close)
+    assert still_inside == [True]
+    assert contract.closed
+
+
+def test_what_an_operation_that_fails_was_asked_for_meanwhile_is_given_up(node: LocalNode) -> None:
+    contract = node.object("it").observe()
+
+    def fail(_machine: Machine, _now: float) -> None:
+        contract.close()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        node._engine.call(fail)
+    assert not node._engine._deferred
+    with pytest.raises(NodeBrokenError):
+        node.object("other").observe()
+
+
+async def test_who_was_to_do_what_is_due_and_leaves_passes_that_on(node: LocalNode) -> None:
+    with node.object("nothing").observe() as seen:
+        async with anyio.create_task_group() as tasks:
+            first = anyio.CancelScope()
+
+            async def wait(scope: anyio.CancelScope) -> None:
+                with scope:
+                    await seen.wait_state()
+
+            tasks.start_soon(wait, first)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(wait, anyio.CancelScope())
+            await anyio.wait_all_tasks_blocked()
+            leave_much_to_do(node)
+            first.cancel()
             await until(lambda: nothing_is_due(node))
             tasks.cancel_scope.cancel()

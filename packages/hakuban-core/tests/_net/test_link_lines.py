@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import asynccontextmanager, suppress
+from time import time_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
@@ -14,8 +15,9 @@ from typing_extensions import override
 
 import hakuban
 from hakuban import LocalNode
+from hakuban._session_events import Note
 from hakuban.testing import MemoryTransport, cut_links
-from support.memory_links import Wrapping
+from support.memory_links import Wrapping, raw_peer
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -494,6 +496,34 @@ class Sealed(Exception):
         raise ZeroDivisionError
 
     __hash__ = None  # type: ignore[assignment]  # that is the point
+
+
+NOTED: list[tuple[Note, str]] = [
+    (
+        Note(node="a1", clock=time_ns() + 10**15),
+        "memory client # (memory): its clock is # s ahead of the one of this machine; no other node follows it:"
+        " set one of them right",
+    ),
+    (
+        Note(node="a1", ignored=(("a pot", "too deep"),)),
+        "memory client # (memory) ignores a pot: too deep; what is ignored does not exist there",
+    ),
+    (
+        Note(node="a1", version="x" * 100_000),
+        "memory client # (memory): a note of # bytes (limit 65536); it was ignored",
+    ),
+]
+
+
+@pytest.mark.parametrize(("note", "line"), NOTED, ids=["a clock", "what is ignored", "too large"])
+async def test_what_a_note_reports_is_told_to_the_user(
+    note: Note, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = LocalNode()
+    async with router.listen("memory://") as listener, raw_peer(listener.url, note):
+        await until(lambda: listener.peers)
+        await until(lambda: len(caplog.messages) > 1)
+        assert line in [re.sub(r"(client|is|of) \d+", r"\1 #", told) for told in caplog.messages]
 
 
 @pytest.mark.parametrize("fault", ["enter", "send", "receive", "remote_address"])
