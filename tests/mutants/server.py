@@ -148,7 +148,8 @@ class _Traced:
 
     def _set(self, function: Any) -> None:
         if isinstance(function, FunctionType | MethodType):
-            self._settrace(partial(self._note, function))
+            noting: Any = partial(self._note, function)
+            self._settrace(noting)
         else:
             self._settrace(function)
 

@@ -182,7 +182,7 @@ async def test_where_nothing_is_due_nobody_is_given_a_turn(
         async with node.listen("memory://"):
             monkeypatch.setattr(steps, "sleep", moments.append)
             exposer.capacity = 1
-    assert not moments
+            assert not moments
 
 
 def test_who_catches_up_does_not_go_on_for_ever_where_others_add_more(

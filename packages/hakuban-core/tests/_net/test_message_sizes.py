@@ -13,8 +13,8 @@ import pytest
 from typing_extensions import override
 
 from hakuban import RAW, LocalNode, ObjectDescriptor
-from hakuban._net import message_sizes
 from hakuban._exceptions import LinkError, PeerViolationError
+from hakuban._net import message_sizes
 from hakuban._net.message_sizes import SizeCap, SizeCaps
 from hakuban._session_events import (
     ChannelKind,
