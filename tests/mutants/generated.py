@@ -42,6 +42,7 @@ _OF_SHELL: Final = (
             "test_threads.py",
         )
     ),
+    "tests/test_ended_links.py",
     "tests/test_errors.py",
 )
 # What is mutated, and the tests that have to notice.
@@ -67,7 +68,7 @@ class Guards:
         self._noticed: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def tests(self, file: str, line: int) -> list[str]:
-        """List the tests of a line: those first that have noticed others in the file, then one of each function, then quick ones.
+        """List the tests of a line: those first that have noticed others in the file, then quick ones, of many functions.
 
         No test passes through a line of the module itself, or of a class: all that come to the file are meant there.
         """
@@ -79,8 +80,8 @@ class Guards:
         order = {}
         for name in sorted(names, key=self.seconds.__getitem__):
             function = name.partition("[")[0]
-            order[name] = (-self._noticed[file][name], seen[function], self.seconds[name])
             seen[function] += 1
+            order[name] = (-self._noticed[file][name], self.seconds[name] * seen[function])
         chosen: list[str] = []
         left = LONGEST_TESTS
         for name in sorted(names, key=order.__getitem__):

@@ -15,7 +15,7 @@ from typing_extensions import override
 from hakuban import RAW, LocalNode, ObjectDescriptor
 from hakuban._exceptions import LinkError, PeerViolationError
 from hakuban._net import message_sizes
-from hakuban._net.message_sizes import SizeCap, SizeCaps
+from hakuban._net.message_sizes import MOST_PEERS, SizeCap, SizeCaps
 from hakuban._session_events import (
     ChannelKind,
     ContractAction,
@@ -77,7 +77,7 @@ def test_each_further_1009_within_a_minute_halves_it() -> None:
         (0.0, ended(50_000), 49_999),
         (59.0, ended(40_000), 24_999),
         (118.0, ended(300), 12_499),
-        (179.0, ended(9_000), 8_999),
+        (178.0, ended(9_000), 8_999),
         (400.0, ended(70_000), 8_999),
     ):
         cap.ended(link, at)
@@ -132,6 +132,12 @@ def test_what_was_sent_before_the_peer_had_said_what_it_takes_teaches_nothing() 
     assert cap.most(0.0) is None
     cap.ended(ended(50_000, peer=Peer(max_taken=100_000))[0], 0.0)
     assert cap.most(0.0) == 49_999, "there is a proxy on the way"
+    cap.ended(ended(70_000, peer=Peer(max_taken=60_000))[0], 0.0)
+    assert cap.most(0.0) == 49_999, "it is on the way still"
+    cap.ended(ended(50_000, peer=Peer(max_taken=49_999))[0], 0.0)
+    assert cap.most(0.0) is None, "now the node says so itself"
+    cap.ended(ended(20_000, peer=Peer(max_taken=20_000))[0], 0.0)
+    assert cap.most(0.0) == 19_999, "it was no more than the node takes"
 
 
 @pytest.mark.parametrize(
@@ -191,8 +197,8 @@ def test_a_listener_remembers_only_so_many() -> None:
     links = [ended(50_000, peer=Peer(node=f"{number}"))[0] for number in range(1_100)]
     for link in links:
         caps.ended(link, 0.0, ())
-    assert caps.find(links[0]) is None
-    assert caps.find(links[-1]) is not None
+    remembered = [caps.find(link) is not None for link in links]
+    assert remembered == [False] * (1_100 - MOST_PEERS) + [True] * MOST_PEERS
 
 
 # ---- and on links ---------------------------------------------------------------------------------------------------
@@ -279,7 +285,7 @@ async def test_one_object_that_a_silent_peer_does_not_take_costs_that_object(
                 await until(lambda: above.states.get(SMALL) == b"%d" % number)  # noqa: B023  # before the next
                 assert connection.up
             assert above.links == 2
-            assert connection.counters.states_skipped >= 1
+            assert connection.counters.states_skipped == 1
             assert LARGE in leaf.snapshot().skipped_states
             assert [*leaf.snapshot().size_caps.values()] == [size]
             large.set_object_data(b"fits")
@@ -287,6 +293,8 @@ async def test_one_object_that_a_silent_peer_does_not_take_costs_that_object(
         assert above.links == 2
     told = [line for line in caplog.messages if "1009); for 10 minutes" in line]
     assert len(told) == 1
+    (skipped,) = [line for line in caplog.messages if "was skipped" in line]
+    assert f": a state of {LARGE} was skipped: its message has" in skipped
 
 
 async def test_what_was_too_large_is_sent_once_that_is_forgotten(
@@ -311,9 +319,9 @@ async def test_what_was_too_large_is_sent_once_that_is_forgotten(
             assert above.links == 2
 
 
-async def test_a_contract_that_a_silent_peer_does_not_take_is_left_out_from_the_next_link_on() -> (
-    None
-):
+async def test_a_contract_that_a_silent_peer_does_not_take_is_left_out_from_the_next_link_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Before the peer has said a word there, since the first that it hears are contracts."""
     huge, leaf = ObjectDescriptor(["t"], "x" * 2 * LIMIT), LocalNode()
     links, heard = 0, set[object]()
@@ -346,6 +354,8 @@ async def test_a_contract_that_a_silent_peer_does_not_take_is_left_out_from_the_
         group.cancel_scope.cancel()
     assert links == 2
     assert huge not in heard
+    (skipped,) = [line for line in caplog.messages if "was skipped" in line]
+    assert ": a contract or channel of " in skipped
 
 
 async def gets(stream: MemoryStream, session: Session, data: bytes) -> bool:

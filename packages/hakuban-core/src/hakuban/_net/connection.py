@@ -73,7 +73,6 @@ class ConnectionState:
 
         def change() -> None:
             self.closed = True
-            self.status = ConnectionStatus(error=self.status.error, attempts=self.status.attempts)
 
         self.engine.update(self, change)
 

@@ -138,7 +138,6 @@ async def _connected(
         async with ticking(engine) as timer, background_tasks(leave) as tasks:
             writers = Writers(tasks)
             connector = _Connector(state, target, name, load_limit, writers, patient=patient)
-            tasks.start_soon(contained, anyio.CancelScope(), writers.run)
             tasks.start_soon(contained, anyio.CancelScope(), connector.run)
             if not patient:
                 await connector.wait_first()
@@ -231,8 +230,10 @@ class _Connector:
             while True:
                 error = None
                 error = await self._attempt()
-                if self._leaving or error is None or self._over():
+                if self._leaving or self._over():
                     return
+                if error is None:  # it has cancelled what was in its block, and nothing else
+                    error = located(LinkError("its transport ended it"), self._state.url)
                 link, self._link = self._link, None
                 self._judge(link, error)
                 if self._fatal is not None:
@@ -240,6 +241,8 @@ class _Connector:
                         link.reason = None  # as `_give_up`
                     return
                 forget_frames(error)
+                if link is not None:
+                    forget_frames(link.reason)
                 if link is None or link.id < 0 or link.reason is not error:  # else it reported it
                     self._engine.update(self._state, partial(self._state.lost, error))
                 await anyio.sleep(self._pause(link, error))
@@ -265,7 +268,7 @@ class _Connector:
         return self._engine.closed or self._engine.cause is not None
 
     async def _attempt(self) -> Exception | None:
-        """Make a link, and return the reason of its end; None if this side wanted it."""
+        """Make a link, and return the reason of its end; None if this side wanted it, or the transport gave none."""
         self._up_since = None
         failure: Exception | None = None
         try:
