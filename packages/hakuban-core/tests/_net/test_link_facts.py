@@ -17,6 +17,8 @@ from hakuban._net.link_context import LinkBlock
 from hakuban._net.link_log import Outage, link_down
 from hakuban._net.link_peer import LinkPeer
 from hakuban._net.summaries import MOST_LINKS
+from hakuban._session_events import Note
+from hakuban._transport import keep_alive
 from support.memory_links import raw_peer
 from support.waiting import until
 
@@ -121,6 +123,17 @@ def test_who_was_heard_a_moment_ago_is_not_overdue() -> None:
     assert not somebody.overdue(3600.0)
     somebody.last_message = monotonic() - 2 * 3600.0
     assert somebody.overdue(3600.0)
+
+
+async def test_who_turns_out_to_be_ours_is_silent_after_the_time_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keep_alive, "OUR_TIMEOUT", 0.1)
+    monkeypatch.setattr(keep_alive, "OTHER_TIMEOUT", 3600.0)
+    router, note = LocalNode(), Note(node="a1")
+    async with router.listen("memory://", keep_alive=0.03) as listener:
+        async with raw_peer(listener.url, note) as ours:
+            assert await ours.end() == (1001, "nothing received for 0.1 s")
 
 
 # ---- summaries -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import logging
 import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -13,9 +14,11 @@ import pytest
 from typing_extensions import override
 
 from hakuban import RAW, LocalNode, ObjectDescriptor
+from hakuban._engine.engine import Engine
 from hakuban._exceptions import LinkError, PeerViolationError
 from hakuban._net import message_sizes
-from hakuban._net.message_sizes import MOST_PEERS, SizeCap, SizeCaps
+from hakuban._net.message_sizes import MOST_PEERS, SizeCap, SizeCaps, Skips
+from hakuban._remote import Traffic
 from hakuban._session_events import (
     ChannelKind,
     ContractAction,
@@ -201,6 +204,22 @@ def test_a_listener_remembers_only_so_many() -> None:
     assert remembered == [False] * (1_100 - MOST_PEERS) + [True] * MOST_PEERS
 
 
+def test_what_was_not_sent_is_reported_once() -> None:
+    reported: list[object] = []
+    engine: Any = SimpleNamespace(not_sent=lambda *what: reported.append(what[1:]))
+    session: Any = SimpleNamespace(
+        skipped=[(LARGE, 50_000)], oversized=[(SMALL, 60_000)], max_sent=LIMIT
+    )
+    link: Any = "a link"
+    traffic = Traffic()
+    skips = Skips(engine, traffic)
+    skips.report(link, session)
+    assert reported == [([LARGE], [SMALL])]
+    assert not session.skipped
+    assert not session.oversized
+    assert traffic.states_skipped == 1
+
+
 # ---- and on links ---------------------------------------------------------------------------------------------------
 
 
@@ -300,7 +319,14 @@ async def test_one_object_that_a_silent_peer_does_not_take_costs_that_object(
 async def test_what_was_too_large_is_sent_once_that_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    above, leaf = Above(takes_more=True), LocalNode(serializer=RAW)
+    above, leaf, retries = Above(takes_more=True), LocalNode(serializer=RAW), list[object]()
+    retry_oversized = Engine.retry_oversized
+
+    def counted(engine: Engine, link: Any) -> None:
+        retries.append(link)
+        retry_oversized(engine, link)
+
+    monkeypatch.setattr(Engine, "retry_oversized", counted)
     async with (
         listening(above, 10 * LIMIT) as url,
         leaf.connect(url, transport=NoNode()) as connection,
@@ -317,6 +343,9 @@ async def test_what_was_too_large_is_sent_once_that_is_forgotten(
             await until(lambda: above.states.get(LARGE) == noise(0))
             assert connection.size_cap is None
             assert above.links == 2
+            small.set_object_data(b"another")
+            await until(lambda: above.states.get(SMALL) == b"another")
+            assert len(retries) == 1
 
 
 async def test_a_contract_that_a_silent_peer_does_not_take_is_left_out_from_the_next_link_on(
