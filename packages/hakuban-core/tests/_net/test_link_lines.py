@@ -501,8 +501,10 @@ class Sealed(Exception):
 NOTED: list[tuple[Note, str]] = [
     (
         Note(node="a1", clock=time_ns() + 10**15),
-        "memory client # (memory): its clock is # s ahead of the one of this machine; no other node follows it: set one"
-        + " of them right",
+        (
+            "memory client # (memory): its clock is # s ahead of the one of this machine; no other node follows it:"
+            " set one of them right"
+        ),
     ),
     (
         Note(node="a1", ignored=(("a pot", "too deep"),)),
