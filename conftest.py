@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -48,11 +48,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if isinstance(item, pytest.Function) and hasattr(item, "callspec")
             else {}
         )
-        backend = parameters.get("anyio_backend", _BACKENDS["asyncio"])
-        long = item.get_closest_marker("long") and backend != _BACKENDS["asyncio"]
+        loop = _loop(parameters)
+        long = item.get_closest_marker("long") and loop != "asyncio"
         # uvloop is asyncio on another loop; what users see of it (tests/contract) runs every time
-        if long or (backend == _BACKENDS["uvloop"] and "packages" in item.path.parts):
+        if long or (loop == "uvloop" and "packages" in item.path.parts and "loop" not in parameters):
             item.add_marker("thorough")
+
+
+def _loop(parameters: dict[str, Any]) -> str:
+    """Return the loop that a test runs on: its own, that of a story's column, or that of a process it starts."""
+    for name, backend in _BACKENDS.items():
+        if parameters.get("anyio_backend") == backend:
+            return name
+    if isinstance(column := parameters.get("scene"), str):
+        return column.partition("-")[2]
+    return str(parameters.get("loop", "asyncio"))
 
 
 @pytest.fixture(autouse=True)

@@ -95,6 +95,7 @@ def knock(url: str, count: int) -> None:
             assert peer.recv(1024).startswith(b"HTTP/1.1 101 ")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loop", LOOPS)
 def test_whoever_has_a_link_notices_no_plugin(
     install_plugin: InstallPlugin,
