@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
 KINDS: Final = (Link, Session, MemoryStream, WebSocketStream, SocketStream, FrameReader, ZeroMQStream, Reassembly)  # fmt: skip
+EXAMPLE: Final = Path(__file__).parents[1] / "examples/transport-plugin"
 URLS: Final = {
     "memory": "memory://",
+    "tcp": "tcp://127.0.0.1:0",  # of the example, on streams of anyio
     "ws": "ws://127.0.0.1:0",
     "wss": "wss://127.0.0.1:0",
     "zmq": "zmq+tcp://127.0.0.1:0",
@@ -52,9 +56,14 @@ class Scene:
 
     def __init__(self, kind: str, certificates: Certificates) -> None:
         self.url = URLS[kind]
-        secure = kind == "wss"
-        self.listening: dict[str, Any] = {"ssl": certificates.listening()} if secure else {}
-        self.connecting: dict[str, Any] = {"ssl": certificates.connecting()} if secure else {}
+        self.listening: dict[str, Any] = {}
+        self.connecting: dict[str, Any] = {}
+        if kind == "wss":
+            self.listening["ssl"] = certificates.listening()
+            self.connecting["ssl"] = certificates.connecting()
+        if kind == "tcp":
+            transport = importlib.import_module("hakuban_tcp").TcpTransport()
+            self.listening["transport"] = self.connecting["transport"] = transport
         self.above, self.leaf = LocalNode("above"), LocalNode("leaf")
         self.leave = anyio.Event()
 
@@ -80,6 +89,11 @@ async def be_cancelled(_: Scene) -> None:
     pass  # as it is at the end of each
 
 
+async def close_the_node(scene: Scene) -> None:
+    scene.leaf.close()
+    await until(lambda: not links(scene.leaf))
+
+
 async def break_the_rules(scene: Scene) -> None:
     (link,) = links(scene.above)
     await link._stream.send([b"\xff" * 50])
@@ -102,7 +116,7 @@ async def fail(scene: Scene) -> None:
         await until(lambda: link not in links(scene.leaf))
 
 
-ENDS: Final = (leave, be_cancelled, break_the_rules, send_half_a_message, fail)
+ENDS: Final = (leave, be_cancelled, close_the_node, break_the_rules, send_half_a_message, fail)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +132,7 @@ async def test_nothing_of_a_link_that_has_ended_waits_for_the_collector(
     certificates: Certificates,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
     # what is kept of a log has the traceback of the bug, and that all that it went through
     monkeypatch.setattr(logging.getLogger("hakuban"), "disabled", True)
     gc.collect()

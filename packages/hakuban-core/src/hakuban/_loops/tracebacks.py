@@ -29,7 +29,7 @@ def forget_frames(error: BaseException | None) -> None:
             pending += one.exceptions
 
 
-def _forget_cancellation(error: BaseException) -> None:
+def forget_cancellation(error: BaseException) -> None:
     """Take the traceback away from a cancellation, and let go of what it came from (on trio a group of them), or in the midst of.
 
     The latter keeps its own: on trio it may be what the *canceller* was dealing with, a fault that is reported yet.
@@ -49,7 +49,5 @@ async def contained(scope: anyio.CancelScope, part: Callable[[], Awaitable[objec
             await part()
         except anyio.get_cancelled_exc_class() as error:
             del part  # this frame stays
-            _forget_cancellation(
-                error
-            )  # caught here or not: on trio a frame of anyio's may keep it
+            forget_cancellation(error)  # caught here or not: on trio a frame of anyio's may keep it
             raise

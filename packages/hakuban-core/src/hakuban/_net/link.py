@@ -16,7 +16,7 @@ from .._exceptions import LinkError, PeerViolationError
 from .._limits import Limits
 from .._logger import logger
 from .._loops.time_slice import TimeSlice
-from .._loops.tracebacks import contained, forget_frames
+from .._loops.tracebacks import contained, forget_cancellation, forget_frames
 from .._loops.wakeups import Canceller
 from .._remote import Peer
 from .._text import printable
@@ -237,6 +237,9 @@ class Link:
                 self._end(error)
                 if not self.peer.ours:
                     await self._discard()
+            except anyio.get_cancelled_exc_class() as cancelled:
+                forget_cancellation(cancelled)  # a frame of anyio's streams may keep it
+                raise
             except anyio.EndOfStream as end:
                 forget_frames(end)  # the stream keeps it, and it this frame
                 self._orderly = True
