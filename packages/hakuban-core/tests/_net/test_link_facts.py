@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from hakuban import LocalNode
+from hakuban import CircleError, LocalNode
 from hakuban._net.link_context import LinkBlock
 from hakuban._net.link_log import Outage, link_down
 from hakuban._net.link_peer import LinkPeer
@@ -134,6 +134,14 @@ async def test_who_turns_out_to_be_ours_is_silent_after_the_time_of_ours(
     async with router.listen("memory://", keep_alive=0.03) as listener:
         async with raw_peer(listener.url, note) as ours:
             assert await ours.end() == (1001, "nothing received for 0.1 s")
+
+
+async def test_who_is_told_of_a_circle_gets_an_error_and_nothing_that_keeps_the_link() -> None:
+    node = LocalNode()  # what keeps it is a leak, which fails any test
+    async with node.listen("memory://") as listener:
+        with pytest.raises(CircleError):
+            async with node.connect(listener.url):
+                pass
 
 
 # ---- summaries -------------------------------------------------------------------------------------------------------

@@ -270,8 +270,11 @@ class Link:
         if events:
             fault = self._engine.receive(self.id, events)
             events.clear()
-            if fault is not None:
-                raise fault
+            try:
+                if fault is not None:
+                    raise fault
+            finally:
+                del fault  # its traceback holds this frame, and a caller of `connect` may get it
 
     async def _discard(self) -> None:
         """Throw away what comes from a peer that would be back at once, for a while."""
