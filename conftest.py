@@ -51,7 +51,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         loop = _loop(parameters)
         long = item.get_closest_marker("long") and loop != "asyncio"
         # uvloop is asyncio on another loop; what users see of it (tests/contract) runs every time
-        if long or (loop == "uvloop" and "packages" in item.path.parts and "loop" not in parameters):
+        if long or (
+            loop == "uvloop" and "packages" in item.path.parts and "loop" not in parameters
+        ):
             item.add_marker("thorough")
 
 

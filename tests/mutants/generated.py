@@ -55,6 +55,7 @@ GUARDS: Final = {
     "packages/hakuban-zmq/src": ("packages/hakuban-zmq/tests",),
     "packages/hakuban-router/src": ("packages/hakuban-router/tests",),
 }
+NEARBY = 10  # lines
 LONGEST_TESTS = 12.0  # seconds that the tests of one mutant may take without it
 
 
@@ -68,20 +69,26 @@ class Guards:
         self._noticed: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def tests(self, file: str, line: int) -> list[str]:
-        """List the tests of a line: those first that have noticed others in the file, then quick ones, of many functions.
+        """List the tests of a line: those first that have noticed others in the file, then those of few like them, and quick ones.
 
+        Whoever starts a program passes through most of it; who passes through a line nearby that few pass through is about it.
         No test passes through a line of the module itself, or of a class: all that come to the file are meant there.
         """
         by_line = self._lines.get(file.partition("/src/")[2], {})
         names = by_line.get(line) or list(
             dict.fromkeys(one for some in by_line.values() for one in some)
         )
+        rarity = defaultdict[str, float](float)
+        for near in range(line - NEARBY, line + NEARBY + 1):
+            for name in by_line.get(near, ()):
+                rarity[name] += 1 / len(by_line[near])
         seen = Counter[str]()
         order = {}
         for name in sorted(names, key=self.seconds.__getitem__):
             function = name.partition("[")[0]
             seen[function] += 1
-            order[name] = (-self._noticed[file][name], self.seconds[name] * seen[function])
+            cost = self.seconds[name] * seen[function] / max(rarity[name], 1e-6)
+            order[name] = (-self._noticed[file][name], cost)
         chosen: list[str] = []
         left = LONGEST_TESTS
         for name in sorted(names, key=order.__getitem__):

@@ -53,6 +53,12 @@ def test_a_libzmq_with_known_holes_is_not_used() -> None:
     assert "pip install --upgrade pyzmq" in done.stderr
 
 
+def test_the_first_libzmq_without_them_is_used() -> None:
+    code = "import zmq; zmq.zmq_version_info = lambda: (4, 3, 2); import hakuban_zmq"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_importing_brings_in_no_event_loop() -> None:
     code = (
         "import hakuban_zmq, sys; print(*sorted({'asyncio', 'trio', 'uvloop'} & set(sys.modules)))"
