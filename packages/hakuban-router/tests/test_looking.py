@@ -278,7 +278,7 @@ def test_a_witness_sees_no_gap_whoever_looks(*, full: bool) -> None:
             stack.enter_context(hakuban.sync.connect(node, router.url))
         steady = stack.enter_context(nodes[0].object(["monitor"], "exchange").observe())
         gaps: list[Gap] = []
-        pictures = set()
+        pictures: set[object] = set()
         while len(gaps) < 15 or len(pictures - {None}) <= 2:
             until = time.monotonic() + 1
             while time.monotonic() < until:
