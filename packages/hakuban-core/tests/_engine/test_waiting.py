@@ -180,7 +180,7 @@ def test_a_thread_that_is_interrupted_while_it_waits_is_not_parked_any_more() ->
         raise Struck
 
     def strike() -> None:
-        while not parked(node):
+        while not node._engine._parking.places:
             pass
         os.kill(os.getpid(), signal.SIGUSR1)
 
