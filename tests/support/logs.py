@@ -1,4 +1,4 @@
-"""Filters and handlers of a program's log that do as they like."""
+"""Filters and handlers of a program's log that do as they like, and what stands in a log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["fail", "filtered", "handled"]
+    import pytest
+
+__all__ = ["fail", "filtered", "handled", "lines_with"]
 
 
 class Handler(logging.Handler):
@@ -47,3 +49,8 @@ def handled(do: Callable[[logging.LogRecord], object], name: str = "hakuban") ->
         yield
     finally:
         logging.getLogger(name).removeHandler(handler)
+
+
+def lines_with(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
+    """List the lines of the log in which something stands."""
+    return [text for text in caplog.messages if part in text]

@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["until"]
+__all__ = ["Turns", "until"]
 
 
 async def until(condition: Callable[[], object], seconds: float = 10) -> None:
@@ -23,3 +23,19 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
             if condition():
                 return
             await checkpoint()
+
+
+class Turns:
+    """A task that takes every turn it gets.
+
+    :ivar taken: how many so far.
+    """
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    async def run(self) -> None:
+        """Take turns until cancelled."""
+        while True:
+            await checkpoint()
+            self.taken += 1

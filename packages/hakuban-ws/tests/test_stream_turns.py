@@ -13,6 +13,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from support.waiting import Turns
 from support.websocket import (
     BINARY,
     CLOSE,
@@ -33,18 +34,6 @@ if TYPE_CHECKING:
 KIB, MIB = 1024, 1024 * 1024
 
 
-class Turns:
-    """How often the loop has given others their turn."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    async def run(self) -> None:
-        while True:
-            self.count += 1
-            await checkpoint()
-
-
 @asynccontextmanager
 async def counted() -> AsyncIterator[Turns]:
     """Count the turns that others have meanwhile; they are none until something waits."""
@@ -53,7 +42,7 @@ async def counted() -> AsyncIterator[Turns]:
         group.start_soon(turns.run)
         await checkpoint()
         await checkpoint()
-        turns.count = 0
+        turns.taken = 0
         yield turns
         group.cancel_scope.cancel()
 
@@ -62,7 +51,7 @@ async def test_others_have_their_turn_each_16_sends_which_are_taken_at_once() ->
     async with raw_client() as (stream, peer), counted() as turns:
         for _ in range(160):
             await stream.send([b"x"])
-        assert 9 <= turns.count <= 12
+        assert 9 <= turns.taken <= 12
         assert await peer.exactly(160 * 3) == b"\x82\x01x" * 160
 
 
@@ -75,7 +64,7 @@ async def test_others_have_their_turn_between_batches_which_have_come_already() 
             while left:
                 left -= len(await stream.receive())
                 batches += 1
-                assert turns.count >= batches - 1
+                assert turns.taken >= batches - 1
 
 
 async def test_others_have_their_turn_between_pings() -> None:
@@ -84,7 +73,7 @@ async def test_others_have_their_turn_between_pings() -> None:
         await peer.send(pings + frame(FIN | BINARY, b"x", masked=True))
         async with counted() as turns:
             assert list(await stream.receive()) == [b"x"]
-            assert turns.count >= 18
+            assert turns.taken >= 18
 
 
 async def test_a_ping_is_answered_once() -> None:

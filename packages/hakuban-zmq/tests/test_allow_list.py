@@ -21,6 +21,7 @@ from hakuban_zmq import write_keys
 from hakuban_zmq._allow_list import AllowList
 from hakuban_zmq._certificates import Unusable, read_public_key
 from hakuban_zmq._refusals import Refusals
+from support.logs import lines_with
 from support.processes import Program
 from support.tracing import CallCounter
 from support.waiting import until
@@ -54,17 +55,6 @@ def replace(path: Path, text: str) -> None:
 
 def take_away(directory: Path) -> Path:
     return directory.rename(directory.with_name("elsewhere"))
-
-
-def lines(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
-    return [text for text in caplog.messages if part in text]
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    made = tmp_path / "allowed"
-    made.mkdir()
-    return made
 
 
 class Audit:
@@ -191,7 +181,7 @@ def test_what_is_no_certificate_lets_nobody_in_keeps_nobody_out_and_is_told_once
     for _ in range(3):
         allowed.read()
         assert allowed.known == {good}
-    assert len(lines(caplog, "odd.key lets nobody in")) == 1
+    assert len(lines_with(caplog, "odd.key lets nobody in")) == 1
     other = allow(directory, "new")
     if (directory / "odd.key").is_dir():
         (directory / "odd.key").rmdir()
@@ -202,7 +192,7 @@ def test_what_is_no_certificate_lets_nobody_in_keeps_nobody_out_and_is_told_once
     make(directory / "odd.key")
     allowed.read()
     assert allowed.known == {good}
-    assert len(lines(caplog, "lets nobody in")) == 2
+    assert len(lines_with(caplog, "lets nobody in")) == 2
 
 
 def test_a_writer_finds_nobody_at_the_other_end_of_a_fifo(directory: Path) -> None:
@@ -242,8 +232,8 @@ def test_of_many_broken_files_ten_are_named_and_the_others_counted(
     for number in range(40):
         (directory / f"{number}.key").touch()
     AllowList(directory).read()
-    assert len(lines(caplog, "lets nobody in")) == 10
-    assert len(lines(caplog, "30 more files")) == 1
+    assert len(lines_with(caplog, "lets nobody in")) == 10
+    assert len(lines_with(caplog, "30 more files")) == 1
 
 
 KEY = STRANGER.decode()
@@ -335,8 +325,8 @@ def test_an_outage_lets_nobody_in_forgets_nobody_and_is_told_once(
         elsewhere.rename(directory)
         allowed.read()
         assert key in allowed
-        assert len(lines(caplog, "nobody is let in")) == outage
-        assert len(lines(caplog, "can be read again")) == outage
+        assert len(lines_with(caplog, "nobody is let in")) == outage
+        assert len(lines_with(caplog, "can be read again")) == outage
 
 
 @pytest.mark.parametrize("free", [0, 1], ids=["the directory", "a file"])
@@ -434,7 +424,7 @@ async def test_a_look_that_does_not_return_is_the_only_one_and_lets_nobody_in(
             assert not await allowed.admits(STRANGER)  # when it is late
             for _ in range(3):
                 assert not await allowed.admits(key)
-            assert lines(caplog, "nobody is let in") == [
+            assert lines_with(caplog, "nobody is let in") == [
                 f"nobody is let in: {directory} does not answer"
             ]
             assert (barrier.waiting, allowed.looks) == (1, 1)
@@ -474,7 +464,7 @@ async def test_an_outage_is_told_once_and_its_end_is_noticed(
         for _ in range(3):
             assert not await allowed.admits(key)
         assert allowed.known == {key}
-        assert len(lines(caplog, "nobody is let in")) == 1
+        assert len(lines_with(caplog, "nobody is let in")) == 1
         elsewhere.rename(directory)
         with anyio.fail_after(5):
             assert await allowed.admits(key)

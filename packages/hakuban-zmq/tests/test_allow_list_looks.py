@@ -21,6 +21,7 @@ from hakuban_zmq import _allow_list
 from hakuban_zmq._allow_list import AllowList
 from hakuban_zmq._certificates import Unusable, read_public_key
 from hakuban_zmq._refusals import Refusals
+from support.logs import lines_with
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -38,17 +39,6 @@ def allow(directory: Path, name: str) -> bytes:
     key, _ = zmq.curve_keypair()
     (directory / name).write_text(f'curve\n    public-key = "{key.decode()}"\n')
     return key
-
-
-def lines(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
-    return [text for text in caplog.messages if part in text]
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    made = tmp_path / "allowed"
-    made.mkdir()
-    return made
 
 
 def when_read(monkeypatch: pytest.MonkeyPatch, happens: Callable[[Path], object]) -> None:
@@ -113,7 +103,7 @@ def test_a_file_that_could_not_be_read_is_tried_again_however_old_it_is(
     when_read(monkeypatch, lambda _: None)
     allowed.read()
     assert key in allowed
-    assert len(lines(caplog, "who.key lets nobody in: it cannot be read: ")) == 1
+    assert len(lines_with(caplog, "who.key lets nobody in: it cannot be read: ")) == 1
 
 
 def test_a_file_that_goes_while_its_directory_is_looked_at_is_no_fault(
@@ -142,8 +132,8 @@ def test_files_are_counted_when_there_are_more_than_are_named(
     for number in range(broken):
         (directory / f"{number}.key").touch()
     AllowList(directory).read()
-    assert len(lines(caplog, "lets nobody in")) == min(broken, 10)
-    assert [text[:12] for text in lines(caplog, "more files")] == more
+    assert len(lines_with(caplog, "lets nobody in")) == min(broken, 10)
+    assert [text[:12] for text in lines_with(caplog, "more files")] == more
 
 
 def test_a_file_that_grows_too_large_while_it_is_read_is_no_certificate(
@@ -165,7 +155,7 @@ def test_a_file_that_grows_too_large_while_it_is_read_is_no_certificate(
         allowed = AllowList(directory)
         allowed.read()
         assert key not in allowed
-    assert len(lines(caplog, "it has more than 65536 bytes")) == 1
+    assert len(lines_with(caplog, "it has more than 65536 bytes")) == 1
 
 
 # ---- what cannot be looked at ---------------------------------------------------------------------------------------
@@ -290,7 +280,7 @@ async def test_the_rest_of_many_refusals_is_told_though_nobody_else_is_refused(
         now = 6.0
         allowed.hurry()
         await at_rest()
-        assert lines(caplog, "more keys") == ["2 more keys were not allowed"]
+        assert lines_with(caplog, "more keys") == ["2 more keys were not allowed"]
 
 
 # ---- threads --------------------------------------------------------------------------------------------------------
@@ -336,7 +326,7 @@ async def test_without_threads_nobody_is_let_in_until_there_are_some_again(
             assert allowed.looks == 1
         with anyio.fail_after(5):
             assert await allowed.admits(key)
-    (text,) = lines(caplog, "nobody is let in")
+    (text,) = lines_with(caplog, "nobody is let in")
     assert text.endswith("can't start new thread")
 
 
@@ -360,7 +350,9 @@ async def test_who_asks_before_a_look_that_does_not_return_is_answered_when_it_i
         finally:
             returns.set()
         await until(lambda: key in allowed)
-    assert lines(caplog, "nobody is let in") == [f"nobody is let in: {directory} does not answer"]
+    assert lines_with(caplog, "nobody is let in") == [
+        f"nobody is let in: {directory} does not answer"
+    ]
 
 
 async def test_a_look_that_gets_on_is_not_late_however_long_it_takes(

@@ -16,6 +16,7 @@ import hakuban
 from hakuban import LocalNode
 from hakuban._engine.engine import Engine
 from support.interrupter import Interrupter
+from support.much_to_do import leave_much_to_do
 from support.waiting import until
 from support.work import LINES, count_work_of
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from hakuban._core.machine import Machine
 
 MANY = 3_000
 SOON = 20.0  # seconds: more than anything takes that ends
@@ -38,16 +38,6 @@ def large() -> Iterator[tuple[LocalNode, ExitStack]]:
         for index in range(MANY):
             stack.enter_context(node.object(["t"], index).expose())
         yield node, stack
-
-
-def leave_much_to_do(node: LocalNode) -> None:
-    """Have all objects of the tag wait to be settled, as a thread or peer does that goes on to other things."""
-
-    def observe(machine: Machine, now: float) -> None:
-        (tag,) = machine.world.tags
-        machine.close_contract(machine.observe_tag(tag, now), now)
-
-    node._engine.call(observe)
 
 
 def waiting(node: LocalNode) -> int:

@@ -8,42 +8,17 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.to_thread
 import pytest
 
 from hakuban import LocalNode, NodeBrokenError
 from hakuban._core.machine import Machine
 from hakuban._engine import steps, ticker
 from hakuban._engine.engine import Engine
+from support.much_to_do import MANY, leave_much_to_do, nothing_is_due
 from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-MANY = 600
-
-
-@pytest.fixture
-def node() -> Iterator[LocalNode]:
-    """Give a node with many contracts on objects of a tag."""
-    node = LocalNode()
-    with ExitStack() as contracts:
-        for number in range(MANY):
-            contracts.enter_context(node.object(["weather"], number).observe())
-        yield node
-
-
-def leave_much_to_do(node: LocalNode) -> None:
-    """Have all objects wait to be settled, as a peer does."""
-    tag = node.tag("weather").descriptor
-    node._engine.call(
-        lambda machine, now: machine.close_contract(machine.observe_tag(tag, now), now)
-    )
-    assert node._engine.deadline == 0.0
-
-
-def nothing_is_due(node: LocalNode) -> bool:
-    return node._engine.deadline != 0.0
+    from collections.abc import Callable
 
 
 def lets_others_in(

@@ -8,7 +8,6 @@ import signal
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
@@ -21,37 +20,13 @@ from hakuban._core import clock
 from hakuban._engine.engine import Engine
 from hakuban._engine.ticker import Timer
 from support.memory_links import Wrapping
-from support.waiting import until
+from support.much_to_do import leave_much_to_do, nothing_is_due
+from support.waiting import Turns, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
 
-
-MANY = 600
 SOON = 10.0
-
-
-@pytest.fixture
-def node() -> Iterator[LocalNode]:
-    """Give a node with many contracts on objects of a tag."""
-    node = LocalNode()
-    with ExitStack() as contracts:
-        for number in range(MANY):
-            contracts.enter_context(node.object(["weather"], number).observe())
-        yield node
-
-
-def leave_much_to_do(node: LocalNode) -> None:
-    tag = node.tag("weather").descriptor
-    node._engine.call(
-        lambda machine, now: machine.close_contract(machine.observe_tag(tag, now), now)
-    )
-    assert node._engine.deadline == 0.0
-
-
-def nothing_is_due(node: LocalNode) -> bool:
-    return node._engine.deadline != 0.0
 
 
 def have_something_due(node: LocalNode, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -68,24 +43,18 @@ def parked(node: LocalNode) -> int:
 async def test_a_task_that_does_what_is_due_lets_others_have_turns(
     node: LocalNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns, at_step, step = 0, list[int](), Engine.step
+    turns, at_step, step = Turns(), list[int](), Engine.step
 
     def noted(engine: Engine) -> bool:
-        at_step.append(turns)
+        at_step.append(turns.taken)
         return step(engine)
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await checkpoint()
-            turns += 1
 
     monkeypatch.setattr(Engine, "step", noted)
     with node.object("nothing").observe() as seen:
         leave_much_to_do(node)
         at_step.clear()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(take_turns)
+            tasks.start_soon(turns.run)
             tasks.start_soon(seen.wait_state)
             await until(lambda: nothing_is_due(node))
             tasks.cancel_scope.cancel()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 
 from hakuban import LocalNode, ObjectDescriptor
 from hakuban._engine.engine import Engine
@@ -19,7 +18,7 @@ from hakuban._wire import Session
 from hakuban.testing import MemoryTransport
 from hakuban.transport import TransportOptions
 from support.memory_links import Altered, Peer, listening, raw_peer
-from support.waiting import until
+from support.waiting import Turns, until
 
 if TYPE_CHECKING:
     from hakuban._transport.options import TransportArguments
@@ -34,21 +33,6 @@ def observing(count: int) -> list[ContractAction]:
 
 
 # ---- in steps -------------------------------------------------------------------------------------------------------
-
-
-class Turns:
-    """A task that takes every turn it gets.
-
-    :ivar taken: how many so far.
-    """
-
-    def __init__(self) -> None:
-        self.taken = 0
-
-    async def run(self) -> None:
-        while True:
-            await checkpoint()
-            self.taken += 1
 
 
 @pytest.mark.parametrize(("slice_length", "sizes"), [(math.inf, [32, 32, 32, 4]), (-1, [1] * 100)])

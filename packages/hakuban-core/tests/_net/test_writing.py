@@ -23,7 +23,7 @@ from hakuban._wire import Session
 from hakuban.testing import cut_links
 from support.memory_links import Altered, Peer, listening, raw_peer
 from support.tracing import collector_off
-from support.waiting import until
+from support.waiting import Turns, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,18 +34,6 @@ QUIET: TransportArguments = {"keep_alive": 3600, "timeout": 7200}
 WEATHER = ObjectDescriptor(["weather"], 1)
 CLOCK = "hakuban._loops.time_slice.monotonic"
 SLICE = "hakuban._loops.time_slice.LENGTH"
-
-
-class Turns:
-    """A task that takes every turn it gets, and counts them."""
-
-    def __init__(self) -> None:
-        self.taken = 0
-
-    async def run(self) -> None:
-        while True:
-            await checkpoint()
-            self.taken += 1
 
 
 def sending(send: Callable[[Any, list[bytes]], Awaitable[None]]) -> Altered:
