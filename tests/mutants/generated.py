@@ -11,15 +11,18 @@ import tomllib
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from queue import SimpleQueue
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from mutants.making import Mutant, mutants_of
+from typing_extensions import override
+
+from mutants.making import Mutant, mutants_of, words_of
 from mutants.shell import HERE, ROOT
 from mutants.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 WORKERS = 3  # half of what tests take is time they wait
 CORE = "packages/hakuban-core"
@@ -56,24 +59,53 @@ GUARDS: Final = {
     "packages/hakuban-router/src": ("packages/hakuban-router/tests",),
 }
 NEARBY = 10  # lines
-LONGEST_TESTS = 12.0  # seconds that the tests of one mutant may take without it
+SHARED = 10  # times what a word that is said by one test counts for more than a line that one passes through
+# Seconds that the tests of one mutant may take without it; what none of them notices is tried again, last, on others.
+LONGEST_TESTS = (12.0, 40.0)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    file: str
+    mutant: Mutant
+    asked: set[str]
+    """Tests that have not noticed it."""
+
+    @override
+    def __str__(self) -> str:
+        return (
+            f"ALIVE {self.file}:{self.mutant.line} {self.mutant.where} ({len(self.asked)} tests)\n"
+            f"  - {self.mutant.before}\n  + {self.mutant.after}"
+        )
 
 
 class Guards:
     """Which tests are run on a mutant."""
 
-    def __init__(self, lines: dict[str, dict[int, list[str]]], seconds: dict[str, float]) -> None:
-        """Take what a run without mutants has shown."""
+    def __init__(
+        self,
+        lines: dict[str, dict[int, list[str]]],
+        seconds: dict[str, float],
+        words: dict[str, frozenset[str]],
+    ) -> None:
+        """Take what a run without mutants has shown, and the words of each test."""
         self._lines = lines
         self.seconds = seconds
+        self._words = words
+        self._speakers = Counter(word for some in words.values() for word in some)
         self._noticed: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
-    def tests(self, file: str, line: int) -> list[str]:
-        """List the tests of a line: those first that have noticed others in the file, then those of few like them, and quick ones.
+    def tests(self, trial: _Trial, longest: float) -> list[str]:
+        """List tests that were not asked yet: who has noticed most in the file, then those of few like them, and quick ones.
 
-        Whoever starts a program passes through most of it; who passes through a line nearby that few pass through is about it.
-        No test passes through a line of the module itself, or of a class: all that come to the file are meant there.
+        Whoever starts a program passes through most of it; who passes through a line nearby that few pass through is about it,
+        and so is who uses a word of it that few use. No test passes through a line of the module itself, or of a class: all that
+        come to the file are meant there.
+
+        :param longest: the seconds that they may take together.
         """
+        file, line = trial.file, trial.mutant.line
+        said = words_of(f"{trial.mutant.before} {trial.mutant.where}")
         by_line = self._lines.get(file.partition("/src/")[2], {})
         names = by_line.get(line) or list(
             dict.fromkeys(one for some in by_line.values() for one in some)
@@ -87,11 +119,12 @@ class Guards:
         for name in sorted(names, key=self.seconds.__getitem__):
             function = name.partition("[")[0]
             seen[function] += 1
-            cost = self.seconds[name] * seen[function] / max(rarity[name], 1e-6)
+            shared = sum(1 / self._speakers[word] for word in said & self._words[name])
+            cost = self.seconds[name] * seen[function] / (rarity[name] + SHARED * shared + 1e-6)
             order[name] = (-self._noticed[file][name], cost)
         chosen: list[str] = []
-        left = LONGEST_TESTS
-        for name in sorted(names, key=order.__getitem__):
+        left = longest
+        for name in sorted(order.keys() - trial.asked, key=order.__getitem__):
             left -= self.seconds[name]
             if left < 0 and chosen:
                 break
@@ -104,7 +137,7 @@ class Guards:
             self._noticed[file][test] += 1
 
 
-class Trial:
+class Trials:
     """The mutants of packages which the same tests guard.
 
     :ivar counts: of each file, how many of them became what.
@@ -127,40 +160,68 @@ class Trial:
                 lambda: defaultdict(list)
             )
             seconds: dict[str, float] = {}
-            parts = [worker.tests[at::WORKERS] for at, worker in enumerate(workers)]
+            words = workers[0].tests
+            parts = [list(words)[at::WORKERS] for at in range(WORKERS)]
             for found, durations in threads.map(Worker.measure, workers, parts):
                 seconds |= durations
                 for file, by_line in found.items():
                     for line, names in by_line.items():
                         lines[file][line] += names
-            chosen = Guards({file: dict(found) for file, found in lines.items()}, seconds)
-            todo = SimpleQueue[tuple[str, Mutant]]()
-            for file in files:
-                for mutant in mutants_of(workers[0].path(file).read_text()):
-                    todo.put((file, mutant))
-            list(threads.map(lambda worker: self._work(worker, todo, chosen), workers))
+            chosen = Guards({file: dict(found) for file, found in lines.items()}, seconds, words)
+            left = self._different(
+                (file, mutant)
+                for file in files
+                for mutant in mutants_of(workers[0].path(file).read_text())
+            )
+            for longest in LONGEST_TESTS:
+                todo, left = left[::-1], []
+                each = partial(self._try_some, todo=todo, left=left, guards=chosen, longest=longest)
+                list(threads.map(each, workers))
+        for trial in left:
+            self.counts[trial.file]["alive"] += 1
 
-    def _work(self, worker: Worker, todo: SimpleQueue[tuple[str, Mutant]], guards: Guards) -> None:
-        while not todo.empty():
-            file, mutant = todo.get()
-            self.counts[file][self._outcome(worker, file, mutant, guards)] += 1
+    def _different(self, made: Iterable[tuple[str, Mutant]]) -> list[_Trial]:
+        different = []
+        for file, mutant in made:
+            if (file, mutant.where, mutant.before, mutant.after) in self._known:
+                self.counts[file]["equivalent"] += 1
+            else:
+                different.append(_Trial(file, mutant, set()))
+        return different
 
-    def _outcome(self, worker: Worker, file: str, mutant: Mutant, guards: Guards) -> str:
-        if (file, mutant.where, mutant.before, mutant.after) in self._known:
-            return "equivalent"
-        tests = guards.tests(file, mutant.line)
+    def _try_some(
+        self,
+        worker: Worker,
+        *,
+        todo: list[_Trial],
+        left: list[_Trial],
+        guards: Guards,
+        longest: float,
+    ) -> None:
+        """Try what other workers do not; what nobody notices is left."""
+        while True:
+            try:
+                trial = todo.pop()
+            except IndexError:
+                return
+            if self._is_noticed(worker, trial, guards, longest):
+                self.counts[trial.file]["killed"] += 1
+                continue
+            left.append(trial)
+            if longest == LONGEST_TESTS[-1]:
+                print(trial, flush=True)
+
+    @staticmethod
+    def _is_noticed(worker: Worker, trial: _Trial, guards: Guards, longest: float) -> bool:
+        tests = guards.tests(trial, longest)
+        if not tests:
+            return False
         patience = {name: 4.0 + 3.0 * guards.seconds[name] for name in tests}
-        longest = 8.0 + 1.5 * sum(guards.seconds[name] for name in tests)
-        test = worker.noticing_test(file, mutant, patience, longest) if tests else ""
-        guards.note(file, test)
-        if test:
-            return "killed"
-        print(
-            f"ALIVE {file}:{mutant.line} {mutant.where} ({len(tests)} tests)\n"
-            f"  - {mutant.before}\n  + {mutant.after}",
-            flush=True,
-        )
-        return "alive"
+        altogether = 8.0 + 1.5 * sum(guards.seconds[name] for name in tests)
+        test = worker.noticing_test(trial.file, trial.mutant, patience, altogether)
+        guards.note(trial.file, test)
+        trial.asked.update(tests)
+        return bool(test)
 
 
 def equivalent() -> dict[tuple[str, str, str, str], str]:
@@ -194,9 +255,9 @@ def try_all(files: Sequence[str], tests: Sequence[str]) -> dict[str, Counter[str
         }
         if not own:
             continue
-        trial = Trial(guards)
-        trial.run(list(own))
-        for file, counts in sorted(trial.counts.items()):
+        trials = Trials(guards)
+        trials.run(list(own))
+        for file, counts in sorted(trials.counts.items()):
             print(f"{file}: {figures(counts)}", flush=True)
             totals[own[file]] += counts
     return totals

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -58,6 +59,11 @@ class Mutant:
     line: int
     before: str
     after: str
+
+
+def words_of(text: str) -> frozenset[str]:
+    """Return the words of a text, or of the names in it: of `_listening_tls` these are "listening" and "tls"."""
+    return frozenset(word.lower() for word in re.findall(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}", text))
 
 
 def mutants_of(source: str) -> Iterator[Mutant]:

@@ -15,7 +15,7 @@ import warnings
 from collections import defaultdict
 from contextlib import suppress
 from functools import partial
-from inspect import CO_OPTIMIZED
+from inspect import CO_OPTIMIZED, getsource
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +27,7 @@ import coverage
 import psutil
 import pytest
 
+from mutants.making import words_of
 from mutants.shell import write_source
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     _adopt_orphans()
     functions = _functions_of_copy()
     with Connection(int(os.environ["MUTANTS_CONNECTION"])) as orders:
-        orders.send([item.nodeid for item in session.items])
+        orders.send({item.nodeid: words_of(_source(item)) for item in session.items})
         while order := orders.recv():
             what, *arguments = order
             if what == "measure":
@@ -49,6 +50,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
             else:
                 orders.send(_try_mutant(session, functions, *arguments))
     return True
+
+
+def _source(item: pytest.Item) -> str:
+    """Return the text of a test's function, with its name."""
+    return getsource(item.function) if isinstance(item, pytest.Function) else item.name
 
 
 def _try_mutant(

@@ -26,7 +26,7 @@ LONGEST_TEST = 20  # seconds of one without a mutant
 class Worker:
     """Runs tests on mutants, one after the other.
 
-    :ivar tests: the names of all tests.
+    :ivar tests: the names of all tests, and the words of each.
     """
 
     def __init__(self, guards: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ class Worker:
             stderr=subprocess.STDOUT,
         )
         theirs.close()
-        self.tests: list[str] = self._answer()
+        self.tests: dict[str, frozenset[str]] = self._answer()
 
     def __enter__(self) -> Self:
         """Enter."""

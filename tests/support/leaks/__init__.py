@@ -10,7 +10,6 @@ A test that leaves something on purpose says so: `@pytest.mark.leaks("thread", r
 from __future__ import annotations
 
 import gc
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,8 +24,6 @@ KINDS: Final = ("circle", "descriptor", "in a loop", "object", "table", "thread"
 SETTLING = 3.0
 """Seconds for which what is left may need to go."""
 PAUSE: Final = 0.005
-OBJECTS: Final = sys.version_info < (3, 12)
-"""Whether objects and circles are told. Later versions keep them in other frames of asyncio's and contextlib's."""
 COLLECTED: Final = 200
 """Tests after which the collector runs: each `gc.freeze` has it count anew, so that it would never look at what is old."""
 
@@ -81,9 +78,7 @@ class _Watch:
         found += [("table", text) for owner in self._owners for text in owner.grown()]
         self._owners.clear()  # or they would be left
         if self._held():
-            circles = objects.collect()
-            if OBJECTS:
-                found += [("circle", text) for text in circles]
+            found += [("circle", text) for text in objects.collect()]
             deadline = time.monotonic() + SETTLING
             while (held := self._held()) and time.monotonic() < deadline:
                 time.sleep(PAUSE)
@@ -97,7 +92,7 @@ class _Watch:
         found += [("thread", threads[one]) for one in threads if one not in self._threads]
         found += [("table", text) for text in tables.in_modules()]
         found += [("wake-up", text) for text in objects.wakeups_of_ended_loops()]
-        if OBJECTS and (left := objects.ours()):
+        if left := objects.ours():
             found += [("object", text) for text in objects.describe(left)]
         return found
 

@@ -9,6 +9,7 @@ that a task ended with is the caller's.
 from __future__ import annotations
 
 import gc
+import sys
 from asyncio import CancelledError
 from types import (
     AsyncGeneratorType,
@@ -61,6 +62,11 @@ _CODE: Final[dict[type, str]] = {
 
 
 CALLERS: Final = {"TaskGroup.start", "AsyncExitStack.__aexit__"}
+if sys.version_info >= (3, 12):
+    CALLERS |= {
+        "TaskGroup.start.<locals>.run_coro_with_task_status",
+        "_AsyncGeneratorContextManager.__aexit__",
+    }
 """Functions of anyio and contextlib that keep what came out of them, in a circle: with what is the caller's."""
 
 

@@ -21,13 +21,22 @@ MOST: Final = 8
 
 def ours() -> list[object]:
     """List what is ours of the objects that were made since the last `gc.freeze`: instances, and calls that wait."""
-    return [one for one in gc.get_objects() if _is_ours(one) and one is not wakeups._local.home]
+    return [one for one in gc.get_objects() if _is_ours(one)]
 
 
 def wakeups_of_ended_loops() -> list[str]:
-    """Return what is on its way to the loop that ran in this thread last; that of one that runs is done soon."""
+    """Return what is on its way to the loop that ran in this thread last; that of one that runs is done soon.
+
+    If nothing is, that loop is forgotten here, with all that it knows (the frames of a test): a thread knows its last loop
+    until the next one.
+    """
     home = wakeups._local.home
-    return [] if home is None else [f"{name_of(one)} waits for {home!r}" for one in home._pending]
+    pending = (
+        [] if home is None else [f"{name_of(one)} waits for {home!r}" for one in home._pending]
+    )
+    if not pending:
+        wakeups._local.home = None
+    return pending
 
 
 def _is_ours(one: Any) -> bool:

@@ -6,7 +6,10 @@ import gc
 import warnings
 from contextlib import ExitStack
 
+import pytest
 from hakuban import LocalNode, ObjectDescriptor
+
+from support.waiting import until
 
 MANY = 600
 
@@ -78,3 +81,24 @@ def test_a_snapshot_shows_all_that_was_done_before() -> None:
             objects.clear()
             gc.collect()
         assert node.snapshot().objects == []
+
+
+@pytest.mark.anyio
+async def test_the_last_state_of_an_object_stays_with_all_who_look_at_it_and_none_keeps_an_older_one() -> (
+    None
+):
+    above, below = LocalNode(), LocalNode()
+    with ExitStack() as contracts:
+        watchers = [
+            contracts.enter_context(above.tag("weather").observe()) for _ in range(5 * MANY)
+        ]
+        async with above.listen("memory://") as listener, below.connect(listener.url):
+            with below.object(ObjectDescriptor(["weather"], 1)).expose() as sink:
+                await sink.wait_assigned()
+                streams = [await anext(aiter(watcher)) for watcher in watchers]
+                sink.set_object_data("first")
+                for stream in streams:
+                    await stream.wait_state()
+                sink.set_object_data("last")
+            await until(lambda: all(stream.closed for stream in streams))
+        assert {stream.object_data() for stream in streams} == {"last"}

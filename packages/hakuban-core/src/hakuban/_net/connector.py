@@ -253,6 +253,7 @@ class _Connector:
                 self._link = None
             self._state.close()
             self._ended.set()
+            del error  # its traceback may hold this frame
 
     def _pause(self, link: Link | None, error: Exception) -> float:
         """Return the seconds until the next attempt."""
