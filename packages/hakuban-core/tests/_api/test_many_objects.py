@@ -7,8 +7,8 @@ import warnings
 from contextlib import ExitStack
 
 import pytest
-from hakuban import LocalNode, ObjectDescriptor
 
+from hakuban import LocalNode, ObjectDescriptor
 from support.waiting import until
 
 MANY = 600
