@@ -95,7 +95,10 @@ def _run(session: pytest.Session, tests: dict[str, float]) -> str:
     for item in chosen:
         item.add_marker(pytest.mark.timeout(tests[item.nodeid]), append=False)
     for item, following in zip(chosen, [*chosen[1:], None], strict=True):
-        session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        try:
+            session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        except (Exception, pytest.fail.Exception):  # noqa: BLE001  # a time-out amid a report
+            return item.nodeid
         if session.testsfailed:
             return item.nodeid
     return ""

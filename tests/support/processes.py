@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -96,6 +97,10 @@ class Program:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None and "MUTANTS_LINES" in os.environ:
+            self.process.terminate()  # who is killed cannot report which lines it passed through
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
         if self.process.poll() is None:
             self.process.kill()
         self.wait()

@@ -26,6 +26,7 @@ FLAGS: list[tuple[str, list[str], Any]] = [
     ("rebalance_threshold", ["--rebalance-threshold", "0"], 0.0),
     ("rebalance_threshold", ["--rebalance-threshold", "1.5"], 1.5),
     ("max_clock_lead", ["--max-clock-lead", "60"], 60.0),
+    ("max_clock_lead", ["--max-clock-lead", "1e9"], 1e9),
     ("loop", ["--loop", "trio"], "trio"),
     ("tls_cert", ["--tls-cert", "a b.pem"], "a b.pem"),
     ("tls_key", ["--tls-key", "key.pem"], "key.pem"),
@@ -61,8 +62,10 @@ VARIABLES: list[tuple[str, str, Any]] = [
     ("keep_alive", "1s", "1s"),
     ("compression", "yes", True),
     ("compression", "0", False),
+    ("compression", "1", True),
     ("insecure", "TRUE", True),
     ("insecure", "no", False),
+    ("insecure", "false", False),
     ("threads", "2", 2),
     ("log_level", "warning", "warning"),
 ]
@@ -76,10 +79,10 @@ BAD_FLAGS: list[tuple[list[str], str]] = [
     (["--rebalance-threshold", "nan"], "--rebalance-threshold 'nan'"),
     (["--rebalance-threshold", "-0.1"], "--rebalance-threshold"),
     (["--rebalance-threshold", "inf"], "--rebalance-threshold 'inf'"),
-    (["--rebalance-threshold", "little"], "--rebalance-threshold 'little'"),
+    (["--rebalance-threshold", "little"], "--rebalance-threshold 'little': not a number of 0"),
     (["--max-clock-lead", "-1"], "--max-clock-lead"),
     (["--max-clock-lead", "1e10"], "--max-clock-lead"),
-    (["--max-clock-lead", "a day"], "--max-clock-lead"),
+    (["--max-clock-lead", "a day"], "--max-clock-lead 'a day': not a number of seconds"),
     (["--timeout", "1s,name=x"], "--timeout '1s,name=x': not a duration"),
     (["--keep-alive", "soon!"], "--keep-alive 'soon!'"),
     (["--loop", "curio"], "--loop 'curio': not one of auto, asyncio, uvloop, trio"),
@@ -129,6 +132,8 @@ def test_without_arguments_every_option_has_its_default() -> None:
     assert arguments.config == Config()
     assert arguments.config.bind == DEFAULT_BIND
     assert set(arguments.sources.values()) == {"default"}
+    assert not arguments.config.insecure
+    assert not arguments.config.compression
     assert not arguments.show_config
 
 

@@ -85,6 +85,7 @@ def test_a_tag_is_named_alone(command: str, argv: list[str]) -> None:
         (["observe", URL, "weather", "x", "--count", "few"], "--count"),
         (["observe", URL, "weather", "x", "--timeout", "0"], "--timeout"),
         (["observe", URL, "weather", "x", "--timeout", "nan"], "--timeout"),
+        (["observe", URL, "weather", "x", "--timeout", "inf"], "--timeout"),
         (["observe", URL, "weather", "x", "--capacity", "2"], "--capacity"),
         (["expose", URL, "weather", "x", "--capacity", "0"], "--capacity"),
     ],
@@ -93,6 +94,24 @@ def test_arguments_that_make_no_sense_are_refused(argv: list[str], reason: str) 
     with pytest.raises(UsageError, match=re.escape(reason)) as caught:
         parse(argv)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--vers"],
+        ["observe", URL, "weather", "x", "--ra"],
+        ["expose", URL, "weather", "x", "--cap", "2"],
+    ],
+)
+def test_flags_are_not_abbreviated(argv: list[str]) -> None:
+    with pytest.raises(UsageError):
+        parse(argv)
+
+
+def test_a_producer_is_able_to_do_1_unless_it_says_more() -> None:
+    assert parse(["expose", URL, "weather", "x"]).capacity == 1
+    assert parse(["expose", URL, "weather", "x", "--capacity", "5"]).capacity == 5
 
 
 @pytest.mark.parametrize(
@@ -339,7 +358,7 @@ def test_patience_covers_a_router_that_is_not_there(start: Start) -> None:
         "hakuban_router.client", "observe", "ws://127.0.0.1:9", *OBJECT, "--timeout", "3"
     )
     assert observe.wait() == 1
-    assert "cannot connect to ws://127.0.0.1:9" in observe.err.seen[0]
+    assert observe.err.seen[0].startswith("hakuban: cannot connect to ws://127.0.0.1:9")
     assert observe.err.seen[-1] == "hakuban: nothing came for 3 s"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,3 +56,18 @@ def test_a_manager_that_has_gone_is_one_line_in_the_log(
     notify("READY=1")
     assert "READY=1" in caplog.text
     assert len(caplog.records) == 1
+
+
+def test_a_manager_that_does_not_read_is_one_line_in_the_log_and_nobody_waits(
+    manager: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    def notify_until_it_is_full() -> None:
+        while not caplog.records:
+            notify("READY=1")
+
+    teller = threading.Thread(target=notify_until_it_is_full, daemon=True)
+    teller.start()
+    teller.join(10)
+    assert not teller.is_alive()
+    assert "READY=1" in caplog.text
+    assert manager.recv(100) == b"READY=1"

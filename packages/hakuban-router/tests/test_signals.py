@@ -15,6 +15,8 @@ import pytest
 
 import hakuban
 import hakuban.sync
+from hakuban_router._signals import usr2_sets
+from hakuban_router._wakeup_event import WakeupEvent
 from support.processes import Program, RouterProcess
 
 if TYPE_CHECKING:
@@ -160,6 +162,113 @@ def test_a_hangup_after_a_termination_changes_nothing(stuck_router: RouterProces
     stuck_router.process.send_signal(signal.SIGTERM)
     stuck_router.err.wait(re.compile("SIGTERM, leaving"))
     assert end(stuck_router, signal.SIGHUP) < PROMISED
+
+
+# ---- a process with these signals alone ----------------------------------------------------------
+
+ALONE = """
+import logging, os, signal, sys, threading, time
+import anyio
+from hakuban_router import _signals
+
+_signals.PATIENCE = 0.01
+signals = _signals.record_signals()
+
+def strike_and_block():  # one call into the system, from which no handler of Python's is called
+    os.system(
+        "kill -TERM $PPID; for _ in $(seq 100); do sleep 0.1; kill -0 $PPID 2>&- || exit; done"
+    )
+"""
+
+
+def run_alone(code: str) -> int:
+    """Run code in a process that records signals; give its exit code."""
+    command = [sys.executable, "-W", "error", "-c", ALONE + code]
+    return subprocess.run(command, timeout=40, check=False).returncode
+
+
+def test_a_wish_for_a_report_before_there_are_any_kills_nobody() -> None:
+    assert run_alone("signal.raise_signal(signal.SIGUSR2)\nsys.exit(7)") == 7
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["", "with signals.beside_a_loop(): pass\n"],
+    ids=["from the start", "after a loop"],
+)
+def test_a_signal_is_seen_by_what_no_handler_interrupts(before: str) -> None:
+    assert run_alone(f"{before}strike_and_block()\nsys.exit(7)") == 0
+
+
+def test_a_signal_is_seen_while_a_loop_stands_still() -> None:
+    code = """
+async def main():
+    async with anyio.create_task_group() as group:
+        await group.start(signals.watch, lambda _signum: 0)
+        strike_and_block()
+        os._exit(7)
+
+with signals.beside_a_loop():
+    anyio.run(main)
+"""
+    assert run_alone(code) == 0
+
+
+def test_a_signal_is_seen_while_a_loop_is_starting() -> None:
+    code = """
+with signals.beside_a_loop():
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(10)
+    sys.exit(7)
+"""
+    assert run_alone(code) == 0
+
+
+def test_a_second_interrupt_is_the_systems() -> None:
+    first = "_signals.PATIENCE = 60.0\nsignal.raise_signal(signal.SIGINT)\n"
+    assert run_alone(f"{first}signal.raise_signal(signal.SIGINT)\nsys.exit(7)") == -signal.SIGINT
+    # and by a process that ends, whose lines coverage sees
+    assert run_alone(f"{first}sys.exit(signal.getsignal(signal.SIGINT) or 7)") == 7
+
+
+def test_no_loop_warns_of_who_else_is_woken_by_signals() -> None:
+    pytest.importorskip("trio")
+    code = """
+with signals.beside_a_loop():
+    anyio.run(anyio.sleep, 0, backend="trio")
+sys.exit(7)
+"""
+    assert run_alone(code) == 7
+
+
+def test_a_log_that_blocks_does_not_hold_up_who_leaves_a_moment_too_late() -> None:
+    code = """
+_signals.LOG_SECONDS = 10.0
+logging_begun = threading.Event()
+
+def block(_record):
+    logging_begun.set()
+    time.sleep(60)
+
+logging.getLogger("hakuban.router").addFilter(block)
+signal.raise_signal(signal.SIGTERM)
+logging_begun.wait(20)
+sys.exit(7)
+"""
+    assert run_alone(code) == 7
+
+
+def test_usr2_sets_an_event_within_a_block_and_nothing_after_it() -> None:
+    before = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    try:
+        with WakeupEvent() as event:
+            with usr2_sets(event):
+                signal.raise_signal(signal.SIGUSR2)
+                assert event.clear()
+            signal.raise_signal(signal.SIGUSR2)
+            assert not event.clear()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 # ---- snapshots -----------------------------------------------------------------------------------

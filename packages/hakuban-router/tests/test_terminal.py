@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -13,11 +14,12 @@ import pytest
 
 import hakuban
 import hakuban.sync
-from hakuban_router._stdio import write_out
+from hakuban_router._stdio import read_lines, write_out
 from support.unseen import UNSEEN, check_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from support.processes import RouterProcess
 
@@ -169,3 +171,75 @@ def test_refusals_are_too() -> None:
         shown = terminal.read_all()
     check_seen(shown)
     assert shown.startswith("hakuban: ")
+
+
+# ---- standard files that are no terminals --------------------------------------------------------
+
+
+def test_what_is_written_comes_after_what_was_printed_and_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "output").open("w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        print("first")
+        assert write_out(b"second\n")
+        assert (tmp_path / "output").read_text() == "first\nsecond\n"
+
+
+def test_an_output_that_was_closed_by_whoever_started_us_is_read_by_nobody_and_not_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert write_out(b"whatever\n")
+
+
+def test_when_the_reader_has_gone_all_else_goes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert not write_out(b"whatever\n")
+        print("more", flush=True)
+
+
+OCCUPYING = """
+import os, sys
+from hakuban_router._stdio import occupy_closed
+
+def next_descriptor():
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
+
+occupy_closed()
+before = next_descriptor()
+occupy_closed()
+sys.exit(0 if before == next_descriptor() > 2 else 7)
+"""
+
+
+@pytest.mark.parametrize("redirection", ["", "2>&-", "<&- >&- 2>&-"])
+def test_standard_files_that_were_closed_are_occupied_and_no_others(redirection: str) -> None:
+    command = ["sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, OCCUPYING]
+    assert subprocess.run(command, timeout=20, check=False).returncode == 0
+
+
+def test_an_input_that_cannot_be_read_is_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[bytes] = []
+    ended = threading.Event()
+    with (tmp_path / "written").open("w") as written:
+        monkeypatch.setattr(sys, "stdin", written)
+        read_lines(lines.append, ended.set)
+        assert ended.wait(10)
+    assert lines == []
+
+
+def test_an_input_that_goes_on_does_not_hold_up_the_end() -> None:
+    code = "from hakuban_router._stdio import read_lines; read_lines(print)"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as program:
+        try:
+            assert program.wait(20) == 0
+        finally:
+            program.kill()

@@ -51,9 +51,7 @@ async def run(
     with WakeupEvent() as asked, usr2_sets(asked):
         ignore_terminal_stop()
         read_lines(lambda _line: asked.set())
-        problem = await router.run(signals, asked)
-    router.node.close()
-    return problem
+        return await router.run(signals, asked)
 
 
 class _Router:

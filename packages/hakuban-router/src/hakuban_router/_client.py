@@ -76,10 +76,11 @@ class _Output:
         :raises OutputError: it cannot be written.
         """
         async with self._lock:
+            # before there is a thread, which may begin late; where none begins, `run` ends the process all the same
+            self.busy = True
             return await anyio.to_thread.run_sync(self._write, line, abandon_on_cancel=True)
 
     def _write(self, line: bytes) -> bool:
-        self.busy = True
         try:
             return write_out(line + b"\n")
         finally:
@@ -109,7 +110,6 @@ class _Probe(ABC):
             if self._scope.cancelled_caught and not self._finished:
                 self._complain(f"nothing came for {self._request.timeout:g} s")
             group.cancel_scope.cancel()
-        self._node.close()
 
     async def _connect(self) -> None:
         self._renew_patience()

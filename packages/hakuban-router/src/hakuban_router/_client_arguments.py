@@ -41,7 +41,7 @@ class Request:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = Parser(add_help=False, allow_abbrev=False)
+    common = Parser(add_help=False)
     common.add_argument("url", metavar="URL", help="the router, for example ws://127.0.0.1:3001")
     common.add_argument(
         "tags", metavar="TAGS", help="a JSON list of tags; or one tag, as JSON or as a plain word"

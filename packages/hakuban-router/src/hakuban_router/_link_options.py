@@ -65,6 +65,7 @@ def listening_tls(config: Config) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(config.tls_cert, config.tls_key)
     except OSError as error:  # an SSLError is one too
+        _check_readable(config.tls_cert, config.tls_key)
         raise _unusable_chain(config.tls_cert, config.tls_key, error) from None
     if config.tls_client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
@@ -73,20 +74,23 @@ def listening_tls(config: Config) -> ssl.SSLContext | None:
     return context
 
 
-def _unusable_chain(cert: str, key: str | None, error: OSError) -> UsageError:
-    """Return an error that states which of two files is at fault; neither Python nor OpenSSL does."""
+def _check_readable(cert: str, key: str | None) -> None:
+    """Raise UsageError if one of two files cannot be read, or the first is no certificate."""
     import ssl
     from pathlib import Path
 
-    try:
-        for flag, path in (("--tls-cert", cert), ("--tls-key", key)):
-            if path is not None:
-                with _readable(flag, path), Path(path).open("rb"):
-                    pass
-        with _readable("--tls-cert", cert):
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cert)
-    except UsageError as unusable:
-        return unusable
+    for flag, path in (("--tls-cert", cert), ("--tls-key", key)):
+        if path is not None:
+            with _readable(flag, path), Path(path).open("rb"):
+                pass
+    with _readable("--tls-cert", cert):
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cert)
+
+
+def _unusable_chain(cert: str, key: str | None, error: OSError) -> UsageError:
+    """Return an error that states which of two readable files is at fault; neither Python nor OpenSSL does."""
+    import ssl
+
     reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
     if reason in _OTHER_KEY:
         where = f"--tls-key {key!r}" if key is not None else "the private key there"

@@ -45,7 +45,9 @@ def write_out(data: bytes) -> bool:
         sys.stdout.buffer.write(_escaped(data) if sys.stdout.isatty() else data)
         sys.stdout.buffer.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
         if isinstance(error, BrokenPipeError):
             return False
         raise OutputError(
