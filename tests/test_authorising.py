@@ -156,6 +156,7 @@ class Odd(BaseException):
     """What trio's Cancelled is: no Exception."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "error", [SystemExit, asyncio.CancelledError, KeyboardInterrupt, GeneratorExit, Odd]
 )
@@ -254,6 +255,7 @@ async def test_no_more_calls_than_threads_and_the_others_wait_their_turn(
         group.cancel_scope.cancel()
 
 
+@pytest.mark.long
 async def test_where_all_threads_are_stuck_the_others_are_refused_for_now(
     wire: Wire, plugin: Callable[[int], Plugin]
 ) -> None:

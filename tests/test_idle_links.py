@@ -168,6 +168,7 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="gives free memory back by a function of glibc")
 @pytest.mark.parametrize("scheme", ["ws", "wss", "zmq+tcp"])
 async def test_links_that_were_busy_once_take_no_more_than_others(scheme: str) -> None:

@@ -178,7 +178,11 @@ def send_often(stranger: ZeroMQWire, flood: bytes) -> None:
 
 @pytest.mark.promise("no-crash")
 @pytest.mark.parametrize(
-    ("bind", "kind"), [("ws", UnendingWebSocket), ("zmq+tcp", UnendingZeroMQ)], ids=["ws", "zmq"]
+    ("bind", "kind"),
+    [
+        pytest.param("ws", UnendingWebSocket, id="ws", marks=pytest.mark.thorough),
+        pytest.param("zmq+tcp", UnendingZeroMQ, id="zmq"),
+    ],
 )
 def test_messages_without_an_end_are_bounded_together(
     router: Besieged, bind: str, kind: Callable[[str], Unending], record_property: Record

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 KINDS = [("object", "object"), ("tag", "object"), ("object", "tag")]
 X = ObjectDescriptor(["t"], "x")
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.promise("everywhere", "latest")
 @in_every_shape

@@ -19,6 +19,8 @@ X = ObjectDescriptor(["t"], "x")
 KINDS = [("object", "object"), ("tag", "object"), ("object", "tag")]
 kinds = pytest.mark.parametrize("kinds", KINDS, ids="-".join)
 
+pytestmark = pytest.mark.long
+
 
 def builder(node: LocalNode, kind: str) -> Any:
     return node.tag("t") if kind == "tag" else node.object(X)

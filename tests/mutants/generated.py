@@ -74,7 +74,7 @@ class _Trial:
     @override
     def __str__(self) -> str:
         return (
-            f"ALIVE {self.file}:{self.mutant.line} {self.mutant.where} ({len(self.asked)} tests)\n"
+            f"{self.file}:{self.mutant.line} {self.mutant.where} ({len(self.asked)} tests)\n"
             f"  - {self.mutant.before}\n  + {self.mutant.after}"
         )
 
@@ -208,8 +208,7 @@ class Trials:
                 self.counts[trial.file]["killed"] += 1
                 continue
             left.append(trial)
-            if longest == LONGEST_TESTS[-1]:
-                print(trial, flush=True)
+            print("ALIVE" if longest == LONGEST_TESTS[-1] else "not yet noticed", trial, flush=True)
 
     @staticmethod
     def _is_noticed(worker: Worker, trial: _Trial, guards: Guards, longest: float) -> bool:

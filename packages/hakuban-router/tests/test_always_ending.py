@@ -144,6 +144,7 @@ WAITS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_loop_that_stands_still_does_not_hold_it_up(
@@ -197,6 +198,7 @@ def hakuban_authorize(request):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ENDING)
 @pytest.mark.parametrize("loop", LOOPS)
 def test_an_authorising_plugin_that_hangs_in_the_output_does_not_hold_it_up(
@@ -234,6 +236,7 @@ def test_a_second_signal_of_whatever_kind_ends_it_too(
 # ---- while it shows itself -----------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("read", [True, False], ids=["read", "not read"])
 def test_a_hundred_wishes_for_a_report_do_not_hold_it_up(loop: str, *, read: bool) -> None:

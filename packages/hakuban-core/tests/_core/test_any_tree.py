@@ -69,6 +69,7 @@ def test_in_many_long_histories_the_promises_hold() -> None:
     explored(5_000, 100)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("patch", mutants.mutants(), ids=lambda patch: patch.stem)
 def test_a_broken_machine_is_noticed(patch: Path, tmp_path: Path) -> None:
     mutants.apply(patch, tmp_path)

@@ -198,6 +198,7 @@ async def restless(contract: Any, *, task_status: TaskStatus[None]) -> None:
         await anyio.sleep(0.002)
 
 
+@pytest.mark.long
 @pytest.mark.promise("no-stall")
 @pytest.mark.parametrize("cancelled", [False, True])
 @pytest.mark.parametrize("kind", ["connect", "listen"])

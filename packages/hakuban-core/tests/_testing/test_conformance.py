@@ -1124,6 +1124,7 @@ def name_of(case: Callable[[], Any]) -> str:
     return last.__name__ if isinstance(last, type) else f"{name_of(case.func)}-{last!r}"
 
 
+@pytest.mark.long
 @pytest.mark.leaks(
     "circle", "descriptor", "in a loop", "object", "table", "thread",
     reason="these transports are broken on purpose, and what they leave is what the kit finds",
