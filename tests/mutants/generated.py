@@ -99,7 +99,7 @@ class Guards:
         """List tests that were not asked yet: who has noticed most in the file, then those of few like them, and quick ones.
 
         Whoever starts a program passes through most of it; who passes through a line nearby that few pass through is about it,
-        and so is who uses a word of it that few use. No test passes through a line of the module itself, or of a class: all that
+        and so is who uses a word of it that few use. A line of the module itself, or of a class, runs once, in no test: all that
         come to the file are meant there.
 
         :param longest: the seconds that they may take together.
@@ -107,9 +107,9 @@ class Guards:
         file, line = trial.file, trial.mutant.line
         said = words_of(f"{trial.mutant.before} {trial.mutant.where}")
         by_line = self._lines.get(file.partition("/src/")[2], {})
-        names = by_line.get(line) or list(
-            dict.fromkeys(one for some in by_line.values() for one in some)
-        )
+        names = [] if trial.mutant.runs_once else by_line.get(line)
+        if not names:
+            names = list(dict.fromkeys(one for some in by_line.values() for one in some))
         rarity = defaultdict[str, float](float)
         for near in range(line - NEARBY, line + NEARBY + 1):
             for name in by_line.get(near, ()):

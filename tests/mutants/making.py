@@ -52,6 +52,7 @@ class Mutant:
     :ivar line: where it differs first, from 1 on.
     :ivar before: that line.
     :ivar after: the same in the mutant.
+    :ivar runs_once: whether that line is of a module or class, or of a function's head: it runs when the module is imported.
     """
 
     text: str
@@ -59,6 +60,7 @@ class Mutant:
     line: int
     before: str
     after: str
+    runs_once: bool
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -69,7 +71,7 @@ def words_of(text: str) -> frozenset[str]:
 def mutants_of(source: str) -> Iterator[Mutant]:
     """Make the mutants of a module, none twice."""
     seen = {source}
-    names = _names_by_line(source)
+    names, bodies = _names_by_line(source), _lines_of_bodies(source)
     old = source.splitlines()
     for text in (*_by_operators(source), *_without_statements(source), *_without_handlers(source)):
         if text in seen:
@@ -79,7 +81,8 @@ def mutants_of(source: str) -> Iterator[Mutant]:
         at = next(at for at, (one, other) in enumerate(zip(old, new, strict=True)) if one != other)
         before, after = old[at].strip(), new[at].strip()
         if not before.startswith(NOT_MUTATED) and _is_python(text):
-            yield Mutant(text, names.get(at + 1, ""), at + 1, before, after)
+            line = at + 1
+            yield Mutant(text, names.get(line, ""), line, before, after, line not in bodies)
 
 
 def _is_python(text: str) -> bool:
@@ -130,6 +133,16 @@ def _does_something(node: ast.AST) -> bool:
         return True
     targets = node.targets if isinstance(node, ast.Assign) else []
     return any(isinstance(target, (ast.Attribute, ast.Subscript)) for target in targets)
+
+
+def _lines_of_bodies(source: str) -> set[int]:
+    """Return the lines that run when a function is called."""
+    lines: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno is not None
+            lines.update(range(node.body[0].lineno, node.end_lineno + 1))
+    return lines
 
 
 def _names_by_line(source: str) -> dict[int, str]:

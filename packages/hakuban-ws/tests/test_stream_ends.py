@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import socket
 import ssl
 import struct
+import sys
+import time
 import tracemalloc
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -19,9 +22,11 @@ from support.websocket import (
     BINARY,
     CLOSE,
     FIN,
+    PING,
     UPGRADE,
     Certificates,
     accepting,
+    frame,
     linked,
     port_of,
     raw_client,
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from hakuban_ws._stream import WebSocketStream
+    from support.websocket import RawPeer
 
 KIB = 1024
 BIG = 900 * KIB
@@ -54,6 +60,13 @@ def traced() -> Iterator[Callable[[], int]]:
     before, _ = tracemalloc.get_traced_memory()
     yield lambda: tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
+
+
+async def reset(peer: RawPeer, stream: WebSocketStream) -> None:
+    """End the connection with a RST, which has come in then, and which the stream has not met yet."""
+    with socket_of(stream) as sock:
+        await peer.reset()
+        await anyio.wait_readable(sock)
 
 
 async def test_a_stream_that_is_closed_holds_nothing_of_what_has_come(
@@ -132,6 +145,38 @@ async def test_nothing_is_sent_to_whom_has_done_wrong() -> None:
             await stream.send([b"x"])
 
 
+async def test_each_end_by_a_reset_is_told_with_the_error_of_the_system_behind_it() -> None:
+    async with raw_client(keep_alive=1000) as (stream, peer):
+        await peer.reset()
+        for _ in range(2):
+            with pytest.raises(anyio.BrokenResourceError) as caught:
+                await stream.receive()
+            assert isinstance(caught.value.__cause__, ConnectionResetError)
+            assert str(caught.value) == str(caught.value.__cause__)
+
+
+async def test_what_came_before_a_reset_is_received_though_a_ping_in_it_cannot_be_answered() -> (
+    None
+):
+    async with raw_client() as (stream, peer):
+        a_batch = frame(FIN | BINARY, b"x", masked=True) * 1000
+        late = frame(FIN | PING, b"there?", masked=True) + frame(FIN | BINARY, b"y", masked=True)
+        await peer.send(a_batch + late)
+        assert list(await stream.receive()) == [b"x"] * 1000
+        await reset(peer, stream)
+        assert list(await stream.receive()) == [b"y"]
+        with pytest.raises(anyio.BrokenResourceError):
+            await stream.receive()
+
+
+async def test_a_sign_of_life_that_meets_a_reset_leaves_it_to_whoever_receives() -> None:
+    async with raw_client(keep_alive=10, timeout=1000) as (stream, peer):
+        await reset(peer, stream)
+        assert stream.check(time.monotonic() + 20) is not None
+        with pytest.raises(anyio.BrokenResourceError):
+            await stream.receive()
+
+
 # -- over TLS
 
 
@@ -206,3 +251,43 @@ async def test_an_answer_over_tls_arrives_whole_and_ends_as_tls_ends(
     async with accepting("wss://127.0.0.1:0", ssl=certificates.listening()) as (url, _):
         received = await anyio.to_thread.run_sync(ask, port_of(url))
     assert received.endswith(b"\r\n\r\nhakuban ok\n")
+
+
+class Allocations(ctypes.Structure):
+    """`struct mallinfo2` of the GNU C library."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "mapped", "usmblks", "fsmblks", "in_use", "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
+def allocated() -> int:
+    """Bytes that all of the process has from `malloc`, OpenSSL too."""
+    tell = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if tell is None:
+        pytest.skip("this C library does not tell")
+    tell.restype = Allocations
+    told = tell()
+    return int(told.in_use + told.mapped)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other C library tells")
+async def test_a_large_message_over_tls_leaves_no_large_buffers_behind(
+    certificates: Certificates,
+) -> None:
+    async with linked_by_tls(certificates) as (sender, receiver):
+
+        async def pass_through(size: int) -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(sender.send, [bytes(size), b"end"])
+                missing = size + len(b"end")
+                while missing:
+                    missing -= sum(map(len, await receiver.receive()))
+
+        await pass_through(1)
+        before = allocated()
+        await pass_through(4096 * KIB)
+        assert allocated() - before < 200 * KIB

@@ -114,6 +114,23 @@ async def test_a_check_is_in_time_at_the_very_moment_it_was_due_and_not_before()
         assert stream.check(due) is not None
 
 
+async def test_a_sign_that_finds_the_socket_full_is_tried_again_soon() -> None:
+    async with raw_client(keep_alive=10, timeout=1000) as (stream, peer):
+        more_than_it_takes = frame(FIN | BINARY, bytes(16 * MIB), masked=False)
+        stream._channel.write(more_than_it_takes)
+        due = time.monotonic() + 20
+        again = stream.check(due)
+        assert again is not None
+        assert due < again < due + 1
+        async with anyio.create_task_group() as group:
+            group.start_soon(stream._channel.flush)
+            await peer.exactly(len(more_than_it_takes))
+        next_sign = stream.check(again)
+        assert next_sign is not None
+        assert next_sign > again + 1
+        assert await peer.read_frame() == (FIN | PING, b"")
+
+
 @pytest.mark.parametrize("how", ["we close", "they close", "they go", "they do wrong"])
 async def test_a_link_that_has_ended_is_not_checked_any_more(how: str) -> None:
     async with raw_client(keep_alive=10, timeout=1000) as (stream, peer):

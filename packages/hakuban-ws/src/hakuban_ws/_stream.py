@@ -329,7 +329,7 @@ class WebSocketStream:
                 channel.write(self._control_frames())
                 return not channel.flush_nowait()
         except OSError:
-            pass  # receive meets the same error, and reports it
+            pass  # receive meets the end of the connection, and reports it
         return False
 
     async def _send_close(self, code: int, reason: str) -> None:
