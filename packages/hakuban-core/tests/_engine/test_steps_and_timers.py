@@ -52,7 +52,8 @@ def lets_others_in(
 
 
 def test_a_picture_is_taken_in_steps_that_let_others_in(node: LocalNode) -> None:
-    assert lets_others_in(node, node.snapshot)
+    # whether the system runs the other thread as soon as it may is not for this one to say
+    assert any(lets_others_in(node, node.snapshot) for _ in range(10))
 
 
 def test_who_catches_up_lets_others_in(node: LocalNode) -> None:

@@ -211,7 +211,10 @@ class Slow(Wrapping):
         return stream
 
 
-async def test_while_links_end_a_cancelled_block_still_does_what_is_due(node: LocalNode) -> None:
+async def test_while_links_end_a_cancelled_block_still_does_what_is_due(
+    node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hakuban._net.link.CLOSING_CANCELLED", 30.0)
     slow = Slow(node)
     async with LocalNode().listen("memory://") as listener:
         with anyio.CancelScope() as scope:

@@ -22,6 +22,7 @@ from hakuban._session_events import ContractAction, SendState, StateReceived, Ve
 from hakuban._wire import Session
 from hakuban.testing import cut_links
 from support.memory_links import Altered, Peer, listening, raw_peer
+from support.much_to_do import nothing_is_due
 from support.tracing import collector_off
 from support.waiting import Turns, until
 
@@ -89,6 +90,8 @@ async def test_a_batch_has_64_kib_or_as_much_as_time_allows(
         for contract in contracts:
             contract.set_object_data(os.urandom(size))
         await peer.announce(*[ContractAction(Verb.OBSERVE, one) for one in many])
+        await anyio.wait_all_tasks_blocked()
+        await until(lambda: nothing_is_due(router))
         await anyio.wait_all_tasks_blocked()
         if time == "stands still":
             later = monotonic() + 3600
