@@ -14,6 +14,7 @@ if folder := os.environ.get("MUTANTS_LINES"):
         config_file=False,
     )
     _measured.set_option("run:patch", ["_exit"])
+    _measured.set_option("run:disable_warnings", ["no-data-collected"])
     _measured.start()
 
     @atexit.register

@@ -49,9 +49,8 @@ class SharedContext:
 
 
 def _new_context() -> zmq.Context[zmq.Socket[bytes]]:
-    """Make a context whose sockets never keep it waiting."""
+    """Make a context with room for many sockets."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    context.linger = 0
     context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
     return context
 
