@@ -107,10 +107,15 @@ def run(
     return done
 
 
-def is_noticed(folder: Path, tests: Sequence[str], **variables: str) -> bool:
-    """Run tests on a copy with a fault in it; return whether they notice it: by failing, hanging, or not even starting."""
+def is_noticed(
+    folder: Path, tests: Sequence[str], longest: float = LONGEST, **variables: str
+) -> bool:
+    """Run tests on a copy with a fault in it; return whether they notice it: by failing, hanging, or not even starting.
+
+    :param longest: the seconds that they may take.
+    """
     try:
-        return run(folder, tests, LONGEST, **variables).returncode != 0
+        return run(folder, tests, longest, **variables).returncode != 0
     except subprocess.TimeoutExpired:
         return True
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BACKENDS = {"HAKUBAN_BACKENDS": "asyncio,trio"}
 LONGEST_TEST = 20  # seconds of one without a mutant
+STARTING = 20.0  # seconds that a process takes to begin with tests
 
 
 class Worker:
@@ -133,7 +134,8 @@ class Worker:
         original = path.read_text()
         write_source(path, mutant.text)
         try:
-            return "(new process)" if is_noticed(self.copy, list(tests), **BACKENDS) else ""
+            noticed = is_noticed(self.copy, list(tests), STARTING + longest, **BACKENDS)
+            return "(new process)" if noticed else ""
         finally:
             write_source(path, original)
 
