@@ -4,29 +4,47 @@ from __future__ import annotations
 
 import struct
 import time
+from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from hakuban.transport import ReassemblyLimit, TransportOptions
-from hakuban_zmq import ZeroMQTransport
+from hakuban.transport import (
+    LinkTimeoutError,
+    PeerViolationError,
+    ReassemblyLimit,
+    TransportOptions,
+)
+from hakuban_zmq import ZeroMQTransport, _stream
 from hakuban_zmq._frames import (
+    BYE,
+    BYE_ACK,
     CHUNK,
     DATA,
     GRANT,
     HEADER,
+    HELLO,
+    PING,
+    PONG,
     SESSION,
     Window,
     chunks,
+    encode_bye,
     encode_grant,
+    frame,
     read_grant,
 )
+from hakuban_zmq._receive_credit import ReceiveCredit
 from hakuban_zmq._stream import ZeroMQStream
 from hakuban_zmq._transport import HIGH_WATER_MARK, WINDOW
 from support.waiting import until
-from support.zeromq import accepting, linked, raw_client
+from support.zeromq import WIDE, accepting, end_of, linked, raw_client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 KIB, MIB = 1024, 1024 * 1024
 NOWHERE = ["zmq+tcp://127.0.0.1:0", "zmq+inproc://flow"]
@@ -263,3 +281,457 @@ async def test_a_message_in_tiny_pieces_leaves_the_loop_its_turn_after_each_chun
                     turns += 1
                     await checkpoint()
     assert turns >= len(bodies)
+
+
+# ---- a stream, frame by frame ---------------------------------------------------------------------------------------
+
+OWN, OTHER = b"a" * SESSION, b"b" * SESSION
+
+
+class Pipe:
+    """Takes every frame of a stream and has its goodbye confirmed within the call, unless it is not to.
+
+    :ivar answer: what comes in within the call that takes a chunk.
+    :ivar unread: whether more has come than can be taken in a turn.
+    :ivar sent: what was taken.
+    """
+
+    stuck = False
+    confirms = True
+    accepts = True
+    answer = b""
+    unread = False
+    stream: ZeroMQStream
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def send(self, data: bytes, /) -> bool:
+        if not self.accepts:
+            return False
+        self.sent.append(data)
+        if data[0] == DATA and self.answer:
+            self.stream.take_frame(self.answer)
+        if data[0] == BYE and self.confirms:
+            self.stream.take_frame(frame(BYE_ACK, OWN))
+        return True
+
+    def look(self) -> bool:
+        return self.unread
+
+    def forget(self) -> None:
+        pass
+
+    def has_taken(self, count: int) -> bool:
+        return len(self.sent) == count
+
+    @property
+    def kinds(self) -> list[int]:
+        return [data[0] for data in self.sent]
+
+
+def piped(
+    granted: Window = WIDE, window: Window = WIDE, **options: Any
+) -> tuple[ZeroMQStream, Pipe]:
+    """Give a stream, and what it sends into."""
+    pipe = Pipe()
+    settings = TransportOptions(**options)
+    limit = ReassemblyLimit(settings.max_message)
+    pipe.stream = ZeroMQStream(pipe, (OWN, OTHER), window, granted, settings, limit, listening=True)
+    return pipe.stream, pipe
+
+
+def arrive(stream: ZeroMQStream, *messages: bytes) -> None:
+    for data in chunks(messages, OWN):
+        stream.take_frame(data)
+
+
+@asynccontextmanager
+async def counting_turns() -> AsyncIterator[Callable[[], int]]:
+    """Give what tells how often the loop has had its turn since the block began."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(count)
+        yield lambda: turns
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_stream_says_that_it_notices_silence_and_that_its_peer_is_one_of_ours() -> None:
+    stream, _ = piped()
+    assert stream.detects_silence
+    assert stream.peer_is_ours
+
+
+async def test_many_sends_leave_the_loop_its_turns_and_most_of_them_take_none() -> None:
+    stream, pipe = piped()
+    async with counting_turns() as turns:
+        for _ in range(1_600):
+            await stream.send([b"x"])
+        assert 50 <= turns() <= 200
+    assert len(pipe.sent) == 1_600
+
+
+async def test_a_send_that_has_waited_has_left_the_loop_its_turn() -> None:
+    stream, pipe = piped(Window(1 << 20, 15))
+    sent_in: list[int] = []
+    async with counting_turns() as turns, anyio.create_task_group() as tasks:
+
+        async def send() -> None:
+            for _ in range(150):
+                await stream.send([b"x"])
+                sent_in.append(turns())
+
+        tasks.start_soon(send)
+        for count in range(15, 150, 15):
+            await until(partial(pipe.has_taken, count))
+            stream.take_frame(encode_grant(OWN, Window(1_000, 15)))
+    assert all(len(set(sent_in[at : at + 15])) == 1 for at in range(0, 150, 15))
+
+
+async def test_each_receive_leaves_the_loop_its_turn_however_much_lies_there() -> None:
+    stream, _ = piped()
+    async with counting_turns() as turns:
+        for _ in range(100):
+            arrive(stream, b"x")
+            await stream.receive()
+        assert turns() >= 50
+
+
+@pytest.mark.parametrize(
+    ("granted", "count"),
+    [(Window(2 * (HEADER + 5), 100), 2), (Window(2 * (HEADER + 5) + 1, 100), 3)],
+    ids=["used up", "a byte left"],
+)
+async def test_a_sender_waits_as_soon_as_its_credit_is_used_up(granted: Window, count: int) -> None:
+    stream, pipe = piped(granted)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stuck, stream, [b"x"] * 4, [])
+        await anyio.wait_all_tasks_blocked()
+        assert len(pipe.sent) == count
+        stream.take_frame(encode_grant(OWN, Window(1_000, 100)))
+    assert len(pipe.sent) == 4
+
+
+async def test_a_link_whose_send_was_cancelled_sends_nothing_any_more() -> None:
+    stream, pipe = piped(Window(1, 1))
+    await stream.send([b"x"])
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await stream.send([b"y"])
+    stream.take_frame(encode_grant(OWN, Window(1_000, 100)))
+    with pytest.raises(anyio.BrokenResourceError, match="cancelled"):
+        await stream.send([b"z"])
+    assert len(pipe.sent) == 1
+
+
+def test_a_chunk_after_the_last_byte_of_credit_is_a_violation() -> None:
+    credit = ReceiveCredit(Window(1_000, 100))
+    credit.spend(999)
+    credit.spend(1)
+    with pytest.raises(PeerViolationError, match="more than it was granted"):
+        credit.spend(1)
+
+
+@pytest.mark.parametrize(
+    ("window", "grant"),
+    [
+        (Window(400, 1_000), Window(100, 1)),
+        (Window(404, 1_000), None),
+        (Window(1_000, 4), Window(100, 1)),
+        (Window(1_000, 5), None),
+    ],
+    ids=["bytes", "too few bytes", "chunks", "too few chunks"],
+)
+def test_a_quarter_of_the_window_is_worth_a_grant(window: Window, grant: Window | None) -> None:
+    assert ReceiveCredit(window).take(100, unfinished=False) == grant
+
+
+FULL = CHUNK - 4
+"""Bytes of a message that fills its frame."""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batches"),
+    [
+        ([FULL] * 16 + [64], [17]),
+        ([FULL] * 16 + [65], [16, 1]),
+        ([2 * MIB, 1], [1, 1]),
+        ([1] * 1_000, [1_000]),
+        ([1] * 1_001, [1_000, 1]),
+    ],
+    ids=["1 MiB", "a byte more", "a large one", "1,000", "1,001"],
+)
+async def test_one_receive_gives_up_to_a_mebibyte_and_a_thousand_messages(
+    sizes: list[int], batches: list[int]
+) -> None:
+    stream, _ = piped()
+    arrive(stream, *map(bytes, sizes))
+    assert [len(await stream.receive()) for _ in batches] == batches
+
+
+async def test_what_comes_after_goodbye_is_not_received() -> None:
+    stream, _ = piped()
+    arrive(stream, b"before")
+    stream.take_frame(encode_bye(OWN, 1000, ""))
+    arrive(stream, b"after")
+    assert list(await stream.receive()) == [b"before"]
+    with pytest.raises(anyio.EndOfStream):
+        await stream.receive()
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["closed", "lost"])
+async def test_a_link_that_has_ended_is_neither_asked_for_signs_of_life_nor_checked_again(
+    *, ours: bool
+) -> None:
+    stream, pipe = piped(keep_alive=1.0, timeout=1_000.0)
+    now = stream.last_heard + 2.0
+    assert stream.check(now)
+    assert pipe.kinds == [PING]
+    if ours:
+        await stream.aclose()
+    else:
+        stream.lose("gone")
+    stream.take_frame(frame(PONG, OWN))
+    assert stream.check(now + 2.0) is None
+    assert pipe.kinds == [PING, BYE][: 1 + ours]
+
+
+async def test_a_frame_too_short_for_a_session_is_for_this_one_and_a_violation() -> None:
+    stream, _ = piped()
+    assert stream.take_frame(frame(HELLO, OWN)[:-1])
+    with pytest.raises(PeerViolationError, match="malformed frame"):
+        await stream.receive()
+
+
+async def test_a_link_that_was_given_up_gives_no_message_and_keeps_none() -> None:
+    stream, _ = piped()
+    begin, *_ = chunks([bytes(2 * CHUNK)], OWN)
+    arrive(stream, b"x")
+    stream.take_frame(begin)
+    await stream.receive()
+    assert stream._reassembly.unfinished
+    arrive(stream, b"of nobody")
+    stream.give_up(PeerViolationError("it holds too much"))
+    assert not stream._reassembly.unfinished
+    with pytest.raises(PeerViolationError, match="it holds too much"):
+        await stream.receive()
+
+
+async def test_whoever_is_cancelled_says_goodbye_and_waits_until_it_was_heard() -> None:
+    stream, pipe = piped()
+    pipe.confirms = False
+    closed = False
+
+    async def close() -> None:
+        nonlocal closed
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await stream.aclose()
+        closed = True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(close)
+        await until(lambda: pipe.kinds == [BYE])
+        assert not closed
+        stream.take_frame(frame(BYE_ACK, OWN))
+    assert closed
+
+
+async def test_whoever_waits_on_a_link_is_woken_when_this_side_closes_it() -> None:
+    stream, _ = piped(Window(1, 1))
+    await stream.send([b"x"])
+
+    async def is_closed(wait: Callable[[], Awaitable[object]]) -> None:
+        with pytest.raises(anyio.ClosedResourceError):
+            await wait()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(is_closed, stream.receive)
+            tasks.start_soon(is_closed, partial(stream.send, [b"y"]))
+            await anyio.wait_all_tasks_blocked()
+            await stream.aclose()
+
+
+@pytest.mark.parametrize("unread", [False, True])
+async def test_silence_ends_no_link_while_more_has_come_than_was_taken(*, unread: bool) -> None:
+    stream, pipe = piped(keep_alive=1_000.0, timeout=1.0)
+    pipe.unread = unread
+    due = stream.check(stream.last_heard)
+    for _ in range(20):
+        due = due and stream.check(due)
+    assert (due is not None) == unread
+    pipe.unread = False
+    stream.lose("the connection has ended")
+    error = await end_of(stream)
+    assert isinstance(error, anyio.BrokenResourceError if unread else LinkTimeoutError)
+
+
+async def test_whoever_waits_to_send_is_woken_when_the_other_side_has_gone() -> None:
+    stream, pipe = piped(Window(1, 1))
+    await stream.send([b"x"])
+
+    async def send() -> None:
+        with pytest.raises(anyio.BrokenResourceError, match="closed the link"):
+            await stream.send([b"y"])
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            stream.take_frame(encode_bye(OWN, 1000, ""))
+    assert pipe.kinds == [DATA, BYE_ACK]
+
+
+async def test_a_goodbye_that_crosses_ours_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_stream, "_FLUSH_SECONDS", 60.0)
+    stream, pipe = piped()
+    pipe.confirms = False
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stream.aclose)
+            await until(lambda: pipe.kinds == [BYE])
+            stream.take_frame(encode_bye(OWN, 1000, ""))
+
+
+async def test_signs_of_life_are_due_when_nothing_was_sent_for_long() -> None:
+    stream, pipe = piped(keep_alive=1.0, timeout=1_000.0)
+    began = stream.last_heard
+    await until(lambda: time.monotonic() > began)
+    stream.take_frame(frame(PING, OWN))
+    heard = stream.last_heard
+    due = stream.check(heard)
+    assert pipe.kinds == [PONG]
+    assert due is not None
+    assert due - 1.05 > (began + heard) / 2
+
+
+async def test_an_end_that_comes_in_with_a_chunk_ends_the_send() -> None:
+    stream, pipe = piped()
+    pipe.answer = encode_bye(OWN, 1000, "")
+    with pytest.raises(anyio.BrokenResourceError, match="closed the link"):
+        await stream.send([bytes(4 * CHUNK)])
+    assert pipe.kinds == [DATA, BYE_ACK]
+
+
+async def test_a_link_whose_frames_zeromq_does_not_take_has_ended() -> None:
+    stream, pipe = piped()
+    pipe.accepts = False
+    for wait in (partial(stream.send, [b"x"]), stream.receive):
+        with pytest.raises(anyio.BrokenResourceError, match="takes nothing"):
+            await wait()
+
+
+async def test_a_link_whose_grants_zeromq_does_not_take_has_ended() -> None:
+    stream, pipe = piped(window=Window(100, 100))
+    pipe.accepts = False
+    arrive(stream, bytes(100))
+    assert await stream.receive()
+    with anyio.fail_after(10), pytest.raises(anyio.BrokenResourceError, match="takes nothing"):
+        await stream.receive()
+
+
+async def test_a_link_that_was_closed_holds_nothing_of_what_has_come() -> None:
+    stream, _ = piped()
+    arrive(stream, *[b"x"] * 1_001)
+    arrive(stream, b"of nobody")
+    assert len(await stream.receive()) == 1_000
+    await stream.aclose()
+    assert not stream._unread
+    assert not stream._whole
+
+
+async def test_a_link_that_was_closed_holds_no_message_that_has_begun() -> None:
+    stream, _ = piped()
+    begin, *_ = chunks([bytes(2 * CHUNK)], OWN)
+    arrive(stream, b"x")
+    stream.take_frame(begin)
+    await stream.receive()
+    assert stream._reassembly.unfinished
+    await stream.aclose()
+    assert not stream._reassembly.unfinished
+
+
+async def test_nothing_is_sent_on_a_link_that_was_closed_and_that_waits_for_no_credit() -> None:
+    stream, _ = piped(Window(1, 1))
+    await stream.send([b"x"])
+    await stream.aclose()
+    for messages in ([], [b"y"]):
+        with anyio.fail_after(10), pytest.raises(anyio.ClosedResourceError):
+            await stream.send(messages)
+
+
+async def test_whoever_waits_to_send_is_woken_when_a_chunk_turns_out_to_be_malformed() -> None:
+    stream, _ = piped(Window(1, 1))
+    await stream.send([b"x"])
+
+    async def send() -> None:
+        with pytest.raises(anyio.BrokenResourceError, match="malformed chunk"):
+            await stream.send([b"y"])
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            arrive(stream, b"good")
+            stream.take_frame(frame(DATA, OWN, b"bad"))
+            arrive(stream, b"too late")
+            assert list(await stream.receive()) == [b"good"]
+            with pytest.raises(PeerViolationError, match="malformed chunk"):
+                await stream.receive()
+
+
+async def test_a_link_that_ended_in_silence_is_sent_a_goodbye_that_nobody_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_stream, "_FLUSH_SECONDS", 60.0)
+    stream, pipe = piped(keep_alive=1_000.0, timeout=1.0)
+    pipe.confirms = False
+    due = stream.check(stream.last_heard)
+    while due is not None:
+        due = stream.check(due)
+    assert not pipe.kinds
+    with anyio.fail_after(10):
+        await stream.aclose()
+    assert pipe.kinds == [BYE]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_closing_leaves_the_loop_its_turn(*, lost: bool) -> None:
+    async with counting_turns() as turns:
+        for _ in range(100):
+            stream, _ = piped()
+            if lost:
+                stream.lose("gone")
+            await stream.aclose()
+        assert turns() >= 50
+
+
+async def test_the_time_that_nothing_came_is_not_counted_as_time_for_handling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1_000.0
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return now
+
+    monkeypatch.setattr(_stream, "time", Clock)
+    window = Window(64 * KIB, 1_000)
+    stream, pipe = piped(window=window)
+    for _ in range(20):
+        arrive(stream, bytes(1_000))
+        await stream.receive()
+        with anyio.move_on_after(0):
+            await stream.receive()
+        now += 10.0
+    granted = [read_grant(data) for data in pipe.sent if data[0] == GRANT]
+    assert sum(grant.size for grant in granted) >= 16_000

@@ -143,7 +143,7 @@ async def test_whose_key_is_not_listed_is_one_line_of_the_log(
     (record,) = caplog.records
     where, _, key = record.getMessage().partition(": its key is not allowed: ")
     assert where.startswith("127.0.0.1:")
-    assert key in stranger.read_text()
+    assert f'"{key}"' in stranger.read_text()
 
 
 # ---- places ---------------------------------------------------------------------------------------------------------

@@ -331,3 +331,15 @@ async def test_a_link_that_was_made_or_not_leaves_no_socket_and_no_stream(
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"zmq+tcp://127.0.0.1:{server.getsockname()[1]}"
         await leaves_nothing(partial(made, Connector, ZeroMQStream), connect)
+
+
+async def test_an_attempt_at_an_address_where_nobody_listens_is_kept_by_no_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"zmq+tcp://127.0.0.1:{server.getsockname()[1]}"
+
+    async def connect() -> None:
+        with suppress(ConnectionRefusedError):
+            async with ZeroMQTransport().connect(url, TransportOptions()):
+                pass
+
+    await leaves_nothing(partial(made, Connector), connect)

@@ -114,7 +114,6 @@ class SocketOwner:
             self._monitor.stop()
         for watched in self._watched_sockets:
             watched.close()
-        self._watched_sockets.clear()
         self._release(self._context)
 
 

@@ -198,7 +198,7 @@ def read_metadata(data: bytes) -> dict[bytes, bytes]:
         name_end = at + 1 + data[at]
         begin = name_end + 4
         end = begin + int.from_bytes(data[name_end:begin], "big")
-        if begin > len(data) or end > len(data) or name_end == at + 1:
+        if end > len(data) or name_end == at + 1:
             raise PeerViolationError("malformed metadata")
         properties[data[at + 1 : name_end].lower()] = data[begin:end]
         at = end

@@ -19,8 +19,8 @@ async def background_tasks(
 ) -> AsyncIterator[TaskGroup]:
     """Open a task group for what a block needs beside it: when the block is left, its tasks are cancelled.
 
-    What the block raises comes out as it is, and not in an ExceptionGroup, as out of a task group. What a task raises
-    comes out in one.
+    What the block raises comes out as it is, and not in an ExceptionGroup, as out of a task group; where it was cancelled
+    as well, trio lets the cancellation alone come out. What a task raises comes out in one.
 
     :param leave: awaited before the tasks are cancelled, also where the block has raised; not where it was cancelled. It
         raises nothing: what it raised would come out in a group, and what the block has raised would be lost.
