@@ -24,7 +24,7 @@ from hakuban.transport import (
     redacted,
 )
 from hakuban_zmq import ZeroMQTransport
-from hakuban_zmq._urls import parse_url
+from hakuban_zmq._urls import LONGEST_PATH, parse_url
 from support.addresses import resolve_to
 from support.zeromq import accepting, linked, peer_process, serve_alone, serving
 
@@ -39,6 +39,7 @@ WRONG = {
     "zmq+udp://127.0.0.1:1": "the scheme",
     "zmq+tcp://127.0.0.1:1#timeout=1": "no fragment",
     "zmq+tcp://127.0.0.1:1 ": "a blank",
+    "zmq+tcp://[1:2]:1": "the host is",
     "zmq+ipc:///": "absolute path",
     "zmq+ipc:///with space": "a blank",
     "zmq+ipc://@": "absolute path",
@@ -69,6 +70,27 @@ def test_a_url_becomes_an_address_and_again_a_url(url: str, address: str) -> Non
     endpoint = parse_url(url, listening=False)
     assert endpoint.address == address
     assert str(parse_url(str(endpoint), listening=False)) == str(endpoint) == f"zmq+{address}"
+
+
+def test_brackets_without_an_address_are_wrong_where_python_takes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python before 3.11.4 does."""
+    monkeypatch.setattr("urllib.parse._check_bracketed_host", print, raising=False)
+    with pytest.raises(InvalidURLError, match="neither a name nor an address"):
+        parse_url("zmq+tcp://[1:2:3]:1", listening=True)
+
+
+def test_a_path_may_be_as_long_as_the_system_lets_it_be(tmp_path: Path) -> None:
+    start = f"{tmp_path}/"
+    longest = start + "x" * (LONGEST_PATH - len(start))
+    with socket.socket(socket.AF_UNIX) as sock:
+        with pytest.raises(OSError, match="too long"):
+            sock.bind(f"{longest}x")
+        sock.bind(longest)
+    assert parse_url(f"zmq+ipc://{longest}", listening=True).host == longest
+    with pytest.raises(InvalidURLError, match="shorten it"):
+        parse_url(f"zmq+ipc://{longest}x", listening=True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
@@ -199,6 +221,19 @@ def test_a_mode_that_is_none_is_an_error(text: str, monkeypatch: pytest.MonkeyPa
     check("zmq+ipc:///s", TransportOptions(), listening=False)
     with pytest.raises(ValueError, match="ipc_mode"):
         ZeroMQTransport(ipc_mode=0o1000)
+
+
+@pytest.mark.parametrize("mode", [0, 0o777], ids=oct)
+async def test_a_path_may_be_for_nobody_or_for_everybody(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "s"
+    async with accepting(f"zmq+ipc://{path}", ZeroMQTransport(ipc_mode=mode)):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("mode", [-1, 0o1000])
+def test_an_argument_that_is_no_mode_is_an_error(mode: int) -> None:
+    with pytest.raises(ValueError, match="ipc_mode is from 0 to 0o777"):
+        ZeroMQTransport(ipc_mode=mode)
 
 
 async def test_a_path_goes_with_its_listener_and_nobody_elses_does(tmp_path: Path) -> None:

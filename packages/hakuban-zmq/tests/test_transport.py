@@ -11,6 +11,7 @@ import pytest
 from hakuban.testing import check_transport
 from hakuban.transport import Transport
 from hakuban_zmq import ZeroMQTransport
+from support.zeromq import linked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,24 @@ async def test_zmq_inproc_keeps_the_contract_of_transports() -> None:
     await check_transport(
         ZeroMQTransport(), lambda: f"zmq+inproc://contract.{next(number)}", process=False
     )
+
+
+@pytest.mark.parametrize("most", [1, 1_000_000_000])
+async def test_a_window_and_a_high_water_mark_may_be_as_small_or_large_as_is_said(
+    most: int,
+) -> None:
+    transport = ZeroMQTransport(window=most, high_water_mark=most)
+    async with linked(transport=transport) as (one, two):
+        for message in (b"one", b"another"):
+            await one.send([message])
+            assert list(await two.receive()) == [message]
+
+
+@pytest.mark.parametrize("name", ["window", "high_water_mark"])
+@pytest.mark.parametrize("number", [0, 1_000_000_001])
+def test_a_window_or_a_high_water_mark_beyond_that_is_an_error(name: str, number: int) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a number from 1 to 1,000,000,000"):
+        ZeroMQTransport(**{name: number})  # type: ignore[arg-type] # both are numbers
 
 
 def test_a_libzmq_with_known_holes_is_not_used() -> None:
