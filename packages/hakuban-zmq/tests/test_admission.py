@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,6 +28,8 @@ from support.zeromq import WIDE, accepting, be_turned_away, raw_client, serve_al
 from support.zmtp import everything, greet, take_from, where
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hakuban.transport import MessageStream
 
 OWN = b"c" * SESSION
