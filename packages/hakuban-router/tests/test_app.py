@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from hakuban import LocalNode
+from hakuban_router._stderr import standard_error_by_thread
 from support.ports import free_port
 from support.processes import Program, RouterProcess
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     InstallPlugin = Callable[[str, str], None]
+    StartRouter = Callable[..., RouterProcess]
 
 
 # ---- its start -----------------------------------------------------------------------------------
@@ -162,3 +164,49 @@ def test_what_has_ended_it_is_in_the_log_with_its_traceback_and_in_a_line_for_th
     assert any("Traceback" in line for line in router.err.seen)
     assert f"  {why}" in [re.sub(r"^[ |+-]*", "  ", line) for line in router.err.seen]
     assert router.err.seen[-1] == f"hakuban-router: error: {what}: {why}"
+
+
+# ---- its end -------------------------------------------------------------------------------------
+
+
+def test_a_signal_lets_it_leave_and_does_not_cut_it_off(start_router: StartRouter) -> None:
+    router = start_router("--log-level", "debug")
+    assert router.stop() == 0
+    assert not any("leaving took longer" in line for line in router.err.seen)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("module", ["hakuban_router.__main__", "hakuban_router.client"])
+def test_standard_files_that_are_closed_are_taken_before_anything_else_is_opened(
+    programs: list[Program], module: str
+) -> None:
+    code = (
+        f"import os, sys; from {module} import main\n"
+        "code = main(['--version'])\n"
+        "taken = [os.readlink(f'/proc/self/fd/{number}') for number in (0, 1, 2)]\n"
+        "sys.exit(code if taken == ['/dev/null'] * 3 else 99)"
+    )
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
+    programs.append(Program(closed))
+    assert programs[-1].wait() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_failed_output_leaves_no_descriptor_open(programs: list[Program]) -> None:
+    code = (
+        "import os, sys; from hakuban_router._stdio import write_out\n"
+        "reading, writing = os.pipe(); os.dup2(writing, 1); os.close(reading); os.close(writing)\n"
+        "before = os.listdir('/proc/self/fd')\n"
+        "assert not write_out(b'x')\n"
+        "sys.exit(0 if len(os.listdir('/proc/self/fd')) == len(before) else 99)"
+    )
+    programs.append(Program([sys.executable, "-c", code]))
+    assert programs[-1].wait() == 0
+
+
+def test_the_standard_error_is_itself_again_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHON_COLORS", "1")  # which it changes
+    before = sys.stderr
+    with standard_error_by_thread():
+        assert sys.stderr is not before
+    assert sys.stderr is before
