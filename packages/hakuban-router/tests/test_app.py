@@ -182,9 +182,9 @@ def test_standard_files_that_are_closed_are_taken_before_anything_else_is_opened
 ) -> None:
     code = (
         f"import os, sys; from {module} import main\n"
-        "code = main(['--version'])\n"
+        "assert main(['--nonsense']) == 2\n"
         "taken = [os.readlink(f'/proc/self/fd/{number}') for number in (0, 1, 2)]\n"
-        "sys.exit(code if taken == ['/dev/null'] * 3 else 99)"
+        "sys.exit(0 if taken == ['/dev/null'] * 3 else 99)"
     )
     closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
     programs.append(Program(closed))
