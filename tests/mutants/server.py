@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections import defaultdict
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from inspect import CO_OPTIMIZED, getsource
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -42,7 +42,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     _adopt_orphans()
     functions = _functions_of_copy()
     with Connection(int(os.environ["MUTANTS_CONNECTION"])) as orders:
-        orders.send({item.nodeid: words_of(_source(item)) for item in session.items})
+        orders.send({item.nodeid: _words(item) for item in session.items})
         while order := orders.recv():
             what, *arguments = order
             if what == "measure":
@@ -52,9 +52,16 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     return True
 
 
-def _source(item: pytest.Item) -> str:
-    """Return the text of a test's function, with its name."""
-    return getsource(item.function) if isinstance(item, pytest.Function) else item.name
+def _words(item: pytest.Item) -> frozenset[str]:
+    """Return the words of a test: of its function, with its name."""
+    if isinstance(item, pytest.Function):
+        return _words_of_function(item.function)
+    return words_of(item.name)
+
+
+@cache
+def _words_of_function(function: Callable[..., object]) -> frozenset[str]:
+    return words_of(getsource(function))
 
 
 def _try_mutant(

@@ -177,8 +177,24 @@ def start(monkeypatch: pytest.MonkeyPatch, signals: Signals) -> Start:
     return started
 
 
-def observed(node: hakuban.LocalNode) -> hakuban.ObjectObserveContract[Any]:
+def observed(node: hakuban.LocalNode) -> hakuban.ObjectObserve[Any]:
     return node.object([OBJECT[0]], OBJECT[1]).observe()
+
+
+async def see(states: hakuban.ObjectObserve[Any], value: object) -> None:
+    """Wait until a value is seen."""
+    async for state in states:
+        if state.data == value:
+            return
+
+
+async def produce_for_somebody_who_goes(client: Client, node: hakuban.LocalNode) -> None:
+    """Have a first value taken, and the assignment end."""
+    with observed(node) as states:
+        assert await client.out.read() == {"assigned": True}
+        await client.write("1\n")
+        assert (await states.wait_state()).data == 1
+    assert await client.out.read() == {"assigned": False}
 
 
 # ---- the last value ------------------------------------------------------------------------------
@@ -196,18 +212,12 @@ async def test_the_last_value_waits_for_whoever_takes_it(start: Start) -> None:
 
 async def test_the_last_value_waits_although_one_before_it_was_taken(start: Start) -> None:
     async with start() as (client, node):
-        with observed(node) as states:
-            assert await client.out.read() == {"assigned": True}
-            await client.write("1\n")
-            assert (await states.wait_state()).data == 1
-        assert await client.out.read() == {"assigned": False}
+        await produce_for_somebody_who_goes(client, node)
         await client.write("2\n")
         await client.end_input()
         assert client.code is None
         with observed(node) as states:
-            async for state in states:
-                if state.data == 2:
-                    break
+            await see(states, 2)
             assert await client.wait() == 0
 
 
@@ -216,11 +226,7 @@ async def test_a_last_value_that_nobody_takes_is_no_news_to_who_was_taken_from_b
 ) -> None:
     monkeypatch.setattr(_client, "PATIENCE", 0.0)
     async with start() as (client, node):
-        with observed(node) as states:
-            assert await client.out.read() == {"assigned": True}
-            await client.write("1\n")
-            assert (await states.wait_state()).data == 1
-        assert await client.out.read() == {"assigned": False}
+        await produce_for_somebody_who_goes(client, node)
         await client.write("2\n")
         await client.end_input()
         assert await client.wait() == 0
@@ -312,9 +318,7 @@ async def test_a_line_for_somebody_who_has_gone_meanwhile_is_kept_for_the_next_o
         await client.end_input()
         assert client.code is None
         with observed(node) as states:
-            async for state in states:
-                if state.data == 2:
-                    break
+            await see(states, 2)
             assert await client.wait() == 0
         for _ in range(lines):
             await client.out.next()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import time
 import weakref
@@ -32,6 +31,7 @@ from hakuban_zmq._frames import (
 )
 from hakuban_zmq._urls import parse_url
 from hakuban_zmq._zmtp import CURVE, NULL, greeting
+from support.tracing import collector_off
 from support.zeromq import WIDE, RawListener, end_of, raw_listener
 from support.zmtp import everything
 
@@ -241,9 +241,7 @@ async def test_an_attempt_takes_no_more_frames_than_libzmq_has_room_for_and_that
 async def test_an_attempt_that_failed_is_gone_without_a_collector() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"zmq+tcp://127.0.0.1:{server.getsockname()[1]}"
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with collector_off():
         connector = connector_to(url)
         gone = weakref.ref(connector)
         connector.open(None)
@@ -255,6 +253,3 @@ async def test_an_attempt_that_failed_is_gone_without_a_collector() -> None:
         del connector
         await anyio.wait_all_tasks_blocked()
         assert gone() is None
-    finally:
-        if collecting:
-            gc.enable()

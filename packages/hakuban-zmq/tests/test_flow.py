@@ -574,19 +574,26 @@ async def test_silence_ends_no_link_while_more_has_come_than_was_taken(*, unread
     assert isinstance(error, anyio.BrokenResourceError if unread else LinkTimeoutError)
 
 
-async def test_whoever_waits_to_send_is_woken_when_the_other_side_has_gone() -> None:
-    stream, pipe = piped(Window(1, 1))
+@asynccontextmanager
+async def waiting_to_send(stream: ZeroMQStream, why: str) -> AsyncIterator[None]:
+    """Have a task wait for credit in a block, and be woken in it by an error."""
     await stream.send([b"x"])
 
     async def send() -> None:
-        with pytest.raises(anyio.BrokenResourceError, match="closed the link"):
+        with pytest.raises(anyio.BrokenResourceError, match=why):
             await stream.send([b"y"])
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(send)
             await anyio.wait_all_tasks_blocked()
-            stream.take_frame(encode_bye(OWN, 1000, ""))
+            yield
+
+
+async def test_whoever_waits_to_send_is_woken_when_the_other_side_has_gone() -> None:
+    stream, pipe = piped(Window(1, 1))
+    async with waiting_to_send(stream, "closed the link"):
+        stream.take_frame(encode_bye(OWN, 1000, ""))
     assert pipe.kinds == [DATA, BYE_ACK]
 
 
@@ -670,22 +677,13 @@ async def test_nothing_is_sent_on_a_link_that_was_closed_and_that_waits_for_no_c
 
 async def test_whoever_waits_to_send_is_woken_when_a_chunk_turns_out_to_be_malformed() -> None:
     stream, _ = piped(Window(1, 1))
-    await stream.send([b"x"])
-
-    async def send() -> None:
-        with pytest.raises(anyio.BrokenResourceError, match="malformed chunk"):
-            await stream.send([b"y"])
-
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(send)
-            await anyio.wait_all_tasks_blocked()
-            arrive(stream, b"good")
-            stream.take_frame(frame(DATA, OWN, b"bad"))
-            arrive(stream, b"too late")
-            assert list(await stream.receive()) == [b"good"]
-            with pytest.raises(PeerViolationError, match="malformed chunk"):
-                await stream.receive()
+    async with waiting_to_send(stream, "malformed chunk"):
+        arrive(stream, b"good")
+        stream.take_frame(frame(DATA, OWN, b"bad"))
+        arrive(stream, b"too late")
+        assert list(await stream.receive()) == [b"good"]
+        with pytest.raises(PeerViolationError, match="malformed chunk"):
+            await stream.receive()
 
 
 async def test_a_link_that_ended_in_silence_is_sent_a_goodbye_that_nobody_waits_for(

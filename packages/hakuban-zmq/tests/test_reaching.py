@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import weakref
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from hakuban.transport import InvalidURLError, RefusedError, TransportOptions
 from hakuban_zmq import ZeroMQTransport
 from hakuban_zmq._frames import Refusal, encode_bye, read_hello
 from support.addresses import resolve_to
+from support.tracing import collector_off
 from support.zeromq import accepting, raw_listener
 
 if TYPE_CHECKING:
@@ -135,18 +135,13 @@ async def test_a_connect_that_failed_is_gone_without_a_collector(
     resolve_to(monkeypatch, *hosts)
     transport = ZeroMQTransport()
     gone = weakref.ref(transport)
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with collector_off():
         with anyio.fail_after(10), suppress(ConnectionRefusedError):
             async with transport.connect("zmq+tcp://lab:1", TransportOptions()):
                 pass
         del transport
         await anyio.wait_all_tasks_blocked()
         assert gone() is None
-    finally:
-        if collecting:
-            gc.enable()
 
 
 # ---- what it is asked for -------------------------------------------------------------------------------------------

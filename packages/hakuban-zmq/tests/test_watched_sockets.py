@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +16,7 @@ from hakuban_zmq._watched_sockets import MESSAGES_PER_TURN, Monitor, WatchedSock
 from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from typing import Any
 
     from anyio.abc import TaskGroup
@@ -98,13 +99,21 @@ async def test_messages_are_taken_in_turns_of_a_hundred(pair: Watched) -> None:
     assert not any(count % MESSAGES_PER_TURN for count in seen)
 
 
-async def test_a_look_takes_a_turn_and_what_is_more_is_taken_without_another_signal(
-    pair: Watched,
-) -> None:
+@asynccontextmanager
+async def watching(pair: Watched) -> AsyncIterator[Counting]:
+    """Watch a socket in a block, and count who goes on after a look."""
     async with anyio.create_task_group() as tasks:
         counting = Counting(tasks)
         tasks.start_soon(pair.watched.watch, cast("TaskGroup", counting))
         await anyio.wait_all_tasks_blocked()
+        yield counting
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_look_takes_a_turn_and_what_is_more_is_taken_without_another_signal(
+    pair: Watched,
+) -> None:
+    async with watching(pair) as counting:
         for round_ in (1, 2):
             pair.send(5 * MESSAGES_PER_TURN)
             assert pair.watched.look()
@@ -114,7 +123,6 @@ async def test_a_look_takes_a_turn_and_what_is_more_is_taken_without_another_sig
             await until(partial(pair.has_taken, 5 * round_ * MESSAGES_PER_TURN))
             await anyio.wait_all_tasks_blocked()
             assert not pair.watched.look()
-        tasks.cancel_scope.cancel()
 
 
 def test_a_look_that_has_taken_everything_says_so(pair: Watched) -> None:
@@ -133,11 +141,8 @@ def test_nobody_goes_on_after_a_look_at_a_socket_that_is_not_watched_yet(pair: W
 async def test_nobody_goes_on_after_a_look_at_a_socket_that_is_not_watched_any_more(
     pair: Watched,
 ) -> None:
-    async with anyio.create_task_group() as tasks:
-        counting = Counting(tasks)
-        tasks.start_soon(pair.watched.watch, cast("TaskGroup", counting))
-        await anyio.wait_all_tasks_blocked()
-        tasks.cancel_scope.cancel()
+    async with watching(pair) as counting:
+        pass
     pair.send(2 * MESSAGES_PER_TURN)
     assert pair.watched.look()
     assert len(pair.taken) == MESSAGES_PER_TURN

@@ -91,7 +91,10 @@ class _Watch:
         threads = system.threads()
         found += [("thread", threads[one]) for one in threads if one not in self._threads]
         found += [("table", text) for text in tables.in_modules()]
-        found += [("wake-up", text) for text in objects.wakeups_of_ended_loops()]
+        if pending := objects.wakeups_of_ended_loops():
+            found += [("wake-up", text) for text in pending]
+        else:
+            objects.forget_last_loop()
         if left := objects.ours():
             found += [("object", text) for text in objects.describe(left)]
         return found

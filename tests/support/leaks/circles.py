@@ -61,12 +61,15 @@ _CODE: Final[dict[type, str]] = {
 }
 
 
-CALLERS: Final = {"TaskGroup.start", "AsyncExitStack.__aexit__"}
-if sys.version_info >= (3, 12):
-    CALLERS |= {
-        "TaskGroup.start.<locals>.run_coro_with_task_status",
-        "_AsyncGeneratorContextManager.__aexit__",
-    }
+_LATER_CALLERS: Final = {
+    "TaskGroup.start.<locals>.run_coro_with_task_status",
+    "_AsyncGeneratorContextManager.__aexit__",
+}
+CALLERS: Final = {
+    "TaskGroup.start",
+    "AsyncExitStack.__aexit__",
+    *(_LATER_CALLERS if sys.version_info >= (3, 12) else ()),
+}
 """Functions of anyio and contextlib that keep what came out of them, in a circle: with what is the caller's."""
 
 

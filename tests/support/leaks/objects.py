@@ -25,18 +25,14 @@ def ours() -> list[object]:
 
 
 def wakeups_of_ended_loops() -> list[str]:
-    """Return what is on its way to the loop that ran in this thread last; that of one that runs is done soon.
-
-    If nothing is, that loop is forgotten here, with all that it knows (the frames of a test): a thread knows its last loop
-    until the next one.
-    """
+    """Return what is on its way to the loop that ran in this thread last; that of one that runs is done soon."""
     home = wakeups._local.home
-    pending = (
-        [] if home is None else [f"{name_of(one)} waits for {home!r}" for one in home._pending]
-    )
-    if not pending:
-        wakeups._local.home = None
-    return pending
+    return [] if home is None else [f"{name_of(one)} waits for {home!r}" for one in home._pending]
+
+
+def forget_last_loop() -> None:
+    """Let go of the loop that ran in this thread last, which it knows until the next one, with the frames of a test."""
+    wakeups._local.home = None
 
 
 def _is_ours(one: Any) -> bool:
