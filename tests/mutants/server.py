@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 COPY = os.environ["MUTANTS_COPY"]
+_COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -203,7 +204,8 @@ def _changed_codes(original: str, text: str, path: str) -> dict[tuple[str, int],
         if code == before:
             continue
         if code.co_flags & CO_OPTIMIZED:
-            if code.co_freevars != before.co_freevars:
+            at_import = code.co_name in _COMPREHENSIONS and "<locals>" not in code.co_qualname
+            if at_import or code.co_freevars != before.co_freevars:
                 return None
             changed[key] = code
         elif _own(code) != _own(before):

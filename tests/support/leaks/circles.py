@@ -9,8 +9,11 @@ that a task ended with is the caller's.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from asyncio import CancelledError
+from importlib.util import find_spec
+from pathlib import Path
 from types import (
     AsyncGeneratorType,
     CoroutineType,
@@ -28,9 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGES: Final = ("hakuban", "hakuban_ws", "hakuban_zmq", "hakuban_router")
-SOURCES: Final = "/src/hakuban"
-KIT: Final = "/src/hakuban/_testing/"
-MEMORY: Final = "/src/hakuban/_testing/memory.py"
+# where they are imported from, which may be a copy with a fault in it
+SOURCES: Final = tuple(
+    str(Path(found.origin).parent) + os.sep
+    for found in map(find_spec, PACKAGES)
+    if found is not None and found.origin is not None
+)
+KIT: Final = "/hakuban/_testing/"
+MEMORY: Final = "/hakuban/_testing/memory.py"
 """The one module of the kit that is none: the others are a test, for transports."""
 TESTS: Final = "/tests/"
 
@@ -107,7 +115,7 @@ def code_of(one: Any) -> Any:
 
 
 def _origin_of_file(file: str) -> str:
-    if SOURCES in file:
+    if file.startswith(SOURCES):
         return "test" if KIT in file and MEMORY not in file else "ours"
     return "test" if TESTS in file else ""
 

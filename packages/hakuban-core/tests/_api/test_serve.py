@@ -228,9 +228,8 @@ async def test_there_are_never_two_runs_for_one_object() -> None:
             group.start_soon(contract.serve, produce)
             for _ in range(3):
                 with node.object(WEATHER).observe() as watcher:
-                    await log.holds(
-                        "start"
-                    )  # the first run is still cleaning up in the later rounds
+                    await anyio.wait_all_tasks_blocked()  # so each assignment is taken
+                    await log.holds("start")  # the first run is still cleaning up in later rounds
                     assert watcher.object_state() is None or len(log) == 1
             with node.object(WEATHER).observe():
                 release.set()

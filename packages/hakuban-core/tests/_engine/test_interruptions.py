@@ -290,6 +290,7 @@ def test_what_needs_an_answer_is_refused_in_the_middle_of_an_operation() -> None
             node.snapshot,
             node.object("other").observe,
             lambda: contract.set_object_state([1], 1),
+            contract.wait_assigned_sync,
         ):
             with pytest.raises(RuntimeError, match="leave the rest to a thread or task") as caught:
                 question()
@@ -297,7 +298,7 @@ def test_what_needs_an_answer_is_refused_in_the_middle_of_an_operation() -> None
 
     with node.object(WEATHER).expose() as contract:
         node._engine.call(lambda _machine, _now: ask())
-    assert len(refusals) == 3
+    assert len(refusals) == 4
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no timer that signals")

@@ -72,6 +72,17 @@ def test_a_node_with_many_contracts_is_closed_in_steps_that_let_others_in() -> N
     assert all(contract.closed for contract in opened)
 
 
+def test_closing_leaves_nothing_to_be_done() -> None:
+    node = LocalNode()
+    with node.tag("weather").observe(), ExitStack() as contracts:
+        for number in range(MANY):
+            contracts.enter_context(node.object(["weather"], number).expose())
+        leave_much_to_do(node)
+        node.close()
+        assert nothing_is_due(node)
+        assert node._engine.count() == (0, 0)
+
+
 async def test_closing_closes_all_contracts_although_a_timer_could_do_it(node: LocalNode) -> None:
     with ExitStack() as contracts:
         opened = [
@@ -100,7 +111,9 @@ async def test_where_a_timer_ticks_nobody_else_does(
         handle(machine, event, now)
 
     with node.object("single").observe() as reader:
+        leave_much_to_do(node)  # which is the timer's, as soon as there is one
         async with node.listen("memory://"):
+            await until(lambda: nothing_is_due(node))
             monkeypatch.setattr(Machine, "handle", counted)
             leave_much_to_do(node)
             assert reader.object_state() is None
@@ -207,6 +220,13 @@ def test_a_contract_on_a_tag_closed_in_the_middle_of_an_operation_stays_out_of_i
     node._engine.call(close)
     assert still_inside == [True]
     assert contract.closed
+
+
+def test_what_a_reader_was_asked_for_meanwhile_is_done_when_it_has_read() -> None:
+    node = LocalNode()
+    contract = node.object("it").observe()
+    node._engine.read(contract.close)
+    assert node._engine.count() == (0, 0)
 
 
 def test_what_an_operation_that_fails_was_asked_for_meanwhile_is_given_up(node: LocalNode) -> None:

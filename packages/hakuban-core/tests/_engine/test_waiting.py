@@ -8,7 +8,7 @@ import signal
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -145,13 +145,19 @@ def test_a_thread_that_is_interrupted_while_it_waits_is_not_parked_any_more() ->
     node, main = LocalNode(), threading.main_thread()
     assert threading.current_thread() is main
 
-    def handler(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise Struck
+    struck = threading.Event()
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        if not struck.is_set():
+            struck.set()
+            raise Struck
 
     def strike() -> None:
         while not node._engine._parking.places:
             pass
-        os.kill(os.getpid(), signal.SIGUSR1)
+        while not struck.is_set():  # one that comes just before the thread sleeps does not wake it
+            os.kill(os.getpid(), signal.SIGUSR1)
+            struck.wait(0.1)
 
     before = signal.signal(signal.SIGUSR1, handler)
     striking = threading.Thread(target=strike)

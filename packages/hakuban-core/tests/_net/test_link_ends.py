@@ -250,6 +250,19 @@ async def test_what_a_peer_has_sent_was_current_until_the_end_unless_the_link_wa
         assert after - age >= ended_at
 
 
+async def test_an_end_that_a_stream_keeps_keeps_nothing_of_the_link() -> None:
+    end = anyio.EndOfStream()
+
+    async def receive() -> NoReturn:
+        raise end
+
+    async with LocalNode().listen("memory://", transport=Altered(receive=receive)) as listener:
+        async with raw_peer(listener.url) as peer:
+            await peer.end()
+            await until(lambda: listener.peers == ())
+    assert end.__traceback__ is None
+
+
 # ---- violators that would be back at once ---------------------------------------------------------------------------
 
 

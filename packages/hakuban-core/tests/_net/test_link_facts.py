@@ -9,6 +9,7 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 from typing_extensions import override
 
@@ -19,7 +20,9 @@ from hakuban._net.link_peer import LinkPeer
 from hakuban._net.summaries import MOST_LINKS
 from hakuban._session_events import Note
 from hakuban._transport import keep_alive
-from support.memory_links import raw_peer
+from hakuban.testing import MemoryTransport
+from hakuban.transport import TransportOptions
+from support.memory_links import Altered, Peer, raw_peer
 from support.waiting import until
 
 
@@ -130,10 +133,15 @@ async def test_who_turns_out_to_be_ours_is_silent_after_the_time_of_ours(
 ) -> None:
     monkeypatch.setattr(keep_alive, "OUR_TIMEOUT", 0.1)
     monkeypatch.setattr(keep_alive, "OTHER_TIMEOUT", 3600.0)
-    router, note = LocalNode(), Note(node="a1")
-    async with router.listen("memory://", keep_alive=0.03) as listener:
-        async with raw_peer(listener.url, note) as ours:
-            assert await ours.end() == (1001, "nothing received for 0.1 s")
+    router, transport = LocalNode(), Altered(peer_is_ours=None)
+    async with (
+        router.listen("memory://", transport=transport, keep_alive=0.03) as listener,
+        MemoryTransport().connect(listener.url, TransportOptions()) as stream,
+    ):
+        await anyio.wait_all_tasks_blocked()  # until the link is watched, as one of a stranger
+        peer = Peer(stream)
+        await stream.send(peer.session.opening(Note(node="a1")))
+        assert await peer.end() == (1001, "nothing received for 0.1 s")
 
 
 async def test_who_is_told_of_a_circle_gets_an_error_and_nothing_that_keeps_the_link() -> None:

@@ -45,6 +45,16 @@ def test_every_option_of_the_fragment_reaches_its_field() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "key", ["allow-origins", "authorize", "handshake-timeout", "headers", "max-connections", "ssl"]
+)
+def test_what_a_url_cannot_say_is_refused_with_what_it_can(key: str) -> None:
+    assert refusal_of(f"ws://h:1#{key}=1").reason == (
+        f"unknown option '{key}'; there are compression, insecure, keep-alive, load-limit, max-message, name, nodelay,"
+        " timeout"
+    )
+
+
 def test_empty_items_of_the_fragment_are_skipped() -> None:
     assert options_of(",name=router").name == "router"
 

@@ -140,7 +140,6 @@ class Engine(Steps):
             while self._winding_up and not self._lock.refuses_caller():
                 self.call(lambda _machine, _now: None)
                 self.yield_thread()
-            self.catch_up()
 
     def _wind_up(self, now: float) -> None:
         """Close some of them. Under the lock."""
