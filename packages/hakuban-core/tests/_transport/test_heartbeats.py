@@ -78,6 +78,21 @@ async def test_one_that_is_due_sooner_than_all_others_is_not_kept_waiting() -> N
     assert slow.left == 1
 
 
+async def test_links_that_come_when_there_are_none_are_checked_and_so_are_those_after_them() -> (
+    None
+):
+    heartbeats = Heartbeats()
+    async with anyio.create_task_group() as group:
+        group.start_soon(heartbeats.run)
+        for _ in range(2):
+            await anyio.wait_all_tasks_blocked()  # it waits for the first one, or for the next
+            link = Clockwork(0.01, 1)
+            heartbeats.watch(link, link.due)
+            with anyio.fail_after(2):
+                await link.done.wait()
+        group.cancel_scope.cancel()
+
+
 async def test_links_that_are_gone_are_forgotten_and_never_is_a_deadline_too() -> None:
     heartbeats = Heartbeats()
     gone, kept = Clockwork(0.01, 1), Clockwork(0.02, 1)
