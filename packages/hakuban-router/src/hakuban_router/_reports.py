@@ -55,8 +55,9 @@ async def _page(monitor: Monitor, place: Place) -> Page:
 
 
 def _write(page: Page) -> None:
-    if isinstance(sys.stderr, StandardError):
-        sys.stderr.write_all(page.lines)
+    stderr = sys.stderr  # which may be another one when a page that nobody has read for long goes on
+    if isinstance(stderr, StandardError):
+        stderr.write_all(page.lines)
         if page.next is not None:
             number = page.next.page
-            sys.stderr.write_all([GO_ON.format(number - 1, number)])
+            stderr.write_all([GO_ON.format(number - 1, number)])
