@@ -21,7 +21,7 @@ class Identity:
     """
 
     name: str
-    claims: Mapping[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", plain_text("the name of an identity", self.name))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NoReturn, Self, SupportsIndex
 from typing_extensions import override
 
 from .._engine.entries import NOT_OPEN
+from .._events.emitters import ContractEmitter
+from .._events.source import EventSource
 from .._exceptions import ClosedError
 
 if TYPE_CHECKING:
@@ -40,6 +42,16 @@ class Contract:
     def close(self) -> None:
         """End the contract; loops over it end. Never waits, from signal handlers and finalizers too; twice is fine."""
         self._engine.close_entry(self._entry)
+
+    def changes(self) -> EventSource[ObjectDescriptor]:
+        """Return what happens to the objects of this contract, as events with their descriptors as keys.
+
+        Of a contract on a tag: INSERT when an object begins to exist for it (or is assigned to it), CHANGE when its state
+        or its freshness changes, REMOVE when it ceases. Of one on an object: INSERT at once, CHANGE whenever the state, its
+        freshness or the assignment changes, REMOVE when the contract is closed.
+        """
+        name = f"changes of {self!r}"
+        return EventSource(ContractEmitter(self._engine, self._entry, name), None, self)
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,8 @@ from .._checks import checked_integer, checked_name, checked_rebalance, checked_
 from .._core.machine import Machine
 from .._descriptors import ObjectDescriptor, TagDescriptor, check_size
 from .._engine.engine import Engine
+from .._engine.entries import peers_of
+from .._events.source import EventSource
 from .._net.summaries import shown_node
 from .._text import printable
 from .._version import __version__
@@ -227,11 +229,20 @@ class LocalNode:
     @property
     def peers(self) -> tuple[Peer, ...]:
         """The nodes that are linked to this one now, the one above among them, in the order of their coming."""
-        links = self._engine.links
-        remotes = self._engine.read(lambda: [link.remote for link in links.values()])
-        return tuple(remote for remote in remotes if remote is not None)
+        return tuple(self._engine.read(lambda: peers_of(self._engine.links.values())))
+
+    def peer_changes(self) -> EventSource[Peer]:
+        """Return the coming and going of `peers` as events. A peer that changes its name goes, and comes with the new one."""
+        return EventSource(self._engine.known_peers(), None, self)
 
     # ---- the whole --------------------------------------------------------------------------------------------------
+
+    def changes(self) -> EventSource[ObjectDescriptor]:
+        """Return the coming and going of objects that this node knows as events: INSERT and REMOVE.
+
+        It knows an object that somebody here wants or makes, and one that a linked node has told it of.
+        """
+        return EventSource(self._engine.known_objects(), None, self)
 
     def snapshot(self) -> NodeSnapshot:
         """Take a picture of everything the node knows, for monitors and tests.

@@ -61,6 +61,20 @@ class SinkClosed:
 
 
 @dataclass(slots=True)
+class ObjectKnown:
+    """The node knows an object that it did not know before; reported where somebody wants to know, see `World`."""
+
+    descriptor: ObjectDescriptor
+
+
+@dataclass(slots=True)
+class ObjectForgotten:
+    """Nobody holds anything of an object any more; reported as above."""
+
+    descriptor: ObjectDescriptor
+
+
+@dataclass(slots=True)
 class LinkReady:
     """`Machine.next_for` has something to send on this link."""
 
@@ -118,6 +132,8 @@ Effect: TypeAlias = (
     | StateChanged
     | SinkOpened
     | SinkClosed
+    | ObjectKnown
+    | ObjectForgotten
     | LinkReady
     | PeerRenamed
     | StaleVersion

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from .._descriptors import ObjectDescriptor
 from .announcement import NOTHING, Announcement
-from .effects import Effect, LinkReady, StateChanged
+from .effects import Effect, LinkReady, ObjectForgotten, ObjectKnown, StateChanged
 from .graph import Downlink, ExposeContract, Interest, ObjectRecord, TagRecord
 from .interest_totals import announcement_of, change
 from .note_state import NEVER
@@ -40,13 +40,14 @@ class World:
     """Objects, tags, links, contracts, and the queues of objects to be settled.
 
     :ivar queues: all that holds what is left over, to be done as soon as may be.
+    :ivar watched: whether objects that come and go are reported.
     """
 
     __slots__ = (
         "above", "backlog", "balancer", "clock", "contracts", "dirty_again", "effects", "issued", "issued_time", "left",
         "links", "name", "node", "note_links", "notes_due", "notifying", "objects", "objects_made", "queues", "reaping",
         "rebalancing", "republishing", "sinks", "software", "streams", "tags", "tags_made", "touched", "uplink",
-        "walks",
+        "walks", "watched",
     )  # fmt: skip
 
     def __init__(self, balancer: Balancer, clock: Clock) -> None:
@@ -88,6 +89,7 @@ class World:
         self.objects_made: int = 0
         self.tags_made: int = 0
         self.issued_time: int = 0  # Unix nanoseconds of the last default version
+        self.watched: bool = False
 
     def _all_queues(self) -> tuple[Sized, ...]:
         return (
@@ -135,6 +137,8 @@ class World:
             record = ObjectRecord(self.objects_made, descriptor, tags)
             self.left -= 2 * len(tags)
             self.objects[descriptor] = record
+            if self.watched:
+                self.effects.append(ObjectKnown(descriptor))
             for tag in tags:
                 tag.objects.add(record.id, record)
         return record
@@ -321,6 +325,8 @@ class World:
         if record.in_use:
             return
         del self.objects[record.descriptor]
+        if self.watched:
+            self.effects.append(ObjectForgotten(record.descriptor))
         self.settled(record)
         self.rebalancing.pop(record, None)
         if self.notifying:

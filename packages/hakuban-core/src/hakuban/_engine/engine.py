@@ -13,7 +13,8 @@ from typing_extensions import override
 from .._core.events import LinkDown, LinkUp
 from .._descriptors import ObjectDescriptor, TagDescriptor
 from .._exceptions import ClosedError, NodeBrokenError
-from .entries import NOT_OPEN
+from .entries import NOT_OPEN, peers_of
+from .feeds import TableEmitter
 from .registry import Registry
 from .steps import Steps
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from .._core.machine import Machine
     from .._core.snapshot import NodeSnapshot
+    from .._remote import Peer
     from .._session_events import Instruction, Note
     from .entries import ContractEntry, LinkEntry, TickerEntry
 
@@ -44,7 +46,7 @@ class Engine(Steps):
         self.name: str = name
         # contracts that nobody holds any more, and what to log about that: closed in slices
         self._released: deque[tuple[ContractEntry, str]] = deque()
-        self._registry = Registry(self._parking.wake, self._outbox.append, self._log.add)
+        self._registry = Registry(self._parking.wake, self._outbox.calls.append, self._log.add)
         self.links: dict[int, LinkEntry] = self._registry.links
         self.timers: list[TickerEntry] = []
         self.closed: bool = False
@@ -65,6 +67,22 @@ class Engine(Steps):
         while (snapshot := self.call(lambda _, now: picture.go_on(now))) is None:
             self.yield_thread()
         return snapshot
+
+    def known_objects(self) -> TableEmitter[ObjectDescriptor]:
+        """Return the objects that the node knows, as a table whose changes are events."""
+        objects = self._machine.world.objects
+
+        def watch(machine: Machine, _now: float) -> None:
+            machine.world.watched = True
+
+        self.call(watch)
+        name = f"changes of the node {self.name}"
+        return TableEmitter(self, name, lambda: [*objects], self._registry.objects)
+
+    def known_peers(self) -> TableEmitter[Peer]:
+        """Return the nodes that are linked to this one, as a table whose changes are events."""
+        name = f"peers of the node {self.name}"
+        return TableEmitter(self, name, lambda: peers_of(self.links.values()), self._registry.peers)
 
     @override
     def until_due(self) -> float | None:
@@ -109,6 +127,10 @@ class Engine(Steps):
             with suppress(NodeBrokenError):
                 self.submit(operation)
 
+    def quietly(self, function: Callable[[], object]) -> None:
+        """Do the same with a function that needs no machine."""
+        self.close_quietly(lambda _machine, _now: function())
+
     def release_entry(self, entry: ContractEntry, warning: str) -> bool:
         """Close a contract that nobody holds any more, and log that, without ever waiting: for finalizers.
 
@@ -123,7 +145,7 @@ class Engine(Steps):
 
     def _close_entry(self, machine: Machine, entry: ContractEntry, now: float) -> None:
         if not entry.closed:
-            entry.closed = True
+            entry.end()
             self._registry.contracts.pop(entry.id, None)
             machine.close_contract(entry.id, now)
             self.wake(entry)
@@ -176,6 +198,7 @@ class Engine(Steps):
         def forget() -> None:
             if self.links.pop(link.id, None) is not None:
                 link.ended()
+                self._registry.peer_changed(link.remote, None)
 
         def exit(machine: Machine, now: float) -> None:
             forget()
@@ -242,12 +265,18 @@ class Engine(Steps):
         self._log.add(level, text, *arguments)
 
     def _stop(self, link: LinkEntry) -> None:
-        self._outbox.append(link.cancel)
+        self._outbox.calls.append(link.cancel)
 
     @override
     def _stop_links(self) -> None:
         for link in self.links.values():
             self._stop(link)
+
+    def _end_feeds(self) -> None:
+        if not self._machine.world.objects:
+            self._registry.objects.end()
+        if not self.links:
+            self._registry.peers.end()
 
     @override
     def _take_effects(self, now: float) -> None:
@@ -256,6 +285,8 @@ class Engine(Steps):
         effects = self._machine.take_effects()
         if effects:
             self._registry.apply(effects)
+        if self.closed:
+            self._end_feeds()
         before = self.deadline
         deadline = 0.0 if self._winding_up else self._machine.next_deadline()
         self.deadline: float | None = deadline

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
 
+from .._changes import Action
 from .._descriptors import ObjectDescriptor
 from .._states import View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from .._descriptors import TagDescriptor
     from .._remote import Peer
+    from .feeds import Feed
 
 
 NOT_OPEN: Final = -1
@@ -76,9 +78,12 @@ class SinkEntry:
 
 
 class _Members(Generic[M]):
-    """A contract, and the objects it concerns in the order of their opening; `newest` is the last that was opened."""
+    """A contract, and the objects it concerns in the order of their opening; `newest` is the last that was opened.
 
-    __slots__ = ("closed", "descriptor", "id", "members", "newest")
+    `feed` is of those who want to know what happens to its objects, once there was one.
+    """
+
+    __slots__ = ("closed", "descriptor", "feed", "id", "members", "newest")
 
     def __init__(self, descriptor: ObjectDescriptor | TagDescriptor) -> None:
         self.id: int = NOT_OPEN
@@ -86,15 +91,44 @@ class _Members(Generic[M]):
         self.closed: bool = False
         self.members: dict[ObjectDescriptor, M] = {}
         self.newest: M | None = None
+        self.feed: Feed[ObjectDescriptor] | None = None
 
     def add(self, member: M) -> None:
-        """An object has come."""
+        """An object has come; maybe its last life has not gone yet."""
+        action = Action.CHANGE if member.descriptor in self.members else Action.INSERT
         self.members[member.descriptor] = self.newest = member
+        self.report(action, member.descriptor)
 
     def remove(self, member: M) -> None:
         """An object has gone; maybe another life of it has begun already."""
         if self.members.get(member.descriptor) is member:
             del self.members[member.descriptor]
+            self.report(Action.REMOVE, member.descriptor)
+            self._end_feed()
+
+    def report(self, action: Action, descriptor: ObjectDescriptor) -> None:
+        """Something has happened to an object; that of a contract on one object is there as long as the contract."""
+        if self.feed is not None:
+            single = isinstance(self.descriptor, ObjectDescriptor)
+            self.feed.put(Action.CHANGE if single else action, descriptor)
+
+    def keys(self) -> list[ObjectDescriptor]:
+        """Return the objects that are there for those who want to know; see `report`."""
+        if isinstance(self.descriptor, ObjectDescriptor):
+            return [] if self.closed else [self.descriptor]
+        return [*self.members]
+
+    def end(self) -> None:
+        """It is closed. Its objects go one after the other."""
+        self.closed = True
+        if self.feed is not None and isinstance(self.descriptor, ObjectDescriptor):
+            self.feed.put(Action.REMOVE, self.descriptor)
+            self.feed.end()
+        self._end_feed()
+
+    def _end_feed(self) -> None:
+        if self.feed is not None and self.closed and not self.members:
+            self.feed.end()
 
 
 class ObserveEntry(_Members[StreamEntry]):
@@ -166,3 +200,8 @@ class TickerEntry(Protocol):
     """
 
     until: float
+
+
+def peers_of(links: Iterable[LinkEntry]) -> list[Peer]:
+    """List the peers of links that have sent their names."""
+    return [link.remote for link in links if link.remote is not None]

@@ -6,11 +6,14 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .._changes import Action
 from .._core.effects import (
     ClockDoubted,
     Effect,
     Ignored,
     LinkReady,
+    ObjectForgotten,
+    ObjectKnown,
     PeerIgnores,
     PeerRenamed,
     SinkClosed,
@@ -22,10 +25,13 @@ from .._core.effects import (
 )
 from .._core.paged_table import PagedTable
 from .entries import ExposeEntry, ObserveEntry, SinkEntry, StreamEntry
+from .feeds import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._descriptors import ObjectDescriptor
+    from .._remote import Peer
     from .entries import ContractEntry, LinkEntry
 
 
@@ -37,9 +43,13 @@ class Registry:
     :param log: has something logged.
     :ivar contracts: the open contracts by their ids.
     :ivar links: the links that are up by their ids.
+    :ivar objects: those who want to know of objects that come and go.
+    :ivar peers: those who want to know of peers that do.
     """
 
-    __slots__ = ("_later", "_log", "_sinks", "_streams", "_wake", "contracts", "links")
+    __slots__ = (
+        "_later", "_log", "_sinks", "_streams", "_wake", "contracts", "links", "objects", "peers",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -54,6 +64,8 @@ class Registry:
         self._sinks: dict[int, SinkEntry] = {}
         self.contracts: dict[int, ContractEntry] = {}
         self.links: dict[int, LinkEntry] = {}
+        self.objects: Feed[ObjectDescriptor] = Feed()
+        self.peers: Feed[Peer] = Feed()
 
     def apply(self, effects: list[Effect]) -> None:
         """Carry out effects."""
@@ -65,6 +77,8 @@ class Registry:
         if entry is not None:
             entry.view = effect.view
             self._wake(entry.place)
+            if entry.owner is not None and entry.owner.feed is not None:
+                entry.owner.report(Action.CHANGE, entry.descriptor)
 
     def _stream_opened(self, effect: StreamOpened) -> None:
         owner = self.contracts.get(effect.contract)
@@ -106,7 +120,23 @@ class Registry:
     def _peer_renamed(self, effect: PeerRenamed) -> None:
         link = self.links.get(effect.link)
         if link is not None:
+            before = link.remote
             link.named(effect.name)
+            self.peer_changed(before, link.remote)
+
+    def peer_changed(self, before: Peer | None, after: Peer | None) -> None:
+        """A peer has come, has another name, or is gone. Under the lock."""
+        if before != after:
+            if before is not None:
+                self.peers.put(Action.REMOVE, before)
+            if after is not None:
+                self.peers.put(Action.INSERT, after)
+
+    def _object_known(self, effect: ObjectKnown) -> None:
+        self.objects.put(Action.INSERT, effect.descriptor)
+
+    def _object_forgotten(self, effect: ObjectForgotten) -> None:
+        self.objects.put(Action.REMOVE, effect.descriptor)
 
     def _stale_version(self, effect: StaleVersion) -> None:
         self._log(
@@ -148,6 +178,8 @@ class Registry:
         SinkOpened: _sink_opened,
         SinkClosed: _sink_closed,
         LinkReady: _link_ready,
+        ObjectKnown: _object_known,
+        ObjectForgotten: _object_forgotten,
         PeerRenamed: _peer_renamed,
         StaleVersion: _stale_version,
         Ignored: _ignored,

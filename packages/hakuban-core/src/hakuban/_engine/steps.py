@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 from .._core.events import Event, Tick
 from .._exceptions import NodeBrokenError, NodeForkedError
+from .callbacks import Callbacks
 from .lock import NodeLock
 from .log_box import LogBox
+from .outbox import Outbox
 from .parking import Parking
 from .poll_results import PENDING
 
@@ -36,34 +38,35 @@ class Steps(ABC):
     The machine, and the bookkeeping that mirrors its effects, run under the lock. Whom that concerns goes to an outbox,
     which one thread at a time empties outside the lock, in order; each entry stays until it has been done, and may
     be done twice. What is to be logged has a box of its own, which is emptied after that: handlers are user code, which
-    may block, raise and call the node, and nobody who is to be woken waits for them. An exception under the lock leaves
+    may block, raise and call the node, and nobody who is to be woken waits for them. Registered callbacks come last. An exception under the lock leaves
     `_half_done` set: the node is broken.
 
     No step takes long. What is left over is due at once: a timer does it, that is a task beside the links of the node;
     without one whoever waits for something on the node does it, else whoever makes the next call.
 
+    :ivar callbacks: those for whom there are events.
     :ivar cause: what broke the node, or None.
     :ivar deadline: the monotonic time at which the machine wants a tick, or None.
     """
 
     __slots__ = (
-        "_deferred", "_dispatching", "_due", "_half_done", "_lock", "_log", "_machine", "_outbox", "_parking",
-        "_winding_up", "cause", "deadline",
+        "_deferred", "_due", "_half_done", "_lock", "_log", "_machine", "_outbox", "_parking",
+        "_winding_up", "callbacks", "cause", "deadline",
     )  # fmt: skip
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._lock = NodeLock()
-        self._dispatching = NodeLock()
         self._half_done = False
         self._due = False  # something is due, and no timer does it
         self._winding_up = (
             False  # contracts are left to be closed of which nobody waits for the end
         )
         self._deferred: deque[Callable[[Machine, float], object]] = deque()
-        self._outbox: deque[Callable[[], None]] = deque()
+        self._outbox = Outbox()
         self._log = LogBox()
-        self._parking = Parking(self._outbox.append)
+        self._parking = Parking(self._outbox.calls.append)
+        self.callbacks: Callbacks = Callbacks()
         self.cause: BaseException | None = None
         self.deadline: float | None = None
 
@@ -225,10 +228,12 @@ class Steps(ABC):
             while self._winding_up and self.deadline != 0.0:  # a finalizer has come in the middle
                 if not self._lock.try_run(self._apply_tick):
                     break
-        while self._outbox and self._dispatching.try_run(self._carry_out):
-            pass
-        if self._log.lines and not self._dispatching.inside:  # a finalizer may come in the middle
+        if self._outbox.calls:
+            self._outbox.carry_out()
+        if self._log.lines and not self._outbox.inside:  # a finalizer may come in the middle
             self._log.log_all()
+        if self.callbacks.waiting and not self._outbox.inside and not self._lock.inside:
+            self.callbacks.run()
 
     def _apply_deferred(self) -> None:
         if self._half_done:
@@ -241,11 +246,6 @@ class Steps(ABC):
             self._due = self._winding_up = False
         elif self._due or self._winding_up:
             self._apply(lambda machine, now: machine.handle(Tick(time_ns()), now))
-
-    def _carry_out(self) -> None:
-        while self._outbox:
-            self._outbox[0]()
-            self._outbox.popleft()
 
     # ---- waiting ----------------------------------------------------------------------------------------------------
 

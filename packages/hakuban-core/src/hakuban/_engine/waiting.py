@@ -8,7 +8,7 @@ from collections import deque
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Self, TypeVar
 from weakref import ref
 
 import anyio
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from .._descriptors import ObjectDescriptor
     from .engine import Engine
     from .entries import ContractEntry, SinkEntry, StreamEntry
+    from .hub import Waitable
 
 
 LOOKED_AT: Final = 256  # members, before it is worth while to copy all of them
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-C = TypeVar("C", bound="Cursor[Any]")
+C = TypeVar("C", bound="Loop[Any]")
 
 
 class Missing(NamedTuple):
@@ -43,7 +44,7 @@ class Missing(NamedTuple):
     step: str
 
 
-async def wait_for(engine: Engine, place: object, poll: Callable[[], T | Pending]) -> T:
+async def wait_for(engine: Waitable, place: object, poll: Callable[[], T | Pending]) -> T:
     """Wait until a poll finds something; it is asked again whenever something changes at the place.
 
     Nothing is lost when this is cancelled, since a poll changes nothing.
@@ -73,7 +74,7 @@ async def wait_for(engine: Engine, place: object, poll: Callable[[], T | Pending
 
 
 def wait_for_blocking(
-    engine: Engine,
+    engine: Waitable,
     place: object,
     poll: Callable[[], T | Pending],
     timeout: float | None,
@@ -107,7 +108,7 @@ def wait_for_blocking(
 
 
 def _park_thread(
-    engine: Engine, place: object, poll: Callable[[], object], deadline: float | None
+    engine: Waitable, place: object, poll: Callable[[], object], deadline: float | None
 ) -> bool:
     """Wait until something changes at a place, or something is due that nobody else would do; if not so already.
 
@@ -128,41 +129,32 @@ def _park_thread(
     return True
 
 
-class Cursor(ABC, Generic[T_co]):
-    """One loop: an iterator of both kinds, with a position of its own. For one task or thread at a time.
-
-    Leaving the loop needs no clean-up; the next loop starts anew.
-    """
+class Loop(ABC, Generic[T_co]):
+    """An iterator of both kinds that waits."""
 
     __slots__ = ("__weakref__", "_began", "_engine", "_place", "_refused")
 
     instead: str = "`for item in ...:`, and leave the loop when you have enough"
 
-    def __init__(self, engine: Engine, place: object) -> None:
+    def __init__(self, engine: Waitable, place: object) -> None:
         self._engine = engine
         self._place = place
         self._began = False
         self._refused: str | None = None
 
-    def __aiter__(self) -> Cursor[T_co]:
+    def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> T_co:
-        item = await wait_for(self._engine, self._place, self._poll)
-        if item is ENDED:
-            raise StopAsyncIteration
-        return self._take(item)
+    @abstractmethod
+    async def __anext__(self) -> T_co: ...
 
-    def __iter__(self) -> Cursor[T_co]:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> T_co:
         if not self._began:
             self._begin_blocking()
-        item = wait_for_blocking(self._engine, self._place, self._poll, None, "async for")
-        if item is ENDED:
-            raise StopIteration
-        return self._take(item)
+        return self._next_blocking()
 
     def refuse(self, instead: str) -> None:
         """Have the loop raise TypeError if it has not begun; see `Endless`."""
@@ -183,8 +175,35 @@ class Cursor(ABC, Generic[T_co]):
         raise TypeError(f"`in` would look for ever: write {self.instead}")
 
     @abstractmethod
+    def _next_blocking(self) -> T_co:
+        """Wait for the next item in this thread, and take it."""
+
+    @abstractmethod
     def _poll(self) -> Any:
         """Return the next item, `PENDING` or `ENDED`; change nothing. Under the lock, and outside it."""
+
+
+class Cursor(Loop[T_co]):
+    """One loop, with a position of its own. For one task or thread at a time.
+
+    Leaving the loop needs no clean-up; the next loop starts anew.
+    """
+
+    __slots__ = ()
+
+    @override
+    async def __anext__(self) -> T_co:
+        item = await wait_for(self._engine, self._place, self._poll)
+        if item is ENDED:
+            raise StopAsyncIteration
+        return self._take(item)
+
+    @override
+    def _next_blocking(self) -> T_co:
+        item = wait_for_blocking(self._engine, self._place, self._poll, None, "async for")
+        if item is ENDED:
+            raise StopIteration
+        return self._take(item)
 
     @abstractmethod
     def _take(self, item: Any) -> T_co:
@@ -228,10 +247,11 @@ def _nothing() -> None:
 class MemberCursor(Cursor[T_co]):
     """Returns the members of a contract that are there, and each that comes later, unless it has gone in between."""
 
-    __slots__ = ("_entry", "_make", "_unseen")
+    __slots__ = ("_entry", "_make", "_read", "_unseen")
 
     def __init__(self, engine: Engine, entry: ContractEntry, make: Callable[[Any], T_co]) -> None:
         super().__init__(engine, entry)
+        self._read = engine.read
         self._entry = entry
         self._make = make
         # replaced at once, or an interruption could return members twice
@@ -251,7 +271,7 @@ class MemberCursor(Cursor[T_co]):
             if newest is None or newest.id <= last:
                 return PENDING
             # only when all are returned: so what is kept here never exceeds what was there at one moment
-            members = self._engine.read(partial(self._look, last))
+            members = self._read(partial(self._look, last))
             ahead = deque(reversed([member for member in members if member.id > last]))
             self._unseen = _Unseen(ahead, max(newest.id, ahead[-1].id if ahead else -1))
 

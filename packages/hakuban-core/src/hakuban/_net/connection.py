@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from .._engine.entries import peers_of
 from .._engine.poll_results import ENDED, PENDING, Ended, Pending
 from .._engine.waiting import Cursor, Missing, wait_for, wait_for_blocking
+from .._events.source import EventSource
 from .._exceptions import ClosedError
 from .._remote import ConnectionCounters, ConnectionStatus, Traffic
 from .._text import redacted
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from .._engine.engine import Engine
     from .._engine.entries import LinkEntry
+    from .._engine.feeds import Emitter
     from .._remote import Peer
     from .link_peer import LinkPeer
 
@@ -206,11 +209,17 @@ class Connection:
 class Listener:
     """What `LocalNode.listen` yields: where the node listens, and who has come. Thread-safe."""
 
-    __slots__ = ("_links", "_url")
+    __slots__ = ("_links", "_peers", "_url")
 
-    def __init__(self, url: str, links: Callable[[], Sequence[LinkEntry]]) -> None:
+    def __init__(
+        self,
+        url: str,
+        links: Callable[[], Sequence[LinkEntry]],
+        peers: Callable[[], Emitter[Peer]],
+    ) -> None:
         self._url = url
         self._links = links
+        self._peers = peers
 
     @property
     def url(self) -> str:
@@ -220,8 +229,14 @@ class Listener:
     @property
     def peers(self) -> tuple[Peer, ...]:
         """The nodes that are connected to this listener now, in the order of their coming."""
-        remotes = [link.remote for link in self._links()]
-        return tuple(remote for remote in remotes if remote is not None)
+        return tuple(peers_of(self._links()))
+
+    def peer_changes(self) -> EventSource[Peer]:
+        """Return the coming and going of `peers` as events, until the block is left.
+
+        A peer that changes its name goes, and comes with the new one.
+        """
+        return EventSource(self._peers(), None, self)
 
     @override
     def __repr__(self) -> str:

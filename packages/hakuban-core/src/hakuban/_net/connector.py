@@ -314,7 +314,7 @@ class _Connector:
         self._state.established(remote)
         return beside
 
-    def lost(self, reason: Exception | None) -> None:
+    def lost(self, _remote: Peer | None, reason: Exception | None) -> None:
         """Take note that a link has ended. Under the lock."""
         self._state.lost(reason)
 

@@ -182,7 +182,7 @@ class Link:
 
     def ended(self) -> None:
         """The facts of the link are void. Only under the lock, and once."""
-        self._owner.lost(self.reason)
+        self._owner.lost(self.remote, self.reason)
 
     def _enter(self) -> None:
         self.peer.look()

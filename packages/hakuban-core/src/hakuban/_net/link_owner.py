@@ -27,7 +27,7 @@ class LinkOwner(Protocol):
         """The peer has sent its name; return what is to be logged beside that."""
         ...
 
-    def lost(self, reason: Exception | None) -> None:
+    def lost(self, remote: Peer | None, reason: Exception | None) -> None:
         """The link has ended; without a reason, this side wanted it."""
         ...
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from .._changes import Action
 from .._checks import checked_name
+from .._engine.feeds import Feed, TableEmitter
 from .._engine.ticker import LEAVING_TIME, ticking
 from .._exceptions import PluginError
 from .._loops.tasks import background_tasks
@@ -54,11 +56,18 @@ class _Acceptor:
     """
 
     __slots__ = (
-        "_engine", "_links", "_name", "_options", "_size_caps", "_url", "careful", "max_taken", "writers",
+        "_engine", "_feed", "_links", "_name", "_options", "_remotes", "_size_caps", "_url", "careful", "max_taken",
+        "writers",
     )  # fmt: skip
 
     def __init__(
-        self, engine: Engine, url: str, options: TransportOptions, name: str, writers: Writers
+        self,
+        engine: Engine,
+        url: str,
+        options: TransportOptions,
+        name: str,
+        writers: Writers,
+        feed: Feed[Peer],
     ) -> None:
         self._engine = engine
         self._url = redacted(url)
@@ -66,6 +75,8 @@ class _Acceptor:
         self._options = options
         self._name = name
         self._size_caps = SizeCaps()
+        self._remotes: dict[int, Peer] = {}
+        self._feed = feed
         self.careful: bool = False
         self.max_taken: int | None = None
         self.writers: Writers = writers
@@ -106,12 +117,27 @@ class _Acceptor:
             if number % _RESTS_PER_TURN == 0:
                 await checkpoint()
 
-    def established(self, _peer: LinkPeer, _remote: Peer) -> str:
-        """Take note that a link is up. Under the lock."""
+    def established(self, _peer: LinkPeer, remote: Peer) -> str:
+        """Take note that a link is up, or that its peer has another name. Under the lock."""
+        self._report_gone(remote.id)
+        self._remotes[remote.id] = remote
+        self._feed.put(Action.INSERT, remote)
         return ""
 
-    def lost(self, _reason: Exception | None) -> None:
+    def lost(self, remote: Peer | None, _reason: Exception | None) -> None:
         """Take note that a link has ended. Under the lock."""
+        if remote is not None:
+            self._report_gone(remote.id)
+
+    def _report_gone(self, id: int) -> None:
+        before = self._remotes.pop(id, None)
+        if before is not None:
+            self._feed.put(Action.REMOVE, before)
+
+    def peers(self) -> TableEmitter[Peer]:
+        """Return the nodes that are connected, as a table whose changes are events."""
+        name = f"peers of the listener {self._url}"
+        return TableEmitter(self._engine, name, lambda: [*self._remotes.values()], self._feed)
 
     def size_cap(self, link: SizedLink) -> SizeCap | None:
         """Return what was learnt of the size of messages that a peer takes."""
@@ -148,17 +174,21 @@ async def _listening(
     engine: Engine, target: LinkTarget, options: TransportOptions, name: str
 ) -> AsyncIterator[Listener]:
     engine.expect_open()
-    async with ticking(engine) as timer, background_tasks() as tasks:
-        writers = Writers(tasks)
-        acceptor = _Acceptor(engine, target.url, options, name, writers)
-        tasks.start_soon(contained, anyio.CancelScope(), writers.run)
-        tasks.start_soon(contained, anyio.CancelScope(), acceptor.rest_writers)
-        try:
-            # an end of it once it listens is a fault of the transport, and cancels the body
-            bound = await tasks.start(_serve_only, [partial(_serve, target, options, acceptor)])
-            yield Listener(bound, acceptor.links)
-        finally:
-            timer.end_by = monotonic() + LEAVING_TIME
+    feed: Feed[Peer] = Feed()
+    try:
+        async with ticking(engine) as timer, background_tasks() as tasks:
+            writers = Writers(tasks)
+            acceptor = _Acceptor(engine, target.url, options, name, writers, feed)
+            tasks.start_soon(contained, anyio.CancelScope(), writers.run)
+            tasks.start_soon(contained, anyio.CancelScope(), acceptor.rest_writers)
+            try:
+                # an end of it once it listens is a fault of the transport, and cancels the body
+                bound = await tasks.start(_serve_only, [partial(_serve, target, options, acceptor)])
+                yield Listener(bound, acceptor.links, acceptor.peers)
+            finally:
+                timer.end_by = monotonic() + LEAVING_TIME
+    finally:
+        engine.update(feed, feed.end)
 
 
 class _Started:

@@ -1,0 +1,133 @@
+"""Who wants to know what happens to the keys of a table: under the lock of the node that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from .._changes import Action, Event, PendingEvents
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .hub import Hub
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Subscriber(Generic[K]):
+    """The events of one feed that wait for one reader.
+
+    :param notify: called with this, under the lock, when there is something; it must not raise.
+    :ivar ended: whether no more will come.
+    """
+
+    __slots__ = ("_notify", "ended", "pending")
+
+    def __init__(self, notify: Callable[[Subscriber[Any]], None]) -> None:
+        self._notify = notify
+        self.ended: bool = False
+        self.pending: PendingEvents[K] = PendingEvents()
+
+    def begin(self, present: Iterable[K]) -> None:
+        """Begin with these keys."""
+        self.pending = PendingEvents(present)
+        if self.pending:
+            self._notify(self)
+
+    def put(self, action: Action, key: K) -> None:
+        """Something has happened to a key."""
+        self.pending.put(action, key)
+        self._notify(self)
+
+    def end(self) -> None:
+        """No more will come."""
+        self.ended = True
+        self._notify(self)
+
+    def pop(self) -> Event[K] | None:
+        """Take the first event; see `PendingEvents.pop`."""
+        return self.pending.pop()
+
+
+class Feed(Generic[K]):
+    """The subscribers of one table. Only under the lock.
+
+    :ivar ended: whether nothing will happen to it any more.
+    """
+
+    __slots__ = ("_subscribers", "ended")
+
+    def __init__(self) -> None:
+        self.ended: bool = False
+        self._subscribers: dict[Subscriber[K], None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._subscribers)
+
+    def add(self, subscriber: Subscriber[K], present: Iterable[K]) -> None:
+        """Have a subscriber told of the keys that are there, and of all that happens to keys from here on."""
+        if self.ended:
+            subscriber.end()
+        else:
+            self._subscribers[subscriber] = None
+            subscriber.begin(present)
+
+    def remove(self, subscriber: Subscriber[K]) -> None:
+        """Tell it no more; twice is fine."""
+        self._subscribers.pop(subscriber, None)
+
+    def put(self, action: Action, key: K) -> None:
+        """Something has happened to a key."""
+        for subscriber in self._subscribers:
+            subscriber.put(action, key)
+
+    def end(self) -> None:
+        """Nothing will happen any more."""
+        self.ended = True
+        for subscriber in self._subscribers:
+            subscriber.end()
+        self._subscribers.clear()
+
+
+class Emitter(Protocol[K]):
+    """A table whose changes are events.
+
+    :ivar hub: whose lock guards it.
+    :ivar name: what it is, for the log.
+    """
+
+    hub: Hub
+    name: str
+
+    def keys(self) -> list[K]:
+        """Return the keys that are there. Under the lock."""
+        ...
+
+    def feed(self) -> Feed[K]:
+        """Return who is told of its changes. Under the lock."""
+        ...
+
+
+class TableEmitter(Generic[K]):
+    """A table that is kept for the sake of its changes alone.
+
+    :param keys: lists its keys, under the lock.
+    :param feed: who is told of its changes.
+    """
+
+    __slots__ = ("_feed", "_keys", "hub", "name")
+
+    def __init__(self, hub: Hub, name: str, keys: Callable[[], list[K]], feed: Feed[K]) -> None:
+        self.hub: Hub = hub
+        self.name: str = name
+        self._keys = keys
+        self._feed = feed
+
+    def keys(self) -> list[K]:
+        """Return the keys that are there. Under the lock."""
+        return self._keys()
+
+    def feed(self) -> Feed[K]:
+        """Return who is told of its changes. Under the lock."""
+        return self._feed

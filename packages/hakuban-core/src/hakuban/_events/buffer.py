@@ -1,0 +1,185 @@
+"""Events that wait to be taken, one after the other."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+
+from typing_extensions import override
+
+from .._changes import Event
+from .._checks import checked_timeout
+from .._engine.feeds import Subscriber
+from .._engine.poll_results import ENDED, PENDING, Ended, Pending
+from .._engine.waiting import Loop, Missing, wait_for, wait_for_blocking
+from .._exceptions import ClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from .._engine.feeds import Emitter
+
+K = TypeVar("K", bound="Hashable")
+
+_AT_ONCE: Final = 64  # events that are taken under the lock at a time
+
+
+class Mailbox(Generic[K]):
+    """What a buffer keeps in the feed, which must not refer to the buffer: so one that was forgotten is noticed.
+
+    :param function: what keys become, or None.
+    """
+
+    __slots__ = ("_emitter", "_function", "subscriber")
+
+    def __init__(self, emitter: Emitter[Any], function: Callable[[Any], K] | None) -> None:
+        self._emitter = emitter
+        self._function = function
+        self.subscriber: Subscriber[Any] = Subscriber(emitter.hub.wake)
+
+    def subscribe(self) -> None:
+        self._emitter.feed().add(self.subscriber, self._emitter.keys())
+
+    def unsubscribe(self) -> None:
+        self._emitter.feed().remove(self.subscriber)
+        self.subscriber.pending.clear()
+        self.subscriber.end()
+
+    def poll(self) -> bool | Pending | Ended:
+        if self.subscriber.pending:
+            return True
+        return ENDED if self.subscriber.ended else PENDING
+
+    def take(self, most: int) -> list[Event[K]]:
+        """Take a few events, in order. None may be left although there were some: what has come and gone is nothing."""
+        events = self._emitter.hub.read(lambda: self._pop(most))
+        function = self._function
+        if function is None:
+            return events
+        return [Event(event.action, function(event.key)) for event in events]
+
+    def _pop(self, most: int) -> list[Event[Any]]:
+        events: list[Event[Any]] = []
+        while len(events) < most and (event := self.subscriber.pop()) is not None:
+            events.append(event)
+        return events
+
+
+class EventBuffer(Loop[Event[K]]):
+    """The events of a source since it was made, the keys that were there then first; at most one a key, folded.
+
+    What a reader has not taken is folded: an INSERT and a CHANGE are an INSERT, an INSERT and a REMOVE nothing, a REMOVE
+    and an INSERT a CHANGE. So it takes as much memory as there are keys, however slow its reader is. Thread-safe; tasks
+    and threads that read from one buffer share its events. It is `with` block and iterator: a loop over it, `async for`
+    in a task or `for` in a thread without event loop, ends when nothing will come any more. One that was forgotten is
+    closed.
+    """
+
+    __slots__ = ("_hub", "_mailbox", "_name", "_source")
+
+    instead: str = "`buffer.ready()` for what is there now"
+
+    def __init__(self, source: object, emitter: Emitter[Any], mailbox: Mailbox[K]) -> None:
+        super().__init__(emitter.hub, mailbox.subscriber)
+        self._hub = emitter.hub
+        self._source = (
+            source  # or its contract would be collected, and closed, while events are waited for
+        )
+        self._name = emitter.name
+        self._mailbox = mailbox
+        self._hub.read(mailbox.subscribe)
+
+    async def get(self) -> Event[K]:
+        """Wait for an event, and take it. Nothing is lost when this is cancelled.
+
+        :raises ClosedError: nothing will come any more: the contract, the node or the buffer is closed.
+        """
+        event = await self._wait()
+        if event is None:
+            raise self._ended_error()
+        return event
+
+    def get_sync(self, timeout: float | None = None) -> Event[K]:
+        """Do what `get` does, blocking this thread.
+
+        :param timeout: seconds to wait at most, or None.
+        :raises WaitTimeoutError: nothing came in that time.
+        :raises ClosedError: nothing will come any more.
+        :raises RuntimeError: an event loop runs in this thread.
+        """
+        event = self._wait_blocking(timeout, "await get()")
+        if event is None:
+            raise self._ended_error()
+        return event
+
+    def ready(self) -> list[Event[K]]:
+        """Take all that is there; empty if there is nothing. Never waits."""
+        events: list[Event[K]] = []
+        while self._mailbox.subscriber.pending:
+            events += self._mailbox.take(_AT_ONCE)
+        return events
+
+    def clear(self) -> None:
+        """Forget all that is there."""
+        self._hub.read(self._mailbox.subscriber.pending.clear)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing will come any more; what is there can still be taken."""
+        return self._mailbox.subscriber.ended
+
+    def close(self) -> None:
+        """Take no more events, and forget those that are there. Never waits; twice is fine."""
+        self._hub.quietly(self._mailbox.unsubscribe)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        try:
+            hub, mailbox = self._hub, self._mailbox
+        except AttributeError:
+            return  # __init__ was interrupted
+        hub.quietly(mailbox.unsubscribe)
+
+    @override
+    async def __anext__(self) -> Event[K]:
+        event = await self._wait()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    @override
+    def _next_blocking(self) -> Event[K]:
+        event = self._wait_blocking(None, "async for")
+        if event is None:
+            raise StopIteration
+        return event
+
+    async def _wait(self) -> Event[K] | None:
+        while await wait_for(self._hub, self._place, self._poll) is not ENDED:
+            for event in self._mailbox.take(1):
+                return event
+        return None
+
+    def _wait_blocking(self, timeout: float | None, spelling: str) -> Event[K] | None:
+        seconds = checked_timeout(timeout)
+        deadline = None if seconds is None else monotonic() + seconds
+        missing = Missing(self._name, "no event", "does anything change there?")
+        while True:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            found = wait_for_blocking(self._hub, self._place, self._poll, left, spelling, missing)
+            if found is ENDED:
+                return None
+            for event in self._mailbox.take(1):
+                return event
+
+    @override
+    def _poll(self) -> bool | Pending | Ended:
+        return self._mailbox.poll()
+
+    def _ended_error(self) -> ClosedError:
+        return ClosedError(self._name, "the events of", "make another contract where it is needed")

@@ -1,0 +1,187 @@
+"""Several sources as one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from .._changes import Action, Event, MergedKeys
+from .._engine.callbacks import Callbacks
+from .._engine.feeds import Feed
+from .._engine.lock import NodeLock
+from .._engine.outbox import Outbox
+from .._engine.parking import Parking
+from .._engine.poll_results import PENDING
+from .source import EventSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._engine.hub import Hub
+    from .._loops.wakeups import Waiter
+    from .registration import Delivery
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class EventMerge(EventSource[K]):
+    """The changes of several sources, of one node or several, as those of one table.
+
+    A key is there as long as one of the sources has it: the second INSERT of a key is a CHANGE, and so is a REMOVE while
+    another source still has it. `annotate` keeps keys of different sources apart. It is not closed: what it includes
+    ends with its sources, and loops over it go on.
+
+    :param sources: what to include at once.
+    """
+
+    __slots__ = ()
+
+    _emitter: _Merged[K]
+
+    def __init__(self, *sources: EventSource[K]) -> None:
+        super().__init__(_Merged(), None, None)
+        for source in sources:
+            self.include(source)
+
+    def include(self, source: EventSource[K]) -> Inclusion:
+        """Have the events of another source in it; return what takes them out again."""
+        inclusion = Inclusion(self._emitter, source)
+        inclusion.start()
+        return inclusion
+
+
+class Inclusion:
+    """A source in an `EventMerge`, until `remove` or the end of its `with`. Nobody has to keep it."""
+
+    __slots__ = ("_delivery", "_keys", "_merged", "_source")
+
+    def __init__(self, merged: _Merged[Any], source: EventSource[Any]) -> None:
+        self._merged = merged
+        self._source = source
+        self._keys: set[Any] = set()
+        self._delivery: Delivery[Any] = source.delivery(self._put, None, anywhere=True)
+
+    def start(self) -> None:
+        self._merged.sources.append(self._delivery.hub)
+        self._delivery.start()
+
+    def remove(self) -> None:
+        """Take the source out: its keys are removed, as far as no other source has them. Never waits; twice is fine."""
+        self._delivery.stop()
+        self._merged.quietly(self._take_out)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def _put(self, event: Event[Any]) -> None:
+        self._merged.read(lambda: self._note(event))
+
+    def _note(self, event: Event[Any]) -> None:
+        if self._delivery.stopped:
+            return
+        if event.action is Action.REMOVE:
+            self._keys.discard(event.key)
+        elif event.action is Action.INSERT:
+            self._keys.add(event.key)
+        self._merged.put(event)
+
+    def _take_out(self) -> None:
+        while self._keys:
+            self._merged.put(Event(Action.REMOVE, self._keys.pop()))
+        if self._delivery.hub in self._merged.sources:
+            self._merged.sources.remove(self._delivery.hub)
+
+
+class _Merged(Generic[K]):
+    """The table of a merge, and its lock. Whoever waits does what is due on the nodes of its sources.
+
+    :ivar sources: whose locks guard the sources: one entry for each of them.
+    """
+
+    __slots__ = (
+        "_deferred", "_feed", "_keys", "_lock", "_outbox", "_parking", "callbacks", "hub", "name", "sources",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.hub: Hub = self
+        self.name: str = "an EventMerge"
+        self.callbacks: Callbacks = Callbacks()
+        self.sources: list[Hub] = []
+        self._lock = NodeLock()
+        self._outbox = Outbox()
+        self._parking = Parking(self._outbox.calls.append)
+        self._deferred: deque[Callable[[], object]] = deque()
+        self._feed: Feed[K] = Feed()
+        self._keys: MergedKeys[K] = MergedKeys()
+
+    # ---- emitter: under the lock ------------------------------------------------------------------------------------
+
+    def keys(self) -> list[K]:
+        return self._keys.keys()
+
+    def feed(self) -> Feed[K]:
+        return self._feed
+
+    def put(self, event: Event[K]) -> None:
+        self._feed.put(self._keys.put(event.action, event.key), event.key)
+
+    # ---- hub --------------------------------------------------------------------------------------------------------
+
+    def read(self, function: Callable[[], T]) -> T:
+        if self._lock.inside:
+            return function()
+        try:
+            return self._lock.run(function)
+        finally:
+            self._afterwards()
+
+    def quietly(self, function: Callable[[], object]) -> None:
+        self._deferred.append(function)
+        self._afterwards()
+
+    def wake(self, place: object) -> None:
+        self._parking.wake(place)
+
+    def park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
+        def park() -> bool:
+            if poll() is not PENDING:
+                return False
+            self._parking.add(place, waiter)
+            return True
+
+        parked = self.read(park)
+        if parked and all(hub.park(place, waiter, poll) for hub in [*self.sources]):
+            return True
+        self.unpark(place, waiter)
+        return False
+
+    def unpark(self, place: object, waiter: Waiter) -> None:
+        for hub in [*self.sources]:
+            hub.unpark(place, waiter)
+        self.read(lambda: self._parking.remove(place, waiter))
+
+    def step(self) -> bool:
+        done = [hub.step() for hub in [*self.sources]]
+        return any(done)
+
+    def until_due(self) -> float | None:
+        times = [hub.until_due() for hub in [*self.sources]]
+        return min((time for time in times if time is not None), default=None)
+
+    def _afterwards(self) -> None:
+        while self._deferred and self._lock.try_run(self._do_deferred):
+            pass
+        if self._lock.inside:
+            return
+        self._outbox.carry_out()
+        if self.callbacks.waiting and not self._outbox.inside:
+            self.callbacks.run()
+
+    def _do_deferred(self) -> None:
+        while self._deferred:
+            self._deferred.popleft()()

@@ -1,0 +1,149 @@
+"""Callbacks."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+
+from .._changes import Event
+from .._engine.feeds import Subscriber
+from .._engine.lock import NodeLock
+from .._logger import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from .._engine.feeds import Emitter
+    from .._engine.hub import Hub
+
+K = TypeVar("K", bound="Hashable")
+
+SLOW: Final = 0.01  # seconds
+_logger = get_logger("hakuban.events")
+
+
+class Delivery(Generic[K]):
+    """Calls a callback for the events of a feed: one call at a time, in whatever thread the change was made.
+
+    :param function: what keys become, or None.
+    :ivar anywhere: whether an event loop's thread may call it.
+    :ivar slow: whether it has taken long.
+    :ivar stopped: whether it is called no more.
+    """
+
+    __slots__ = (
+        "_callback", "_calling", "_emitter", "_function", "_subscriber", "_via", "anywhere", "slow", "stopped",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        emitter: Emitter[Any],
+        function: Callable[[Any], K] | None,
+        callback: Callable[[Event[K]], object],
+        via: Callable[[Callable[[Event[K]], object], Event[K]], object] | None,
+        *,
+        anywhere: bool,
+    ) -> None:
+        self._emitter = emitter
+        self._function = function
+        self._callback = callback
+        self._via = via
+        self._calling = NodeLock()
+        self.anywhere: bool = anywhere
+        self.slow: bool = False
+        self.stopped: bool = False
+        self._subscriber: Subscriber[Any] = Subscriber(self._notify)
+
+    @property
+    def hub(self) -> Hub:
+        """Whose lock guards what it is called for."""
+        return self._emitter.hub
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will come any more."""
+        return self.stopped or (self._subscriber.ended and not self._subscriber.pending)
+
+    def start(self) -> None:
+        """Subscribe; the callback is called for the keys that are there."""
+        self._emitter.hub.read(self._subscribe)
+
+    def stop(self) -> None:
+        """Call no more, and forget what waits. Never waits itself."""
+        self.stopped = True
+        self._emitter.hub.quietly(self._unsubscribe)
+
+    def deliver(self) -> None:
+        """See `Called.deliver`."""
+        while self._subscriber.pending and not self.stopped:
+            if not self._calling.try_run(self._deliver):
+                return  # another thread, or this one further out, looks again when it is through
+
+    def _notify(self, _subscriber: Subscriber[Any]) -> None:
+        if self._subscriber.pending:
+            self._emitter.hub.callbacks.add(self)
+
+    def _subscribe(self) -> None:
+        self._emitter.feed().add(self._subscriber, self._emitter.keys())
+
+    def _unsubscribe(self) -> None:
+        self._emitter.feed().remove(self._subscriber)
+        self._subscriber.pending.clear()
+
+    def _deliver(self) -> None:
+        while not self.stopped:
+            event = self._emitter.hub.read(self._subscriber.pop)
+            if event is not None:
+                self._call(event)
+            elif not self._subscriber.pending:
+                return
+
+    def _call(self, event: Event[Any]) -> None:
+        began = monotonic()
+        try:
+            if self._function is not None:
+                event = Event(event.action, self._function(event.key))
+            if self._via is None:
+                self._callback(event)
+            else:
+                self._via(self._callback, event)
+        except Exception:  # code of the program's, which may raise whatever it likes
+            _logger.exception("%s: %r raised, for %r", self._emitter.name, self._callback, event)
+        if not self.slow and monotonic() - began > SLOW:
+            self.slow = True
+            _logger.warning(
+                "%s: %r took %.0f ms, and whoever made the change may have waited: hand events over with `via=`",
+                self._emitter.name,
+                self._callback,
+                1000.0 * (monotonic() - began),
+            )
+
+
+class Registration:
+    """A callback that is called for each event of a source, until `unregister`, the end of its `with`, or of the source.
+
+    Nobody has to keep it: a registration that was forgotten goes on. Thread-safe.
+    """
+
+    __slots__ = ("_delivery",)
+
+    def __init__(self, delivery: Delivery[Any]) -> None:
+        self._delivery = delivery
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing will be called any more."""
+        return self._delivery.ended
+
+    def unregister(self) -> None:
+        """Have the callback called no more; a call that is running in another thread goes on. Twice is fine.
+
+        Never waits, from signal handlers, finalizers and the callback itself too.
+        """
+        self._delivery.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unregister()
