@@ -161,11 +161,15 @@ class Loop(ABC, Generic[T_co]):
         self._refused = instead
 
     def _begin_blocking(self) -> None:
-        if self._refused is not None and self._poll() is not ENDED:
+        if self._refused is not None and self._goes_on():
             raise TypeError(
                 f"a list of what never ends would never be ready: write {self._refused}"
             )
         self._began = True
+
+    def _goes_on(self) -> bool:
+        """Return whether the loop would wait at its end."""
+        return self._poll() is not ENDED
 
     def __length_hint__(self) -> int:
         self.refuse(self.instead)

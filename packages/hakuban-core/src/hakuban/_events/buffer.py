@@ -181,5 +181,9 @@ class EventBuffer(Loop[Event[K]]):
     def _poll(self) -> bool | Pending | Ended:
         return self._mailbox.poll()
 
+    @override
+    def _goes_on(self) -> bool:
+        return not self.closed
+
     def _ended_error(self) -> ClosedError:
         return ClosedError(self._name, "the events of", "make another contract where it is needed")

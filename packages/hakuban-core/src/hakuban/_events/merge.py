@@ -104,7 +104,7 @@ class _Merged(Generic[K]):
     """
 
     __slots__ = (
-        "_deferred", "_feed", "_keys", "_lock", "_outbox", "_parking", "callbacks", "hub", "name", "sources",
+        "_deferred", "_feed", "_keys", "_lock", "_outbox", "_parked", "_parking", "callbacks", "hub", "name", "sources",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -115,6 +115,7 @@ class _Merged(Generic[K]):
         self._lock = NodeLock()
         self._outbox = Outbox()
         self._parking = Parking(self._outbox.calls.append)
+        self._parked: dict[Waiter, _Parked] = {}
         self._deferred: deque[Callable[[], object]] = deque()
         self._feed: Feed[K] = Feed()
         self._keys: MergedKeys[K] = MergedKeys()
@@ -148,22 +149,26 @@ class _Merged(Generic[K]):
         self._parking.wake(place)
 
     def park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
+        parked = _Parked(self, place, waiter, [*self.sources])
+        self._parked[waiter] = parked
+
         def park() -> bool:
             if poll() is not PENDING:
                 return False
-            self._parking.add(place, waiter)
+            self._parking.add(place, parked)
             return True
 
-        parked = self.read(park)
-        if parked and all(hub.park(place, waiter, poll) for hub in [*self.sources]):
+        if self.read(park) and all(hub.park(place, parked, poll) for hub in parked.hubs):
             return True
         self.unpark(place, waiter)
         return False
 
     def unpark(self, place: object, waiter: Waiter) -> None:
-        for hub in [*self.sources]:
-            hub.unpark(place, waiter)
-        self.read(lambda: self._parking.remove(place, waiter))
+        parked = self._parked.pop(waiter, None)
+        if parked is not None:
+            for hub in parked.hubs:
+                hub.unpark(place, parked)
+            self.read(lambda: self._parking.remove(place, parked))
 
     def step(self) -> bool:
         done = [hub.step() for hub in [*self.sources]]
@@ -185,3 +190,21 @@ class _Merged(Generic[K]):
     def _do_deferred(self) -> None:
         while self._deferred:
             self._deferred.popleft()()
+
+
+class _Parked:
+    """Who waits for a merge: there, and on the nodes of its sources, where something may be due that nobody else does."""
+
+    __slots__ = ("_merged", "_place", "_waiter", "hubs")
+
+    def __init__(
+        self, merged: _Merged[Any], place: object, waiter: Waiter, hubs: list[Hub]
+    ) -> None:
+        self._merged = merged
+        self._place = place
+        self._waiter = waiter
+        self.hubs: list[Hub] = hubs
+
+    def wake(self) -> None:
+        self._merged.unpark(self._place, self._waiter)
+        self._waiter.wake()
