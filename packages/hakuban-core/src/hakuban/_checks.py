@@ -112,6 +112,18 @@ def checked_timeout(timeout: float | None) -> float | None:
     return max(0.0, seconds) if seconds < TIMEOUT_MAX else None
 
 
+def checked_retain(retain: float) -> float:
+    """Take for how long something is kept.
+
+    :raises TypeError: it is no number.
+    :raises ValueError: it is negative, or NaN.
+    """
+    seconds = checked_number("retain", retain)
+    if not seconds >= 0:
+        raise ValueError(f"retain is a number of seconds from 0 on, or math.inf; not {seconds}")
+    return seconds
+
+
 def checked_capacity(capacity: int) -> int:
     """Take a capacity.
 

@@ -61,6 +61,10 @@ class View:
         self.content: Content = content
         self.since: float | None = since
 
+    def stale_for(self) -> float | None:
+        """Return the seconds since the content was last known to be current; None while synchronized."""
+        return None if self.since is None else max(0.0, monotonic() - self.since)
+
     def age(self, now: float) -> int:
         """Return the age in microseconds, as peers receive it: 0 while synchronized, at least 1 after that."""
         return 0 if self.since is None else age_of(self.since, now)

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from typing_extensions import override
 
+from .._checks import checked_integer, checked_retain
 from .._descriptors import ObjectDescriptor, TagDescriptor, object_named
+from .._engine.view_table import ViewTable
 from .._engine.waiting import Endless, MemberCursor
+from .._limits import MOST_INT64
 from .contracts import Contract
 from .streams import ObjectStateStream, StateReader
+from .view import TagView
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -136,6 +140,21 @@ class TagObserve(Contract, Endless, Generic[T_co]):
         """Return the version of one object; None before the first state, or if the object does not exist."""
         stream = self._stream(descriptor)
         return None if stream is None else stream.object_version()
+
+    def view(self, *, retain: float = 0.0, retain_most: int = 10_000) -> TagView[T_co]:
+        """Begin to show the current states of all objects as one mapping; it is closed by `with`, `close`, or the contract.
+
+        It takes no task, and a change costs the same however many objects there are.
+
+        :param retain: seconds for which an object stays in it, stale, that has ceased; `math.inf`: until it is closed.
+        :param retain_most: how many of those stay at most: their names are written by peers. Then who ceased first goes.
+        :raises TypeError: one of them is no number.
+        :raises ValueError: one of them is negative, or no number of seconds.
+        """
+        table = ViewTable(
+            checked_retain(retain), checked_integer("retain_most", retain_most, 0, MOST_INT64)
+        )
+        return TagView(self._engine, self._entry, self._decode, self, table)
 
     def __aiter__(self) -> AsyncIterator[ObjectStateStream[T_co]]:
         return MemberCursor(self._engine, self._entry, self._make)

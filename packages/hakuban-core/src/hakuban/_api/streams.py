@@ -76,7 +76,7 @@ class StateReader(ABC, Generic[T_co]):
     def age(self) -> float:
         """Seconds since the current state was last known to be current; 0.0 while synchronized, inf without a state."""
         view = self._view()
-        return math.inf if view is None else _age(view) or 0.0
+        return math.inf if view is None else view.stale_for() or 0.0
 
     async def wait_state(self) -> ObjectState[T_co]:
         """Return the current state; wait for the first one. Use `anyio.fail_after` for a time limit.
@@ -114,7 +114,7 @@ class StateReader(ABC, Generic[T_co]):
         return _StateCursor(self._engine, self._place(), self._poll, self._state)
 
     def _state(self, view: View) -> ObjectState[T_co]:
-        return ObjectState(view.content, _age(view), self._decode, self.descriptor)
+        return ObjectState(view.content, view.stale_for(), self._decode, self.descriptor)
 
     def _first(self, view: object) -> ObjectState[T_co]:
         if not isinstance(view, View):
@@ -275,7 +275,3 @@ def _alike(view: View, seen: View | None) -> bool:
         and view.content.data == seen.content.data
         and view.content.format == seen.content.format
     )
-
-
-def _age(view: View) -> float | None:
-    return None if view.since is None else max(0.0, monotonic() - view.since)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +15,7 @@ from typing_extensions import override
 from .._core.events import LinkDown, LinkUp
 from .._descriptors import ObjectDescriptor, TagDescriptor
 from .._exceptions import ClosedError, NodeBrokenError
-from .entries import NOT_OPEN, peers_of
+from .entries import NOT_OPEN, ObserveEntry, peers_of
 from .feeds import TableEmitter
 from .registry import Registry
 from .steps import Steps
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
     from .._core.snapshot import NodeSnapshot
     from .._remote import Peer
     from .._session_events import Instruction, Note
-    from .entries import ContractEntry, LinkEntry, TickerEntry
+    from .entries import ContractEntry, LinkEntry, StreamEntry, TickerEntry
+    from .view_table import ViewTable
 
 
+_SHOWN: Final = 256  # objects that a new view takes in at a time
 _HELPERS: Final = 8  # waiters woken when work is due that no timer does: one is enough, if it runs
 
 
@@ -83,6 +87,32 @@ class Engine(Steps):
         """Return the nodes that are linked to this one, as a table whose changes are events."""
         name = f"peers of the node {self.name}"
         return TableEmitter(self, name, lambda: peers_of(self.links.values()), self._registry.peers)
+
+    def add_view(self, entry: ObserveEntry, table: ViewTable) -> None:
+        """Have a table show the states of all objects of a contract, from now on."""
+        streams = self.read(lambda: self._begin_view(entry, table))
+        while streams:
+            some = streams[-_SHOWN:]
+            del streams[-_SHOWN:]
+            self.read(partial(_show, table, some))
+
+    def _begin_view(self, entry: ObserveEntry, table: ViewTable) -> list[StreamEntry]:
+        if entry.closed:
+            table.end()
+            return []
+        entry.views.append(table)
+        return [*entry.members.values()]
+
+    def end_view(self, entry: ObserveEntry, table: ViewTable) -> None:
+        """Have a table show nothing any more. Never waits; twice is fine."""
+
+        def end() -> None:
+            if table in entry.views:
+                entry.views.remove(table)
+            table.end()
+            self._registry.views.look_at(table)
+
+        self.quietly(end)
 
     @override
     def until_due(self) -> float | None:
@@ -146,6 +176,9 @@ class Engine(Steps):
     def _close_entry(self, machine: Machine, entry: ContractEntry, now: float) -> None:
         if not entry.closed:
             entry.end()
+            if isinstance(entry, ObserveEntry):
+                for table in entry.views:
+                    self._registry.views.look_at(table)
             self._registry.contracts.pop(entry.id, None)
             machine.close_contract(entry.id, now)
             self.wake(entry)
@@ -278,6 +311,14 @@ class Engine(Steps):
         if not self.links:
             self._registry.peers.end()
 
+    def _next_deadline(self) -> float | None:
+        if self._winding_up:
+            return 0.0
+        deadline, views = self._machine.next_deadline(), self._registry.views.due
+        if views == math.inf:
+            return deadline
+        return views if deadline is None else min(deadline, views)
+
     @override
     def _take_effects(self, now: float) -> None:
         if self._winding_up:
@@ -287,8 +328,10 @@ class Engine(Steps):
             self._registry.apply(effects)
         if self.closed:
             self._end_feeds()
+        if self._registry.views.due <= now:
+            self._registry.views.expire(now)
         before = self.deadline
-        deadline = 0.0 if self._winding_up else self._machine.next_deadline()
+        deadline = self._next_deadline()
         self.deadline: float | None = deadline
         if deadline is None or self.timers:
             self._due = False
@@ -300,3 +343,9 @@ class Engine(Steps):
             self._due = deadline <= now
             if before is None or deadline < before:
                 self._parking.wake_some(_HELPERS)
+
+
+def _show(table: ViewTable, streams: list[StreamEntry]) -> None:
+    for stream in streams:
+        if not stream.closed and stream.view is not None and stream.descriptor not in table.shown:
+            table.changed(stream.descriptor, stream.view)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
 
+from typing_extensions import override
+
 from .._changes import Action
 from .._descriptors import ObjectDescriptor
 from .._states import View
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from .._descriptors import TagDescriptor
     from .._remote import Peer
     from .feeds import Feed
+    from .view_table import ViewTable
 
 
 NOT_OPEN: Final = -1
@@ -132,9 +135,19 @@ class _Members(Generic[M]):
 
 
 class ObserveEntry(_Members[StreamEntry]):
-    """An observe contract and its streams."""
+    """An observe contract and its streams. `views` show all of them at once."""
 
-    __slots__ = ()
+    __slots__ = ("views",)
+
+    def __init__(self, descriptor: ObjectDescriptor | TagDescriptor) -> None:
+        super().__init__(descriptor)
+        self.views: list[ViewTable] = []
+
+    @override
+    def end(self) -> None:
+        super().end()
+        for table in self.views:
+            table.end()
 
 
 class ExposeEntry(_Members[SinkEntry]):

@@ -26,6 +26,7 @@ from .._core.effects import (
 from .._core.paged_table import PagedTable
 from .entries import ExposeEntry, ObserveEntry, SinkEntry, StreamEntry
 from .feeds import Feed
+from .view_table import ViewSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,10 +46,11 @@ class Registry:
     :ivar links: the links that are up by their ids.
     :ivar objects: those who want to know of objects that come and go.
     :ivar peers: those who want to know of peers that do.
+    :ivar views: when something has to go from the views on tags.
     """
 
     __slots__ = (
-        "_later", "_log", "_sinks", "_streams", "_wake", "contracts", "links", "objects", "peers",
+        "_later", "_log", "_sinks", "_streams", "_wake", "contracts", "links", "objects", "peers", "views",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +68,7 @@ class Registry:
         self.links: dict[int, LinkEntry] = {}
         self.objects: Feed[ObjectDescriptor] = Feed()
         self.peers: Feed[Peer] = Feed()
+        self.views: ViewSchedule = ViewSchedule()
 
     def apply(self, effects: list[Effect]) -> None:
         """Carry out effects."""
@@ -77,8 +80,12 @@ class Registry:
         if entry is not None:
             entry.view = effect.view
             self._wake(entry.place)
-            if entry.owner is not None and entry.owner.feed is not None:
-                entry.owner.report(Action.CHANGE, entry.descriptor)
+            owner = entry.owner
+            if owner is not None and owner.feed is not None:
+                owner.report(Action.CHANGE, entry.descriptor)
+            if owner is not None and owner.views:
+                for table in owner.views:
+                    table.changed(entry.descriptor, effect.view)
 
     def _stream_opened(self, effect: StreamOpened) -> None:
         owner = self.contracts.get(effect.contract)
@@ -87,14 +94,22 @@ class Registry:
             self._streams.add(effect.stream, entry)
             owner.add(entry)
             self._wake(owner)
+            if effect.view is not None:
+                for table in owner.views:
+                    table.changed(effect.descriptor, effect.view)
 
     def _stream_closed(self, effect: StreamClosed) -> None:
         entry = self._streams.pop(effect.stream)
         if entry is not None:
+            now = monotonic()
             entry.view = effect.view or entry.view
-            entry.view = entry.last_view(monotonic())
-            place = entry.place
+            entry.view = entry.last_view(now)
+            place, owner = entry.place, entry.owner
             entry.end()
+            if owner is not None:
+                for table in owner.views:
+                    table.ceased(entry.descriptor, entry.view, now)
+                    self.views.look_at(table)
             self._wake(place)
 
     def _sink_opened(self, effect: SinkOpened) -> None:
