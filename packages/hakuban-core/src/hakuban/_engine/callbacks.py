@@ -122,3 +122,4 @@ class _Helper:
             for called in some:
                 called.deliver()
             done.release()
+            del some, called  # of nodes that may be forgotten while it waits for more

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from .._changes import Action, Event, PendingEvents
 
@@ -15,35 +16,37 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound=Hashable)
 
 
-class Subscriber(Generic[K]):
+class Subscriber(ABC, Generic[K]):
     """The events of one feed that wait for one reader.
 
-    :param notify: called with this, under the lock, when there is something; it must not raise.
     :ivar ended: whether no more will come.
     """
 
-    __slots__ = ("_notify", "ended", "pending")
+    __slots__ = ("ended", "pending")
 
-    def __init__(self, notify: Callable[[Subscriber[Any]], None]) -> None:
-        self._notify = notify
+    def __init__(self) -> None:
         self.ended: bool = False
         self.pending: PendingEvents[K] = PendingEvents()
+
+    @abstractmethod
+    def notify(self) -> None:
+        """There is something, or no more will come. Under the lock; does not raise."""
 
     def begin(self, present: Iterable[K]) -> None:
         """Begin with these keys."""
         self.pending = PendingEvents(present)
         if self.pending:
-            self._notify(self)
+            self.notify()
 
     def put(self, action: Action, key: K) -> None:
         """Something has happened to a key."""
         self.pending.put(action, key)
-        self._notify(self)
+        self.notify()
 
     def end(self) -> None:
         """No more will come."""
         self.ended = True
-        self._notify(self)
+        self.notify()
 
     def pop(self) -> Event[K] | None:
         """Take the first event; see `PendingEvents.pop`."""
@@ -97,8 +100,10 @@ class Emitter(Protocol[K]):
     :ivar name: what it is, for the log.
     """
 
-    hub: Hub
     name: str
+
+    @property
+    def hub(self) -> Hub: ...
 
     def keys(self) -> list[K]:
         """Return the keys that are there. Under the lock."""

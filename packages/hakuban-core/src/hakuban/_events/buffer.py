@@ -24,31 +24,35 @@ K = TypeVar("K", bound="Hashable")
 _AT_ONCE: Final = 64  # events that are taken under the lock at a time
 
 
-class Mailbox(Generic[K]):
+class Mailbox(Subscriber[Any], Generic[K]):
     """What a buffer keeps in the feed, which must not refer to the buffer: so one that was forgotten is noticed.
 
     :param function: what keys become, or None.
     """
 
-    __slots__ = ("_emitter", "_function", "subscriber")
+    __slots__ = ("_emitter", "_function")
 
     def __init__(self, emitter: Emitter[Any], function: Callable[[Any], K] | None) -> None:
+        super().__init__()
         self._emitter = emitter
         self._function = function
-        self.subscriber: Subscriber[Any] = Subscriber(emitter.hub.wake)
+
+    @override
+    def notify(self) -> None:
+        self._emitter.hub.wake(self)
 
     def subscribe(self) -> None:
-        self._emitter.feed().add(self.subscriber, self._emitter.keys())
+        self._emitter.feed().add(self, self._emitter.keys())
 
     def unsubscribe(self) -> None:
-        self._emitter.feed().remove(self.subscriber)
-        self.subscriber.pending.clear()
-        self.subscriber.end()
+        self._emitter.feed().remove(self)
+        self.pending.clear()
+        self.end()
 
     def poll(self) -> bool | Pending | Ended:
-        if self.subscriber.pending:
+        if self.pending:
             return True
-        return ENDED if self.subscriber.ended else PENDING
+        return ENDED if self.ended else PENDING
 
     def take(self, most: int) -> list[Event[K]]:
         """Take a few events, in order. None may be left although there were some: what has come and gone is nothing."""
@@ -60,7 +64,7 @@ class Mailbox(Generic[K]):
 
     def _pop(self, most: int) -> list[Event[Any]]:
         events: list[Event[Any]] = []
-        while len(events) < most and (event := self.subscriber.pop()) is not None:
+        while len(events) < most and (event := self.pop()) is not None:
             events.append(event)
         return events
 
@@ -80,7 +84,7 @@ class EventBuffer(Loop[Event[K]]):
     instead: str = "`buffer.ready()` for what is there now"
 
     def __init__(self, source: object, emitter: Emitter[Any], mailbox: Mailbox[K]) -> None:
-        super().__init__(emitter.hub, mailbox.subscriber)
+        super().__init__(emitter.hub, mailbox)
         self._hub = emitter.hub
         self._source = (
             source  # or its contract would be collected, and closed, while events are waited for
@@ -115,18 +119,18 @@ class EventBuffer(Loop[Event[K]]):
     def ready(self) -> list[Event[K]]:
         """Take all that is there; empty if there is nothing. Never waits."""
         events: list[Event[K]] = []
-        while self._mailbox.subscriber.pending:
+        while self._mailbox.pending:
             events += self._mailbox.take(_AT_ONCE)
         return events
 
     def clear(self) -> None:
         """Forget all that is there."""
-        self._hub.read(self._mailbox.subscriber.pending.clear)
+        self._hub.read(self._mailbox.pending.clear)
 
     @property
     def closed(self) -> bool:
         """Whether nothing will come any more; what is there can still be taken."""
-        return self._mailbox.subscriber.ended
+        return self._mailbox.ended
 
     def close(self) -> None:
         """Take no more events, and forget those that are there. Never waits; twice is fine."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from typing_extensions import override
 
 from .._changes import Action, Event, MergedKeys
 from .._engine.callbacks import Callbacks
@@ -13,14 +16,15 @@ from .._engine.lock import NodeLock
 from .._engine.outbox import Outbox
 from .._engine.parking import Parking
 from .._engine.poll_results import PENDING
+from .registration import Delivery
 from .source import EventSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._engine.feeds import Emitter
     from .._engine.hub import Hub
     from .._loops.wakeups import Waiter
-    from .registration import Delivery
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -36,41 +40,50 @@ class EventMerge(EventSource[K]):
     :param sources: what to include at once.
     """
 
-    __slots__ = ()
+    __slots__ = ("_included",)
 
     _emitter: _Merged[K]
 
     def __init__(self, *sources: EventSource[K]) -> None:
         super().__init__(_Merged(), None, None)
+        # their sources too, or a contract would be collected, and closed, while it is in use
+        self._included: dict[_Included, EventSource[K]] = {}
         for source in sources:
             self.include(source)
 
     def include(self, source: EventSource[K]) -> Inclusion:
         """Have the events of another source in it; return what takes them out again."""
-        inclusion = Inclusion(self._emitter, source)
-        inclusion.start()
-        return inclusion
+        included = source.included_in(partial(_Included, self._emitter))
+        self._included[included] = source
+        included.start()
+        return Inclusion(self, included)
+
+    def exclude(self, included: _Included) -> None:
+        """Take a source out again; for `Inclusion`."""
+        included.stop()
+        self._included.pop(included, None)
+
+    @override
+    def _kept_by_listeners(self) -> object:
+        return self
+
+    def __del__(self) -> None:
+        for included in [*getattr(self, "_included", ())]:
+            included.stop()
 
 
 class Inclusion:
     """A source in an `EventMerge`, until `remove` or the end of its `with`. Nobody has to keep it."""
 
-    __slots__ = ("_delivery", "_keys", "_merged", "_source")
+    __slots__ = ("_included", "_merge")
 
-    def __init__(self, merged: _Merged[Any], source: EventSource[Any]) -> None:
-        self._merged = merged
-        self._source = source
-        self._keys: set[Any] = set()
-        self._delivery: Delivery[Any] = source.delivery(self._put, None, anywhere=True)
-
-    def start(self) -> None:
-        self._merged.sources.append(self._delivery.hub)
-        self._delivery.start()
+    def __init__(self, merge: EventMerge[Any], included: _Included) -> None:
+        self._merge = merge
+        self._included = included
 
     def remove(self) -> None:
         """Take the source out: its keys are removed, as far as no other source has them. Never waits; twice is fine."""
-        self._delivery.stop()
-        self._merged.quietly(self._take_out)
+        self._merge.exclude(self._included)
 
     def __enter__(self) -> Self:
         return self
@@ -78,11 +91,38 @@ class Inclusion:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
-    def _put(self, event: Event[Any]) -> None:
+
+class _Included(Delivery[Any]):
+    """Brings the events of a source into the table of a merge."""
+
+    __slots__ = ("_keys", "_merged")
+
+    def __init__(
+        self,
+        merged: _Merged[Any],
+        emitter: Emitter[Any],
+        function: Callable[[Any], Any] | None,
+    ) -> None:
+        super().__init__(emitter, function, _nothing, None, anywhere=True)
+        self._merged = merged
+        self._keys: set[Any] = set()
+
+    @override
+    def start(self) -> None:
+        self._merged.sources.append(self.hub)
+        super().start()
+
+    @override
+    def stop(self) -> None:
+        super().stop()
+        self._merged.quietly(self._take_out)
+
+    @override
+    def _hand_over(self, event: Event[Any]) -> None:
         self._merged.read(lambda: self._note(event))
 
     def _note(self, event: Event[Any]) -> None:
-        if self._delivery.stopped:
+        if self.stopped:
             return
         if event.action is Action.REMOVE:
             self._keys.discard(event.key)
@@ -93,8 +133,12 @@ class Inclusion:
     def _take_out(self) -> None:
         while self._keys:
             self._merged.put(Event(Action.REMOVE, self._keys.pop()))
-        if self._delivery.hub in self._merged.sources:
-            self._merged.sources.remove(self._delivery.hub)
+        if self.hub in self._merged.sources:
+            self._merged.sources.remove(self.hub)
+
+
+def _nothing(_event: object) -> None:
+    return None
 
 
 class _Merged(Generic[K]):
@@ -104,11 +148,10 @@ class _Merged(Generic[K]):
     """
 
     __slots__ = (
-        "_deferred", "_feed", "_keys", "_lock", "_outbox", "_parked", "_parking", "callbacks", "hub", "name", "sources",
+        "_deferred", "_feed", "_keys", "_lock", "_outbox", "_parked", "_parking", "callbacks", "name", "sources",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.hub: Hub = self
         self.name: str = "an EventMerge"
         self.callbacks: Callbacks = Callbacks()
         self.sources: list[Hub] = []
@@ -119,6 +162,10 @@ class _Merged(Generic[K]):
         self._deferred: deque[Callable[[], object]] = deque()
         self._feed: Feed[K] = Feed()
         self._keys: MergedKeys[K] = MergedKeys()
+
+    @property
+    def hub(self) -> Hub:
+        return self
 
     # ---- emitter: under the lock ------------------------------------------------------------------------------------
 

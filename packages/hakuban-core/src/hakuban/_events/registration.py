@@ -5,6 +5,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
+from typing_extensions import override
+
 from .._changes import Event
 from .._engine.feeds import Subscriber
 from .._engine.lock import NodeLock
@@ -22,17 +24,18 @@ SLOW: Final = 0.01  # seconds
 _logger = get_logger("hakuban.events")
 
 
-class Delivery(Generic[K]):
+class Delivery(Subscriber[Any], Generic[K]):
     """Calls a callback for the events of a feed: one call at a time, in whatever thread the change was made.
 
     :param function: what keys become, or None.
+    :param owner: what it needs, and perhaps nobody else keeps.
     :ivar anywhere: whether an event loop's thread may call it.
     :ivar slow: whether it has taken long.
     :ivar stopped: whether it is called no more.
     """
 
     __slots__ = (
-        "_callback", "_calling", "_emitter", "_function", "_subscriber", "_via", "anywhere", "slow", "stopped",
+        "_callback", "_calling", "_emitter", "_function", "_owner", "_via", "anywhere", "slow", "stopped",
     )  # fmt: skip
 
     def __init__(
@@ -43,16 +46,18 @@ class Delivery(Generic[K]):
         via: Callable[[Callable[[Event[K]], object], Event[K]], object] | None,
         *,
         anywhere: bool,
+        owner: object = None,
     ) -> None:
+        super().__init__()
         self._emitter = emitter
         self._function = function
         self._callback = callback
         self._via = via
         self._calling = NodeLock()
+        self._owner = owner
         self.anywhere: bool = anywhere
         self.slow: bool = False
         self.stopped: bool = False
-        self._subscriber: Subscriber[Any] = Subscriber(self._notify)
 
     @property
     def hub(self) -> Hub:
@@ -60,9 +65,9 @@ class Delivery(Generic[K]):
         return self._emitter.hub
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing will come any more."""
-        return self.stopped or (self._subscriber.ended and not self._subscriber.pending)
+    def over(self) -> bool:
+        """Whether nothing will be called any more."""
+        return self.stopped or (self.ended and not self.pending)
 
     def start(self) -> None:
         """Subscribe; the callback is called for the keys that are there."""
@@ -71,42 +76,48 @@ class Delivery(Generic[K]):
     def stop(self) -> None:
         """Call no more, and forget what waits. Never waits itself."""
         self.stopped = True
+        self._owner = None
         self._emitter.hub.quietly(self._unsubscribe)
 
     def deliver(self) -> None:
         """See `Called.deliver`."""
-        while self._subscriber.pending and not self.stopped:
+        while self.pending and not self.stopped:
             if not self._calling.try_run(self._deliver):
                 return  # another thread, or this one further out, looks again when it is through
 
-    def _notify(self, _subscriber: Subscriber[Any]) -> None:
-        if self._subscriber.pending:
+    @override
+    def notify(self) -> None:
+        if self.pending:
             self._emitter.hub.callbacks.add(self)
 
     def _subscribe(self) -> None:
-        self._emitter.feed().add(self._subscriber, self._emitter.keys())
+        self._emitter.feed().add(self, self._emitter.keys())
 
     def _unsubscribe(self) -> None:
-        self._emitter.feed().remove(self._subscriber)
-        self._subscriber.pending.clear()
+        self._emitter.feed().remove(self)
+        self.pending.clear()
 
     def _deliver(self) -> None:
         while not self.stopped:
-            event = self._emitter.hub.read(self._subscriber.pop)
+            event = self._emitter.hub.read(self.pop)
             if event is not None:
                 self._call(event)
-            elif not self._subscriber.pending:
+            elif not self.pending:
                 return
+
+    def _hand_over(self, event: Event[K]) -> None:
+        """Call it for an event with the key that the source has made of its key."""
+        if self._via is None:
+            self._callback(event)
+        else:
+            self._via(self._callback, event)
 
     def _call(self, event: Event[Any]) -> None:
         began = monotonic()
         try:
-            if self._function is not None:
-                event = Event(event.action, self._function(event.key))
-            if self._via is None:
-                self._callback(event)
-            else:
-                self._via(self._callback, event)
+            self._hand_over(
+                event if self._function is None else Event(event.action, self._function(event.key))
+            )
         except Exception:  # code of the program's, which may raise whatever it likes
             _logger.exception("%s: %r raised, for %r", self._emitter.name, self._callback, event)
         if not self.slow and monotonic() - began > SLOW:
@@ -133,7 +144,7 @@ class Registration:
     @property
     def closed(self) -> bool:
         """Whether nothing will be called any more."""
-        return self._delivery.ended
+        return self._delivery.over
 
     def unregister(self) -> None:
         """Have the callback called no more; a call that is running in another thread goes on. Twice is fine.

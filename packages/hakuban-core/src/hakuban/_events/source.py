@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound=Hashable)
 L = TypeVar("L", bound=Hashable)
 V = TypeVar("V", bound=Hashable)
+D = TypeVar("D")
 
 
 class EventSource(Endless, Generic[K]):
@@ -62,19 +63,24 @@ class EventSource(Endless, Generic[K]):
             `loop.call_soon_threadsafe`, for example. It must not block.
         :return: what ends it; nobody has to keep that.
         """
-        delivery = self.delivery(callback, via, anywhere=via is not None)
+        delivery = Delivery(
+            self._emitter,
+            self._function,
+            callback,
+            via,
+            anywhere=via is not None,
+            owner=self._kept_by_listeners(),
+        )
         delivery.start()
         return Registration(delivery)
 
-    def delivery(
-        self,
-        callback: Callable[[Event[K]], object],
-        via: Callable[[Callable[[Event[K]], object], Event[K]], object] | None,
-        *,
-        anywhere: bool,
-    ) -> Delivery[K]:
-        """Prepare a registration; for `register` and merges."""
-        return Delivery(self._emitter, self._function, callback, via, anywhere=anywhere)
+    def _kept_by_listeners(self) -> object:
+        """Return what callbacks keep: no contract, which ends when it is forgotten."""
+        return None
+
+    def included_in(self, make: Callable[[Emitter[Any], Callable[[Any], K] | None], D]) -> D:
+        """Make what brings its events into a merge."""
+        return make(self._emitter, self._function)
 
     def map(self, function: Callable[[K], L]) -> EventSource[L]:
         """Return a source with other keys.
