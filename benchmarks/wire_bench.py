@@ -9,6 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from hakuban._contents import Content
 from hakuban._descriptors import ObjectDescriptor
 from hakuban._session_events import (
     ChannelKind,
@@ -19,7 +20,6 @@ from hakuban._session_events import (
     StateReceived,
     Verb,
 )
-from hakuban._states import Content
 from hakuban._wire import Session
 
 if TYPE_CHECKING:

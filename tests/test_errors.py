@@ -22,9 +22,9 @@ import pytest
 import hakuban
 import hakuban.sync
 from hakuban import RAW, LocalNode, ObjectDescriptor
+from hakuban._contents import Content
 from hakuban._limits import Limits
 from hakuban._session_events import ChannelKind, OpenChannel, SendState
-from hakuban._states import Content
 from hakuban._wire import Session
 from hakuban.testing import MemoryTransport, linked_nodes
 from hakuban.transport import InsecureListenerError, TransportOptions

@@ -43,7 +43,14 @@ ROOMS: dict[str, set[str]] = {
 }
 PURE_ROOMS = ("_core", "_wire", "_diff")
 # the values that they may know; others log, or ask the operating system
-PURE_VALUES = {"_canonical", "_descriptors", "_exceptions", "_limits", "_session_events", "_states"}
+PURE_VALUES = {
+    "_canonical",
+    "_descriptors",
+    "_exceptions",
+    "_contents",
+    "_limits",
+    "_session_events",
+}
 BARRED_IN_PURE = {
     "anyio", "asyncio", "datetime", "logging", "os", "pluggy", "random", "socket", "threading", "time", "trio", "uuid",
 }  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 from anyio import to_thread
 
 from hakuban import ObjectDescriptor
+from hakuban._contents import Content
 from hakuban._session_events import (
     ChannelKind,
     ContractAction,
@@ -23,7 +24,6 @@ from hakuban._session_events import (
     StateReceived,
     Verb,
 )
-from hakuban._states import Content
 from hakuban._wire import Session
 from support.cables import Recorder
 from support.ours import OurNode

@@ -27,11 +27,11 @@ from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from hakuban._contents import Version, View
     from hakuban._core import Machine
     from hakuban._core.events import Event
     from hakuban._exceptions import LinkError
     from hakuban._session_events import Instruction, PeerEvent
-    from hakuban._states import Version, View
 
 Target: TypeAlias = ObjectDescriptor | TagDescriptor
 Result = TypeVar("Result")

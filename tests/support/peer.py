@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hakuban._contents import Content
 from hakuban._core.events import LinkDown, LinkUp
 from hakuban._session_events import (
     ChannelClosed,
@@ -20,18 +21,17 @@ from hakuban._session_events import (
     SynchronizedReceived,
     Verb,
 )
-from hakuban._states import Content
 
 from .machines import FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hakuban._contents import Version
     from hakuban._core import Machine
     from hakuban._descriptors import ObjectDescriptor
     from hakuban._exceptions import LinkError
     from hakuban._session_events import Instruction, PeerEvent
-    from hakuban._states import Version
 
     from .machines import Node, Target
 

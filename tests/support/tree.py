@@ -7,6 +7,7 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
+from hakuban._contents import Content
 from hakuban._core import Machine, invariants
 from hakuban._core.events import LinkDown, LinkUp, Tick
 from hakuban._session_events import (
@@ -24,7 +25,6 @@ from hakuban._session_events import (
     StateReceived,
     SynchronizedReceived,
 )
-from hakuban._states import Content
 
 from .machines import Node, Seen
 

@@ -9,16 +9,19 @@ import pytest
 from hakuban import RAW, DeserializationError, ObjectDescriptor
 from hakuban._api.decoding import Decoder
 from hakuban._api.serializers import JSON
-from hakuban._states import Content, ObjectState
+from hakuban._contents import Content
+from hakuban._states import ObjectState
 
 if TYPE_CHECKING:
-    from hakuban._states import Format
+    from hakuban._contents import Format
 
 T = TypeVar("T")
 
 
 def state(data: bytes = b"1", age: float | None = None, *version: int) -> ObjectState[int]:
-    return ObjectState(Content(data, ("JSON",), version or (1, 2)), age, Decoder(JSON, int))
+    return ObjectState.received(
+        Content(data, ("JSON",), version or (1, 2)), age, Decoder(JSON, int)
+    )
 
 
 def test_a_state_tells_what_was_published() -> None:
@@ -49,7 +52,7 @@ def test_data_are_decoded_once_and_only_when_they_are_looked_at() -> None:
             return RAW.deserialize(format, data, type)
 
     counting = Counting()
-    known = ObjectState[bytes](Content(b"x", (), (1,)), None, Decoder(counting, bytes))
+    known = ObjectState[bytes].received(Content(b"x", (), (1,)), None, Decoder(counting, bytes))
     assert counting.decoded == 0
     assert known.data is known.data
     assert counting.decoded == 1
@@ -70,25 +73,29 @@ def test_states_are_equal_when_what_they_say_is() -> None:
     assert state() != state(age=1.0)
     assert state() != state(b"2")
     assert state() != state(b"1", None, 9)
-    assert state() != ObjectState(Content(b"1", (), (1, 2)), None, Decoder[bytes](RAW, bytes))
+    assert state() != ObjectState.received(
+        Content(b"1", (), (1, 2)), None, Decoder[bytes](RAW, bytes)
+    )
     assert state() != "a state"
 
 
 def test_a_printed_state_shows_object_value_and_age() -> None:
     weather = ObjectDescriptor(["weather"], {"city": "Poznań"})
     content = Content(b'{"celsius":20}', ("JSON",), (1,))
-    fresh = ObjectState[object](content, None, Decoder(JSON, dict), weather)
+    fresh = ObjectState[object].received(content, None, Decoder(JSON, dict), weather)
     assert str(fresh) == """["weather"]:{"city":"Poznań"} = {'celsius': 20}"""
-    stale = ObjectState[object](content, 1.5, Decoder(JSON, dict), weather)
+    stale = ObjectState[object].received(content, 1.5, Decoder(JSON, dict), weather)
     assert str(stale).endswith("= {'celsius': 20}, stale for 1.5 s")
     assert str(state(b'"%s"' % (b"x" * 1_000))) == "= <1002 bytes, DeserializationError>"
-    long = ObjectState[str](Content(b"x" * 1_000, (), (1,)), None, Decoder(RAW, bytes))
+    long = ObjectState[str].received(Content(b"x" * 1_000, (), (1,)), None, Decoder(RAW, bytes))
     assert len(str(long)) < 250
 
 
 def test_a_printed_state_does_not_talk_to_the_terminal() -> None:
     content = Content('"\u009b2J\u202e"'.encode(), ("JSON",), (1,))
-    shown = str(ObjectState[str](content, None, Decoder(JSON, str), ObjectDescriptor([], "\x9b2J")))
+    shown = str(
+        ObjectState[str].received(content, None, Decoder(JSON, str), ObjectDescriptor([], "\x9b2J"))
+    )
     assert shown.isprintable()
 
 

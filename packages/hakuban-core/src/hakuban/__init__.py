@@ -16,6 +16,7 @@ from ._api.observe import ObjectObserve, TagObserve
 from ._api.serializers import JSON, MESSAGE_PACK, RAW, Serializer
 from ._api.sinks import ObjectStateSink
 from ._api.streams import ObjectStateStream
+from ._contents import Format, Version
 from ._core.snapshot import NodeSnapshot
 from ._descriptors import ObjectDescriptor, TagDescriptor
 from ._exceptions import (
@@ -47,7 +48,7 @@ from ._exceptions import (
 )
 from ._net.connection import Connection, Listener
 from ._remote import ConnectionCounters, ConnectionStatus, Peer
-from ._states import Format, ObjectState, Version
+from ._states import ObjectState
 from ._version import __version__
 
 if TYPE_CHECKING:

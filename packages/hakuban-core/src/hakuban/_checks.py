@@ -18,7 +18,7 @@ from ._plain_values import iterating, plain_scalar, plain_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ._states import Version
+    from ._contents import Version
 
 
 def checked_integer(what: str, value: Any, least: int, most: int) -> int:
@@ -122,6 +122,18 @@ def checked_retain(retain: float) -> float:
     if not seconds >= 0:
         raise ValueError(f"retain is a number of seconds from 0 on, or math.inf; not {seconds}")
     return seconds
+
+
+def checked_interval(seconds: float) -> float:
+    """Take after how long something is done again.
+
+    :raises TypeError: it is no number.
+    :raises ValueError: it is not more than 0.
+    """
+    checked = checked_number("an interval", seconds)
+    if not checked > 0:
+        raise ValueError(f"an interval is a number of seconds, more than 0; not {checked}")
+    return checked
 
 
 def checked_capacity(capacity: int) -> int:

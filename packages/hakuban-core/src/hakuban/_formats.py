@@ -9,7 +9,7 @@ from ._limits import MOST_FORMAT_BYTES, PEERS
 from ._plain_values import plain_text
 
 if TYPE_CHECKING:
-    from ._states import Format
+    from ._contents import Format
 
 
 # of all names: so a state of `max_state` bytes always fits into a message

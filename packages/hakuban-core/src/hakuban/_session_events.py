@@ -15,8 +15,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ._limits import MOST_VERSION_ITEMS
 
 if TYPE_CHECKING:
+    from ._contents import Content
     from ._descriptors import ObjectDescriptor, TagDescriptor
-    from ._states import Content
 
 
 class ChannelKind(Enum):

@@ -1,122 +1,137 @@
-"""States of objects: what is published (`Content`) and what observers see (`ObjectState`)."""
+"""States of objects, as observers see them."""
 
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from typing_extensions import override
 
+from ._checks import checked_age, checked_version
+from ._contents import Content
+from ._formats import checked_format
 from ._text import cut, printable
 
 if TYPE_CHECKING:
-    from weakref import ref
+    from collections.abc import Iterable
 
+    from ._contents import Decoding, Format, Version
     from ._descriptors import ObjectDescriptor
 
 
-Version = tuple[int, ...]
-"""A version: signed 64-bit integers, compared lexicographically; a strict prefix is smaller."""
-
-Format = tuple[str, ...]
-"""A stack of encodings, outermost last: ("JSON",), ("JSON", "zstd")."""
-
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
-_GREATEST_AGE: Final = 1e13  # seconds; as microseconds it fits the 64 bits of the protocol
+class _NotDecoded:
+    __slots__ = ()
 
 
-class Content:
-    """Immutable published bytes of one object, compared by identity: versions may be used again, contents never are.
+_NOT_DECODED = _NotDecoded()
 
-    `encodings` is the wire's cache: the body of a patch message (version, format, diff) that leads from a base to
-    this content, keyed by a weak reference to the base, or None for a patch that refers to no base. It is freed with
-    the content, and keeps no base alive.
-    """
 
-    __slots__ = ("__weakref__", "data", "encodings", "format", "version")
-
-    def __init__(self, data: bytes, format: Format, version: Version) -> None:
-        self.data: bytes = data
-        self.format: Format = format
-        self.version: Version = version
-        self.encodings: dict[ref[Content] | None, bytes] = {}
+class _Unchanged:
+    __slots__ = ()
 
     @override
     def __repr__(self) -> str:
-        return f"Content({len(self.data)} bytes, {list(self.format)}, {list(self.version)})"
+        return "unchanged"
 
 
-class View:
-    """What an observer sees; a new object whenever content or freshness change, so that cursors compare by identity.
-
-    `since` is None while synchronized, else the monotonic time at which the content was last known to be current.
-    """
-
-    __slots__ = ("content", "since")
-
-    def __init__(self, content: Content, since: float | None) -> None:
-        self.content: Content = content
-        self.since: float | None = since
-
-    def stale_for(self) -> float | None:
-        """Return the seconds since the content was last known to be current; None while synchronized."""
-        return None if self.since is None else max(0.0, monotonic() - self.since)
-
-    def age(self, now: float) -> int:
-        """Return the age in microseconds, as peers receive it: 0 while synchronized, at least 1 after that."""
-        return 0 if self.since is None else age_of(self.since, now)
-
-
-def age_of(since: float, now: float) -> int:
-    """Return the age of what is not current since then, as peers receive it: in microseconds, at least 1."""
-    return max(1, int(min(now - since, _GREATEST_AGE) * 1e6))
-
-
-class Decoding(Protocol[T_co]):
-    """What returns the value of a content, and can go along with a pickled state."""
-
-    def __call__(self, content: Content, descriptor: ObjectDescriptor | None) -> T_co:
-        """Return the value.
-
-        :raises DeserializationError: the bytes are not what the observer's type or serializer expects.
-        """
-        ...
-
-    def to_pickle(self, content: Content, descriptor: ObjectDescriptor | None) -> Decoding[T_co]:
-        """Return what does the same in another process, for this content alone where it has to be."""
-        ...
+_UNCHANGED: Final = _Unchanged()
 
 
 class ObjectState(Generic[T]):
-    """One state of an object, as an observer sees it. Immutable, and safe to use from any thread.
+    """One state of an object: as an observer sees it, or one's own, for `sink.send`. Immutable, and safe to use from any thread.
 
-    Two states are equal when their raw data, format, version and freshness are; their ages may differ. A pickled state
-    holds its raw data, its age by then, and what decodes it; where that cannot be pickled, the decoded value. `print`
-    shows object, value and age.
+    Two states are equal when their raw data (of one's own that are no bytes: their data), format, version and freshness
+    are; their ages and objects may differ. A pickled state holds its raw data, its age by then, and what decodes it; where
+    that cannot be pickled, the decoded value. `print` shows object, value and age.
+
+    :param data: the value; bytes are what is sent, anything else is encoded by the serializer of who sends it.
+    :param version: integers of 64 bits; () for a default one when it is sent.
+    :param format: the stack of encodings of bytes, outermost last, for example ("JSON",).
+    :param age: seconds since it was current; None for current.
+    :raises TypeError: an argument is of another type.
+    :raises ValueError: an argument is out of range.
     """
 
-    __slots__ = ("_age", "_content", "_decode", "_descriptor", "_read_at", "_value")
+    __slots__ = (
+        "_age", "_content", "_decode", "_descriptor", "_format", "_read_at", "_skipped", "_value", "_version",
+    )  # fmt: skip
 
     def __init__(
         self,
+        data: T,
+        *,
+        version: Iterable[int] = (),
+        format: Iterable[str] = (),
+        age: float | None = None,
+    ) -> None:
+        self._version = checked_version(version)
+        self._format = checked_format(format)
+        self._age = checked_age(age)
+        self._read_at = 0.0 if age is None else monotonic()
+        plain = bytes(data) if isinstance(data, (bytes, bytearray, memoryview)) else None
+        self._content = None if plain is None else Content(plain, self._format, self._version)
+        self._value: Any = data if plain is None else plain
+        self._decode: Decoding[T] | None = None
+        self._descriptor: ObjectDescriptor | None = None
+        self._skipped = 0
+
+    @classmethod
+    def received(
+        cls,
         content: Content,
         age: float | None,
         decode: Decoding[T],
         descriptor: ObjectDescriptor | None = None,
-    ) -> None:
+        skipped: int = 0,
+    ) -> ObjectState[T]:
+        """Make what an observer sees; for this package."""
+        self = cls.__new__(cls)
         self._content = content
+        self._version = content.version
+        self._format = content.format
         self._age = age
         self._read_at = 0.0 if age is None else monotonic()  # only who is stale gets older
         self._decode = decode
         self._descriptor = descriptor
-        self._value: Any = _NOT_DECODED
+        self._skipped = skipped
+        self._value = _NOT_DECODED
+        return self
+
+    def replace(
+        self,
+        *,
+        data: Any = _UNCHANGED,
+        version: Iterable[int] | None = None,
+        format: Iterable[str] | None = None,
+        age: float | _Unchanged | None = _UNCHANGED,
+    ) -> ObjectState[Any]:
+        """Return a state with some of it changed, for `sink.send`.
+
+        :param data: another value, of no format unless one is given.
+        :param version: another version; () for a default one when it is sent.
+        :param format: another format of the same bytes, or of those in `data`.
+        :param age: seconds since it was current; None for current.
+        :raises TypeError: an argument is of another type.
+        :raises ValueError: an argument is out of range.
+        """
+        same = isinstance(data, _Unchanged)
+        if same:
+            data = self._value if self._content is None else self._content.data
+        if format is None:
+            format = self._format if same else ()
+        return ObjectState(
+            data,
+            version=self._version if version is None else version,
+            format=format,
+            age=self.age_now() if isinstance(age, _Unchanged) else age,
+        )
 
     @property
     def descriptor(self) -> ObjectDescriptor | None:
-        """The object that this is a state of."""
+        """The object that this is a state of; None of one's own."""
         return self._descriptor
 
     @property
@@ -126,24 +141,43 @@ class ObjectState(Generic[T]):
         :raises DeserializationError: the bytes are not what the observer's type or serializer expects.
         """
         if self._value is _NOT_DECODED:
+            assert self._decode is not None
+            assert self._content is not None
             self._value = self._decode(self._content, self._descriptor)
         value: T = self._value
         return value
 
     @property
     def raw(self) -> bytes:
-        """The bytes as the exposer published them."""
+        """The bytes as the exposer published them.
+
+        :raises ValueError: it is one's own, of a value that nobody has encoded.
+        """
+        if self._content is None:
+            raise ValueError(
+                "this state was made of a value, and nobody has encoded it: see its `data`"
+            )
         return self._content.data
 
     @property
     def format(self) -> Format:
         """The stack of encodings of `raw`, outermost last, for example ("JSON",)."""
-        return self._content.format
+        return self._format
 
     @property
     def version(self) -> Version:
         """The version, for example (0, 1795416259, 466877718): by default zero, Unix seconds, nanoseconds."""
-        return self._content.version
+        return self._version
+
+    @property
+    def encoded(self) -> bool:
+        """Whether it has `raw` bytes: all have that were received."""
+        return self._content is not None
+
+    @property
+    def skipped(self) -> int:
+        """How many states reached this node, after the one before, that the loop which gave this one did not give."""
+        return self._skipped
 
     @property
     def synchronized(self) -> bool:
@@ -160,7 +194,7 @@ class ObjectState(Generic[T]):
         if not isinstance(other, ObjectState):
             return NotImplemented
         return (
-            self.raw == other.raw
+            self._compared() == other._compared()
             and self.format == other.format
             and self.version == other.version
             and self.synchronized == other.synchronized
@@ -170,6 +204,13 @@ class ObjectState(Generic[T]):
     def __hash__(self) -> int:
         return hash((self.version, self.format, self.synchronized))
 
+    def _compared(self) -> object:
+        return self._value if self._content is None else self._content.data
+
+    def age_now(self) -> float | None:
+        """Return the seconds since it was last known to be current, by now; None while synchronized, when it was read."""
+        return None if self._age is None else self._age + monotonic() - self._read_at
+
     def __copy__(self) -> ObjectState[T]:
         return self
 
@@ -178,8 +219,9 @@ class ObjectState(Generic[T]):
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
-        content = self._content
-        age = None if self._age is None else self._age + monotonic() - self._read_at
+        content, age = self._content, self.age_now()
+        if content is None or self._decode is None:
+            return _own, (self._value, self._version, self._format, age)
         decode = self._decode.to_pickle(content, self._descriptor)
         return _restored, (
             content.data,
@@ -201,16 +243,19 @@ class ObjectState(Generic[T]):
         try:
             text = repr(self.data)
         except Exception as error:  # noqa: BLE001  # a decoder's, or of the repr of a user's type
-            text = f"<{len(self.raw)} bytes, {type(error).__name__}>"
+            text = f"<{self._size()}, {type(error).__name__}>"
         return printable(cut(text))
 
     @override
     def __repr__(self) -> str:
         fresh = "synchronized" if self.synchronized else f"{self.age:.3g} s old"
         return (
-            f"<ObjectState {len(self.raw)} bytes, format {list(self.format)},"
+            f"<ObjectState {self._size()}, format {list(self.format)},"
             f" version {list(self.version)}, {fresh}>"
         )
+
+    def _size(self) -> str:
+        return "not encoded" if self._content is None else f"{len(self._content.data)} bytes"
 
 
 def _restored(
@@ -222,11 +267,9 @@ def _restored(
     descriptor: ObjectDescriptor | None,
 ) -> ObjectState[T]:
     """Make a state again that was pickled."""
-    return ObjectState(Content(data, format, version), age, decode, descriptor)
+    return ObjectState.received(Content(data, format, version), age, decode, descriptor)
 
 
-class _NotDecoded:
-    __slots__ = ()
-
-
-_NOT_DECODED = _NotDecoded()
+def _own(data: Any, version: Version, format: Format, age: float | None) -> ObjectState[Any]:
+    """Make a state again that was pickled, and one's own."""
+    return ObjectState(data, version=version, format=format, age=age)

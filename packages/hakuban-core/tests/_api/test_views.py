@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from hakuban import LocalNode, ObjectDescriptor, TagObserve
+from hakuban._contents import Content, View
 from hakuban._engine.view_table import ViewSchedule, ViewTable
-from hakuban._states import Content, View
 from hakuban.events import Action
 from support.waiting import until
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hakuban._contents import Content, Version, View
 from hakuban._core.freshness import Held, Source, bumped
-from hakuban._states import Content, Version, View
 
 INT64_MAX = 2**63 - 1
 

@@ -27,8 +27,8 @@ from support.peer import Above, Below, Peer, opened
 from support.tree import EPOCH, Tree
 
 if TYPE_CHECKING:
+    from hakuban._contents import Version
     from hakuban._session_events import Instruction
-    from hakuban._states import Version
     from support.machines import Node
 
 THING = ObjectDescriptor(["t"], "thing")

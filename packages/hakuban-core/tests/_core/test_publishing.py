@@ -15,7 +15,7 @@ from support.peer import Above, Below, opened, sent
 from support.tree import EPOCH
 
 if TYPE_CHECKING:
-    from hakuban._states import Version
+    from hakuban._contents import Version
     from support.machines import Exposer, Node, Observer
     from support.tree import Tree
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hakuban._contents import Content
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._session_events import ChannelKind, ContractAction, StateReceived, Verb
-from hakuban._states import Content
 from support.machines import FORMAT
 from support.peer import Above, Below, announced, opened, sent
 from support.tree import Tree

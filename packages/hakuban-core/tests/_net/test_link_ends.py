@@ -16,8 +16,8 @@ from anyio.lowlevel import checkpoint
 from typing_extensions import override
 
 from hakuban import LocalNode, ObjectDescriptor
+from hakuban._contents import Content
 from hakuban._session_events import ChannelKind, ContractAction, OpenChannel, SendState, Verb
-from hakuban._states import Content
 from hakuban._wire import Session
 from hakuban.testing import MemoryTransport, cut_links
 from hakuban.transport import TransportOptions

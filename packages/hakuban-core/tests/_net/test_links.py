@@ -17,6 +17,7 @@ from typing_extensions import override
 
 import hakuban
 from hakuban import RAW, LocalNode, ObjectDescriptor
+from hakuban._contents import Content
 from hakuban._engine.engine import Engine
 from hakuban._session_events import (
     ChannelKind,
@@ -27,7 +28,6 @@ from hakuban._session_events import (
     StateReceived,
     Verb,
 )
-from hakuban._states import Content
 from hakuban._wire import Session
 from hakuban.testing import MemoryStream, MemoryTransport, cut_links
 from hakuban.transport import TransportOptions

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hakuban._contents import Content
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._limits import Limits
 from hakuban._session_events import (
@@ -23,7 +24,6 @@ from hakuban._session_events import (
     SynchronizedReceived,
     Verb,
 )
-from hakuban._states import Content
 from hakuban._wire import Session, encoding, notes
 from hakuban._wire.tags import MessageTag, Side
 from support.wire import THING, deliver, linked

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from hakuban._contents import Content
 from hakuban._descriptors import ObjectDescriptor, TagDescriptor
 from hakuban._exceptions import LinkError, PeerViolationError, ProtocolMismatchError, WireError
 from hakuban._limits import Limits
@@ -25,7 +26,6 @@ from hakuban._session_events import (
     SynchronizedReceived,
     Verb,
 )
-from hakuban._states import Content
 from hakuban._wire import Session, encoding
 from hakuban._wire.tags import ChannelTag, MessageTag, Side
 from support.wire import THING, deliver, linked, with_channel

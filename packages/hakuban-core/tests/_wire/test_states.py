@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hakuban._contents import Content
 from hakuban._diff import diff
 from hakuban._exceptions import DiffError, PeerViolationError
 from hakuban._limits import Limits
@@ -23,7 +24,6 @@ from hakuban._session_events import (
     StateReceived,
     SynchronizedReceived,
 )
-from hakuban._states import Content
 from hakuban._wire import Session, encoding
 from hakuban._wire.tags import MessageTag, Side, StateTag
 from support.wire import THING, deliver, linked, with_channel

@@ -10,8 +10,8 @@ from .._exceptions import DeserializationError
 from .._pickling import can_be_pickled
 
 if TYPE_CHECKING:
+    from .._contents import Content
     from .._descriptors import ObjectDescriptor
-    from .._states import Content
     from .serializers import Serializer
 
 

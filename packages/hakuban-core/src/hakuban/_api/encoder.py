@@ -12,7 +12,8 @@ from .._formats import checked_format
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .._states import Format
+    from .._contents import Format
+    from .._states import ObjectState
     from .serializers import Serializer
 
 
@@ -29,9 +30,20 @@ class Encoder:
         """Encode a value; `version` None asks for a default one."""
         checked = None if version is None else checked_version(version)
         format, data = self._encode(value)
+        self._check_size(data)
+        return NewState(data, format, checked)
+
+    def encode_state(self, state: ObjectState[Any]) -> NewState:
+        """Take a state as it is; encode it, if nobody has."""
+        version = state.version or None
+        if not state.encoded:
+            return self.encode(state.data, version)
+        self._check_size(state.raw)
+        return NewState(state.raw, state.format, version)
+
+    def _check_size(self, data: bytes) -> None:
         if len(data) > self._max_state:
             raise StateTooLargeError(len(data), self._max_state)
-        return NewState(data, format, checked)
 
     def _encode(self, value: Any) -> tuple[Format, bytes]:
         encoded: Any = self._serializer.serialize(value)

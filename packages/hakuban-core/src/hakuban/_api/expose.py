@@ -155,17 +155,18 @@ class ObjectExpose(ExposeContract[T_contra]):
         if outcome is ENDED:
             raise self._closed_error()
 
-    def set_object_data(self, value: T_contra) -> None:
-        """Set the value, current now, with a default version. Never waits; a signal handler may call it too.
+    def set_object_data(self, value: T_contra, *, age: float | None = None) -> None:
+        """Set the value, with a default version. Never waits; a signal handler may call it too.
 
+        :param age: seconds since it was current; None for current now.
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
         :raises ClosedError: the contract is closed.
         """
-        offer = self._encoder.encode(value, None)
+        offer, checked = self._encoder.encode(value, None), checked_age(age)
         contract, wall = self._entry.id, time_ns()
         outcome = self._engine.submit(
-            lambda machine, now: machine.set_kept(contract, offer, None, now, wall)
+            lambda machine, now: machine.set_kept(contract, offer, checked, now, wall)
         )
         if outcome is not None:
             self._accepted(outcome)
@@ -251,15 +252,18 @@ class TagExpose(ExposeContract[T_contra]):
     def __contains__(self, descriptor: ObjectDescriptor | Json) -> bool:
         return object_named(descriptor) in self._entry.members
 
-    def set_object_data(self, descriptor: ObjectDescriptor | Json, value: T_contra) -> bool:
-        """Publish a value of one object, current now, with a default version.
+    def set_object_data(
+        self, descriptor: ObjectDescriptor | Json, value: T_contra, *, age: float | None = None
+    ) -> bool:
+        """Publish a value of one object, with a default version.
 
+        :param age: seconds since it was current; None for current now.
         :return: whether it was published: False if the object is not assigned here.
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
         :raises ClosedError: the contract is closed.
         """
-        return self._publish(descriptor, value, None)
+        return self._publish(descriptor, value, None, checked_age(age))
 
     def set_object_state(
         self, descriptor: ObjectDescriptor | Json, version: Iterable[int], value: T_contra
@@ -271,7 +275,7 @@ class TagExpose(ExposeContract[T_contra]):
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
         :raises ClosedError: the contract is closed.
         """
-        return self._publish(descriptor, value, version)
+        return self._publish(descriptor, value, version, None)
 
     def set_object_version(
         self, descriptor: ObjectDescriptor | Json, version: Iterable[int] | None = None
@@ -288,13 +292,31 @@ class TagExpose(ExposeContract[T_contra]):
             descriptor, lambda machine, sink, now: machine.relabel(sink, checked, now, wall)
         )
 
+    def set_synchronized(
+        self, descriptor: ObjectDescriptor | Json, age: float | None = None
+    ) -> bool:
+        """Set how fresh the last value of one object is.
+
+        :param age: seconds since it was current; None for current.
+        :return: whether the object is assigned here.
+        :raises ClosedError: the contract is closed.
+        """
+        checked = checked_age(age)
+        return self._on_sink(
+            descriptor, lambda machine, sink, now: machine.set_synchronized(sink, checked, now)
+        )
+
     def _publish(
-        self, descriptor: ObjectDescriptor | Json, value: T_contra, version: Iterable[int] | None
+        self,
+        descriptor: ObjectDescriptor | Json,
+        value: T_contra,
+        version: Iterable[int] | None,
+        age: float | None,
     ) -> bool:
         offer = self._encoder.encode(value, version)
         wall = time_ns()
         return self._on_sink(
-            descriptor, lambda machine, sink, now: machine.publish(sink, offer, None, now, wall)
+            descriptor, lambda machine, sink, now: machine.publish(sink, offer, age, now, wall)
         )
 
     def _on_sink(

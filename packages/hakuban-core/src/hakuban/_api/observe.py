@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from .._canonical import Json
+    from .._contents import Version
     from .._engine.engine import Engine
     from .._engine.entries import ObserveEntry, StreamEntry
     from .._exceptions import ClosedError
-    from .._states import ObjectState, Version
+    from .._states import ObjectState
     from .decoding import Decoder
 
 

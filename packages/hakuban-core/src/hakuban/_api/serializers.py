@@ -18,7 +18,7 @@ from .types import foreign_type
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .._states import Format
+    from .._contents import Format
 
 
 T = TypeVar("T")

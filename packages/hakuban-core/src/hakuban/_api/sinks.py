@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import time_ns
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from typing_extensions import override
 
@@ -16,9 +16,11 @@ from .._exceptions import NotAssignedError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .._core.new_state import NewState
     from .._descriptors import ObjectDescriptor
     from .._engine.engine import Engine
     from .._engine.entries import SinkEntry
+    from .._states import ObjectState
     from .encoder import Encoder
 
 
@@ -55,16 +57,17 @@ class ObjectStateSink(Generic[T_contra]):
         """Whether the assignment has not ended."""
         return not self._entry.closed
 
-    def set(self, value: T_contra) -> None:
-        """Publish a value as the object's state now, with a default version.
+    def set(self, value: T_contra, *, age: float | None = None) -> None:
+        """Publish a value as the object's state, with a default version.
 
         The bytes are passed on as soon as links take them; a value that is replaced before that is never sent.
 
+        :param age: seconds since the value was current; None for current now.
         :raises NotAssignedError: the assignment has ended.
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
         """
-        self._publish(value, None)
+        self._publish(self._encoder.encode(value, None), age)
 
     def set_state(self, version: Iterable[int], value: T_contra) -> bool:
         """Publish a value as the object's state now, with a version of one's own.
@@ -76,7 +79,18 @@ class ObjectStateSink(Generic[T_contra]):
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
         """
-        return self._publish(value, version)
+        return self._publish(self._encoder.encode(value, version), None)
+
+    def send(self, state: ObjectState[Any]) -> bool:
+        """Publish a state as it is: bytes, format, version and age. One that was received is forwarded unchanged.
+
+        :param state: one's own too, see `ObjectState`: what is no bytes is encoded, and () is a default version.
+        :return: whether its version is newer than the held one; see `set_state`.
+        :raises NotAssignedError: the assignment has ended.
+        :raises SerializationError: the value cannot be encoded.
+        :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
+        """
+        return self._publish(self._encoder.encode_state(state), state.age_now())
 
     def set_synchronized(self, age: float | None = None) -> None:
         """Set how fresh the last published state is.
@@ -113,11 +127,10 @@ class ObjectStateSink(Generic[T_contra]):
     def _poll_end(self) -> bool | Pending:
         return True if self._entry.closed else PENDING
 
-    def _publish(self, value: T_contra, version: Iterable[int] | None) -> bool:
-        offer = self._encoder.encode(value, version)
-        sink, wall = self._entry.id, time_ns()
+    def _publish(self, offer: NewState, age: float | None) -> bool:
+        sink, wall, checked = self._entry.id, time_ns(), checked_age(age)
         outcome = self._engine.submit(
-            lambda machine, now: machine.publish(sink, offer, None, now, wall)
+            lambda machine, now: machine.publish(sink, offer, checked, now, wall)
         )
         self._expect(outcome)
         return outcome is Outcome.ACCEPTED

@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from typing_extensions import override
 
+from .._checks import checked_interval, checked_timeout
+from .._contents import View
 from .._engine.poll_results import ENDED, PENDING, Ended, Pending
-from .._engine.waiting import Cursor, Missing, wait_for, wait_for_blocking
+from .._engine.waiting import Missing, wait_for, wait_for_blocking
 from .._exceptions import ClosedError
-from .._states import ObjectState, View
+from .._states import ObjectState
+from .cursors import NO_STATE, RepeatingCursor, StateCursor, TimedCursor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from .._contents import Version
     from .._descriptors import ObjectDescriptor
     from .._engine.engine import Engine
     from .._engine.entries import StreamEntry
-    from .._states import Version
     from .contracts import Contract
     from .decoding import Decoder
 
@@ -93,15 +96,59 @@ class StateReader(ABC, Generic[T_co]):
         :raises ClosedError: it was closed before there was one.
         :raises RuntimeError: an event loop runs in this thread.
         """
-        missing = Missing(
-            self.descriptor,
-            "no state",
-            "is this node connected, and does somebody expose the object? See snapshot() of the router",
-        )
+        missing = Missing(self.descriptor, "no state", NO_STATE)
         return self._first(
             wait_for_blocking(
                 self._engine, self._place(), self._poll_any, timeout, "await wait_state()", missing
             )
+        )
+
+    async def wait(self, predicate: Callable[[ObjectState[T_co]], object]) -> ObjectState[T_co]:
+        """Wait for the first state, the current one or a later one, for which a function returns what is true.
+
+        :param predicate: called with each state in turn; what it raises ends the wait.
+        :raises ClosedError: it was closed before.
+        """
+        async for state in self:
+            if predicate(state):
+                return state
+        raise self._ended_error()
+
+    def wait_sync(
+        self, predicate: Callable[[ObjectState[T_co]], object], timeout: float | None = None
+    ) -> ObjectState[T_co]:
+        """Do what `wait` does, blocking this thread.
+
+        :param timeout: seconds to wait at most, or None.
+        :raises WaitTimeoutError: there was none in that time.
+        :raises ClosedError: it was closed before.
+        :raises RuntimeError: an event loop runs in this thread.
+        """
+        seconds = checked_timeout(timeout)
+        for state in TimedCursor(self._cursor(), seconds, self.descriptor, each=False):
+            if predicate(state):
+                return state
+        raise self._ended_error()
+
+    def iter(self, timeout: float) -> Iterator[ObjectState[T_co]]:
+        """Loop over the states in a thread, as `for` does; for a limited time each.
+
+        :param timeout: seconds to wait for each state at most.
+        :raises WaitTimeoutError: at a step of the loop, nothing has changed for that time.
+        """
+        seconds = checked_timeout(timeout)
+        return TimedCursor(self._cursor(), seconds, self.descriptor, each=True)
+
+    def every(self, seconds: float) -> RepeatingCursor[T_co]:
+        """Loop, by `async for` or `for`, over the states; and over a stale one again and again, so that its age counts.
+
+        :param seconds: after how many, at the latest, the state is given again while it is not synchronized.
+        :raises TypeError: it is no number.
+        :raises ValueError: it is not more than 0.
+        """
+        interval, named = checked_interval(seconds), self.descriptor
+        return RepeatingCursor(
+            self._engine, self._place(), self._poll, self._state, interval, named
         )
 
     def __aiter__(self) -> AsyncIterator[ObjectState[T_co]]:
@@ -110,11 +157,13 @@ class StateReader(ABC, Generic[T_co]):
     def __iter__(self) -> Iterator[ObjectState[T_co]]:
         return self._cursor()
 
-    def _cursor(self) -> _StateCursor[T_co]:
-        return _StateCursor(self._engine, self._place(), self._poll, self._state)
+    def _cursor(self) -> StateCursor[T_co]:
+        return StateCursor(self._engine, self._place(), self._poll, self._state)
 
-    def _state(self, view: View) -> ObjectState[T_co]:
-        return ObjectState(view.content, view.stale_for(), self._decode, self.descriptor)
+    def _state(self, view: View, skipped: int = 0) -> ObjectState[T_co]:
+        return ObjectState.received(
+            view.content, view.stale_for(), self._decode, self.descriptor, skipped
+        )
 
     def _first(self, view: object) -> ObjectState[T_co]:
         if not isinstance(view, View):
@@ -160,31 +209,6 @@ class StateReader(ABC, Generic[T_co]):
     @abstractmethod
     def _ends_with(self, entry: StreamEntry) -> bool:
         """Return whether it is at its end when this stream has closed."""
-
-
-class _StateCursor(Cursor[ObjectState[T]]):
-    __slots__ = ("_make", "_poll_newer", "_seen")
-
-    def __init__(
-        self,
-        engine: Engine,
-        place: object,
-        poll_newer: Callable[[View | None], View | Pending | Ended],
-        make: Callable[[View], ObjectState[T]],
-    ) -> None:
-        super().__init__(engine, place)
-        self._poll_newer = poll_newer
-        self._make = make
-        self._seen: View | None = None
-
-    @override
-    def _poll(self) -> View | Pending | Ended:
-        return self._poll_newer(self._seen)
-
-    @override
-    def _take(self, item: Any) -> ObjectState[T]:
-        self._seen = item
-        return self._make(item)
 
 
 class ObjectStateStream(StateReader[T_co]):

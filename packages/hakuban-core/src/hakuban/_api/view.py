@@ -14,10 +14,10 @@ from .._states import ObjectState
 
 if TYPE_CHECKING:
     from .._canonical import Json
+    from .._contents import View
     from .._engine.engine import Engine
     from .._engine.entries import ObserveEntry
     from .._engine.view_table import ViewTable
-    from .._states import View
     from .contracts import Contract
     from .decoding import Decoder
 
@@ -141,4 +141,4 @@ class TagView(Mapping[ObjectDescriptor, ObjectState[T_co]]):
         return self._engine.read(lambda: {} if self._table.ending else self._table.shown.copy())
 
     def _state(self, named: ObjectDescriptor, view: View) -> ObjectState[T_co]:
-        return ObjectState(view.content, view.stale_for(), self._decode, named)
+        return ObjectState.received(view.content, view.stale_for(), self._decode, named)

@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from .._states import Version
+    from .._contents import Version
 
 JUMP: Final = 10_000_000  # nanoseconds by which two clocks may differ unreported
 LOOK: Final = 1.0  # seconds between two looks at the wall clock, while somebody wants to know

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from .._contents import Version, View
     from .._descriptors import ObjectDescriptor
-    from .._states import Version, View
 
 
 @dataclass(slots=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._contents import View
 from .._limits import MOST_INT64, MOST_VERSION_ITEMS
-from .._states import View
 
 if TYPE_CHECKING:
-    from .._states import Content, Version
+    from .._contents import Content, Version
 
 _KEPT_BASES = 4
 _SMALL_BASES = 64 * 1024
@@ -136,7 +136,8 @@ class Held:
         since = None if self.synced else self._last_at
         view = self.view
         if view is None or view.content is not content or view.since != since:
-            self.view = View(content, since)
+            number = 1 if view is None else view.number + (view.content is not content)
+            self.view = View(content, since, number)
 
     def _keep_base(self, content: Content, size: int) -> None:
         bases = self._bases

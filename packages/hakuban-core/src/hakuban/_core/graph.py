@@ -14,9 +14,9 @@ from .paged_table import PagedTable
 if TYPE_CHECKING:
     import weakref
 
+    from .._contents import Content, View
     from .._descriptors import ObjectDescriptor, TagDescriptor
     from .._session_events import Instruction
-    from .._states import Content, View
     from .announcement import Announcement
     from .load_limit import LoadLimit
     from .new_state import NewState

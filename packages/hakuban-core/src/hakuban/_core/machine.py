@@ -23,9 +23,9 @@ from .world import STEP, World
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from .._contents import Version
     from .._descriptors import ObjectDescriptor, TagDescriptor
     from .._session_events import Instruction, Note, PeerEvent
-    from .._states import Version
     from .effects import Effect
 
 _BATCH = 32  # things sent in one step

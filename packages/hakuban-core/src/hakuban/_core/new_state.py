@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .._states import Format, Version
+    from .._contents import Format, Version
 
 
 class Outcome(Enum):

@@ -22,8 +22,8 @@ from .effects import ClockDoubted, PeerIgnores
 from .graph import Downlink, Interest, LocalSink, Uplink
 
 if TYPE_CHECKING:
+    from .._contents import Version
     from .._session_events import Instruction
-    from .._states import Version
     from .freshness import Source
     from .graph import Link, ObjectRecord
     from .world import World

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
+from .._contents import age_of
 from .._descriptors import ObjectDescriptor
 from .._session_events import (
     ChannelKind,
@@ -17,7 +18,6 @@ from .._session_events import (
     SendSynchronized,
     Verb,
 )
-from .._states import age_of
 from .announcement import NOTHING, Announcement
 from .graph import Downlink, Inlet, Outlet
 from .interest_totals import forget

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._states import Content
+from .._contents import Content
 from .clock import default_version
 from .effects import StaleVersion
 from .freshness import bumped
@@ -12,7 +12,7 @@ from .new_state import NewState, Outcome
 from .note_exchange import exceed
 
 if TYPE_CHECKING:
-    from .._states import Version, View
+    from .._contents import Version, View
     from .graph import ExposeContract, Inlet, LocalSink, ObjectRecord
     from .world import World
 

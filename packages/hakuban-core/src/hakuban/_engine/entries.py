@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
 from typing_extensions import override
 
 from .._changes import Action
+from .._contents import View
 from .._descriptors import ObjectDescriptor
-from .._states import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,7 +58,9 @@ class StreamEntry:
     def last_view(self, now: float) -> View | None:
         """Return what stays visible where the stream ends now: nobody states any more that it is current."""
         view = self.view
-        return View(view.content, now) if view is not None and view.since is None else view
+        if view is None or view.since is not None:
+            return view
+        return View(view.content, now, view.number)
 
 
 class SinkEntry:

@@ -10,8 +10,8 @@ from .._changes import Action
 from .feeds import Feed
 
 if TYPE_CHECKING:
+    from .._contents import View
     from .._descriptors import ObjectDescriptor
-    from .._states import View
 
 _DROPPED: Final = 256  # objects at a time
 

@@ -6,10 +6,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
 
+from hakuban._contents import Content
 from hakuban._diff import diff, diffing, patch, patching
 from hakuban._exceptions import PeerViolationError
 from hakuban._session_events import ItemIgnored, StateReceived, SynchronizedReceived
-from hakuban._states import Content
 
 from . import encoding
 from .tags import MessageTag, Side, StateTag

@@ -11,8 +11,8 @@ from .varint import signed, unsigned
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hakuban._contents import Format, Version
     from hakuban._session_events import Verb
-    from hakuban._states import Format, Version
 
 MAX_AGE = 2**64 - 1
 """Microseconds of the greatest age that can be sent."""

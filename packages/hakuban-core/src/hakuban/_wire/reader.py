@@ -14,7 +14,7 @@ from .varint import MARKER_16, WIDTHS, from_zigzag
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from hakuban._states import Format, Version
+    from hakuban._contents import Format, Version
 
     from .._limits import Limits
 
