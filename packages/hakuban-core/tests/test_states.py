@@ -8,7 +8,7 @@ import pytest
 
 from hakuban import RAW, DeserializationError, ObjectDescriptor
 from hakuban._api.decoding import Decoder
-from hakuban._api.serializers import JSON
+from hakuban._api.codecs import JSON
 from hakuban._contents import Content
 from hakuban._states import ObjectState
 

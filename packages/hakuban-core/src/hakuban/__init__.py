@@ -10,10 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._api.builders import ObjectContractBuilder, TagContractBuilder
+from ._api.codecs import JSON, MESSAGE_PACK
 from ._api.expose import ObjectExpose, TagExpose
 from ._api.node import LocalNode
 from ._api.observe import ObjectObserve, TagObserve
-from ._api.serializers import JSON, MESSAGE_PACK, RAW, Serializer
+from ._api.serializers import RAW, Serializer
 from ._api.sinks import ObjectStateSink
 from ._api.streams import ObjectStateStream
 from ._contents import Format, Version

@@ -210,12 +210,21 @@ class SerializationError(HakubanError, ValueError):
     """A value cannot be encoded; nothing was published and no version was used up.
 
     :ivar value_type: the type of the value.
+    :ivar reason: what is wrong, with the path of the part that it is about.
+    :ivar descriptor: the object or tag, where it is known.
     """
 
     def __init__(self, value_type: type, reason: str) -> None:
         self.value_type: type = value_type
         self.reason: str = printable(reason)
+        self.descriptor: object | None = None
         super().__init__(f"cannot encode {value_type.__name__}: {reason}")
+
+    def name_object(self, descriptor: object) -> None:
+        """Add to the text which object it is about, once; a serializer does not know that."""
+        if self.descriptor is None:
+            self.descriptor = descriptor
+            self.args: tuple[Any, ...] = (f"{cut(descriptor)}: {self}",)
 
 
 class DeserializationError(HakubanError, ValueError):

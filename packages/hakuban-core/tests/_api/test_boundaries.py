@@ -15,7 +15,7 @@ import pytest
 import hakuban
 from hakuban import JSON, MESSAGE_PACK, RAW, LocalNode, ObjectDescriptor
 from hakuban._api import serve as _serve
-from hakuban._api.serializers import CodecSerializer, _cached
+from hakuban._api.codecs import CodecSerializer, _cached
 from support.waiting import until
 
 if TYPE_CHECKING:

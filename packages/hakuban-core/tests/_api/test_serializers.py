@@ -14,7 +14,7 @@ import hakuban
 from hakuban import JSON, MESSAGE_PACK, RAW, LocalNode, Serializer
 
 if TYPE_CHECKING:
-    from hakuban._api.serializers import CodecSerializer
+    from hakuban._api.codecs import CodecSerializer
 
 
 @dataclass

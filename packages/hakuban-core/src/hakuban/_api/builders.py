@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from typing_extensions import override
@@ -12,9 +14,12 @@ from .decoding import Decoder
 from .encoder import Encoder
 from .expose import ObjectExpose, TagExpose
 from .observe import ObjectObserve, TagObserve
-from .serializers import check_type, checked_serializer
+from .serializer_names import found_serializer
+from .serializers import check_type
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
     from .._descriptors import ObjectDescriptor, TagDescriptor
     from .._engine.engine import Engine
     from .serializers import Serializer
@@ -33,16 +38,22 @@ class Defaults:
         self.serializer: Serializer = serializer
         self.max_state: int = max_state
 
-    def decoder(self, type: Any, serializer: Serializer | None) -> Decoder[Any]:
+    def decoder(self, type: Any, serializer: Serializer | str | None) -> Decoder[Any]:
         chosen = self._chosen(serializer)
         check_type(chosen, type)
         return Decoder(chosen, type)
 
-    def encoder(self, serializer: Serializer | None) -> Encoder:
-        return Encoder(self._chosen(serializer), self.max_state)
+    def encoder(self, type: Any, serializer: Serializer | str | None) -> Encoder:
+        chosen = self._chosen(serializer)
+        check_type(chosen, type)
+        return Encoder(chosen, self.max_state, type if _checks_values() else Any)
 
-    def _chosen(self, serializer: Serializer | None) -> Serializer:
-        return self.serializer if serializer is None else checked_serializer(serializer)
+    def _chosen(self, serializer: Serializer | str | None) -> Serializer:
+        return self.serializer if serializer is None else found_serializer(serializer)
+
+
+def _checks_values() -> bool:
+    return sys.flags.dev_mode or os.environ.get("HAKUBAN_DEBUG") == "1"
 
 
 class ObjectContractBuilder:
@@ -63,20 +74,23 @@ class ObjectContractBuilder:
         return self._descriptor
 
     @overload
-    def observe(self, *, serializer: Serializer | None = None) -> ObjectObserve[Any]: ...
+    def observe(self, *, serializer: Serializer | str | None = None) -> ObjectObserve[Any]: ...
     @overload
     def observe(
-        self, *, type: type[T], serializer: Serializer | None = None
+        self, type: TypeForm[T], *, serializer: Serializer | str | None = None
     ) -> ObjectObserve[T]: ...
     @overload
-    def observe(self, *, type: Any, serializer: Serializer | None = None) -> ObjectObserve[Any]: ...
     def observe(
-        self, *, type: Any = Any, serializer: Serializer | None = None
+        self, type: Any, *, serializer: Serializer | str | None = None
+    ) -> ObjectObserve[Any]: ...
+    def observe(
+        self, type: Any = Any, *, serializer: Serializer | str | None = None
     ) -> ObjectObserve[Any]:
         """Begin to observe the object. Close the contract by `with`, or `close`.
 
         :param type: what to decode values to: any type that msgspec knows; `Any` for plain lists, dicts and so on.
-        :param serializer: how to decode values; None for the node's serializer.
+        :param serializer: how to decode values, or the name of an installed one ("json", "msgpack", "raw", or one of the
+            entry points `hakuban.serializers`); None for the node's serializer.
         :raises TypeError: no value can be decoded to the type, or the serializer is none.
         :raises ClosedError: the node is closed.
         """
@@ -86,13 +100,31 @@ class ObjectContractBuilder:
         engine.open_entry(entry, lambda machine, now: machine.observe_object(descriptor, now))
         return contract
 
+    @overload
     def expose(
-        self, *, capacity: int = 1, serializer: Serializer | None = None
+        self, *, capacity: int = 1, serializer: Serializer | str | None = None
+    ) -> ObjectExpose[Any]: ...
+    @overload
+    def expose(
+        self, *, type: TypeForm[T], capacity: int = 1, serializer: Serializer | str | None = None
+    ) -> ObjectExpose[T]: ...
+    @overload
+    def expose(
+        self, *, type: Any, capacity: int = 1, serializer: Serializer | str | None = None
+    ) -> ObjectExpose[Any]: ...
+    def expose(
+        self,
+        *,
+        type: Any = Any,
+        capacity: int = 1,
+        serializer: Serializer | str | None = None,
     ) -> ObjectExpose[Any]:
         """Begin to be able to produce the object. Close the contract by `with`, or `close`.
 
+        :param type: of the values, for type checkers; under `python -X dev`, or where HAKUBAN_DEBUG is 1, each value that is
+            set is checked: what an observer with this type could not read raises SerializationError.
         :param capacity: what this exposer can produce, compared with others; see `ObjectExpose.capacity`.
-        :param serializer: how to encode values; None for the node's serializer.
+        :param serializer: how to encode values, or its name as in `observe`; None for the node's serializer.
         :raises TypeError: the capacity is no integer, or the serializer is none.
         :raises ValueError: the capacity is out of range.
         :raises ClosedError: the node is closed.
@@ -100,7 +132,7 @@ class ObjectContractBuilder:
         engine, descriptor = self._defaults.engine, self._descriptor
         checked = checked_capacity(capacity)
         entry = ExposeEntry(descriptor, checked)
-        contract = ObjectExpose[Any](engine, entry, self._defaults.encoder(serializer))
+        contract = ObjectExpose[Any](engine, entry, self._defaults.encoder(type, serializer))
         engine.open_entry(
             entry, lambda machine, now: machine.expose_object(descriptor, checked, now)
         )
@@ -129,16 +161,23 @@ class TagContractBuilder:
         return self._descriptor
 
     @overload
-    def observe(self, *, serializer: Serializer | None = None) -> TagObserve[Any]: ...
+    def observe(self, *, serializer: Serializer | str | None = None) -> TagObserve[Any]: ...
     @overload
-    def observe(self, *, type: type[T], serializer: Serializer | None = None) -> TagObserve[T]: ...
+    def observe(
+        self, type: TypeForm[T], *, serializer: Serializer | str | None = None
+    ) -> TagObserve[T]: ...
     @overload
-    def observe(self, *, type: Any, serializer: Serializer | None = None) -> TagObserve[Any]: ...
-    def observe(self, *, type: Any = Any, serializer: Serializer | None = None) -> TagObserve[Any]:
+    def observe(
+        self, type: Any, *, serializer: Serializer | str | None = None
+    ) -> TagObserve[Any]: ...
+    def observe(
+        self, type: Any = Any, *, serializer: Serializer | str | None = None
+    ) -> TagObserve[Any]:
         """Begin to observe all objects that carry the tag. Close the contract by `with`, or `close`.
 
         :param type: what to decode values to: any type that msgspec knows; `Any` for plain lists, dicts and so on.
-        :param serializer: how to decode values; None for the node's serializer.
+        :param serializer: how to decode values, or the name of an installed one ("json", "msgpack", "raw", or one of the
+            entry points `hakuban.serializers`); None for the node's serializer.
         :raises TypeError: no value can be decoded to the type, or the serializer is none.
         :raises ClosedError: the node is closed.
         """
@@ -148,11 +187,31 @@ class TagContractBuilder:
         engine.open_entry(entry, lambda machine, now: machine.observe_tag(descriptor, now))
         return contract
 
-    def expose(self, *, capacity: int = 1, serializer: Serializer | None = None) -> TagExpose[Any]:
+    @overload
+    def expose(
+        self, *, capacity: int = 1, serializer: Serializer | str | None = None
+    ) -> TagExpose[Any]: ...
+    @overload
+    def expose(
+        self, *, type: TypeForm[T], capacity: int = 1, serializer: Serializer | str | None = None
+    ) -> TagExpose[T]: ...
+    @overload
+    def expose(
+        self, *, type: Any, capacity: int = 1, serializer: Serializer | str | None = None
+    ) -> TagExpose[Any]: ...
+    def expose(
+        self,
+        *,
+        type: Any = Any,
+        capacity: int = 1,
+        serializer: Serializer | str | None = None,
+    ) -> TagExpose[Any]:
         """Begin to be able to produce any object that carries the tag. Close the contract by `with`, or `close`.
 
+        :param type: of the values, for type checkers; under `python -X dev`, or where HAKUBAN_DEBUG is 1, each value that is
+            set is checked: what an observer with this type could not read raises SerializationError.
         :param capacity: what this exposer can produce, compared with others; see `TagExpose.capacity`.
-        :param serializer: how to encode values; None for the node's serializer.
+        :param serializer: how to encode values, or its name as in `observe`; None for the node's serializer.
         :raises TypeError: the capacity is no integer, or the serializer is none.
         :raises ValueError: the capacity is out of range.
         :raises ClosedError: the node is closed.
@@ -160,7 +219,7 @@ class TagContractBuilder:
         engine, descriptor = self._defaults.engine, self._descriptor
         checked = checked_capacity(capacity)
         entry = ExposeEntry(descriptor, checked)
-        contract = TagExpose[Any](engine, entry, self._defaults.encoder(serializer))
+        contract = TagExpose[Any](engine, entry, self._defaults.encoder(type, serializer))
         engine.open_entry(entry, lambda machine, now: machine.expose_tag(descriptor, checked, now))
         return contract
 

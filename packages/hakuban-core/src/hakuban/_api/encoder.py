@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._checks import checked_version
 from .._core.new_state import NewState
-from .._exceptions import SerializationError, StateTooLargeError
+from .._exceptions import DeserializationError, SerializationError, StateTooLargeError
 from .._formats import checked_format
 
 if TYPE_CHECKING:
@@ -20,24 +20,43 @@ if TYPE_CHECKING:
 class Encoder:
     """Encodes values for one contract, outside all locks; what comes out are plain values that nobody changes."""
 
-    __slots__ = ("_max_state", "_serializer")
+    __slots__ = ("_max_state", "_serializer", "_type")
 
-    def __init__(self, serializer: Serializer, max_state: int) -> None:
+    def __init__(self, serializer: Serializer, max_state: int, type: Any = Any) -> None:
         self._serializer = serializer
         self._max_state = max_state
+        self._type = type  # of values that are checked
 
-    def encode(self, value: Any, version: Iterable[int] | None) -> NewState:
-        """Encode a value; `version` None asks for a default one."""
+    def encode(self, value: Any, version: Iterable[int] | None, named: object) -> NewState:
+        """Encode a value of an object; `version` None asks for a default one."""
+        try:
+            return self._encode_checked(value, version)
+        except SerializationError as error:
+            error.name_object(named)
+            raise
+
+    def _encode_checked(self, value: Any, version: Iterable[int] | None) -> NewState:
         checked = None if version is None else checked_version(version)
         format, data = self._encode(value)
         self._check_size(data)
+        if self._type is not Any:
+            self._check_type(value, format, data)
         return NewState(data, format, checked)
 
-    def encode_state(self, state: ObjectState[Any]) -> NewState:
+    def _check_type(self, value: Any, format: Format, data: bytes) -> None:
+        try:
+            self._serializer.deserialize(format, data, self._type)
+        except DeserializationError as error:
+            reason = (
+                f"an observer that asks for {self._type!r:.100} could not read it: {error.reason}"
+            )
+            raise SerializationError(type(value), reason) from error
+
+    def encode_state(self, state: ObjectState[Any], named: object) -> NewState:
         """Take a state as it is; encode it, if nobody has."""
         version = state.version or None
         if not state.encoded:
-            return self.encode(state.data, version)
+            return self.encode(state.data, version, named)
         self._check_size(state.raw)
         return NewState(state.raw, state.format, version)
 

@@ -163,7 +163,7 @@ class ObjectExpose(ExposeContract[T_contra]):
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
         :raises ClosedError: the contract is closed.
         """
-        offer, checked = self._encoder.encode(value, None), checked_age(age)
+        offer, checked = self._encoder.encode(value, None, self.descriptor), checked_age(age)
         contract, wall = self._entry.id, time_ns()
         outcome = self._engine.submit(
             lambda machine, now: machine.set_kept(contract, offer, checked, now, wall)
@@ -181,7 +181,7 @@ class ObjectExpose(ExposeContract[T_contra]):
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
         :raises ClosedError: the contract is closed.
         """
-        offer = self._encoder.encode(value, version)
+        offer = self._encoder.encode(value, version, self.descriptor)
         contract, wall = self._entry.id, time_ns()
         return self._accepted(
             self._engine.call(
@@ -313,7 +313,7 @@ class TagExpose(ExposeContract[T_contra]):
         version: Iterable[int] | None,
         age: float | None,
     ) -> bool:
-        offer = self._encoder.encode(value, version)
+        offer = self._encoder.encode(value, version, descriptor)
         wall = time_ns()
         return self._on_sink(
             descriptor, lambda machine, sink, now: machine.publish(sink, offer, age, now, wall)

@@ -17,8 +17,9 @@ from .._net.summaries import shown_node
 from .._text import printable
 from .._version import __version__
 from .builders import Defaults, ObjectContractBuilder, TagContractBuilder
+from .codecs import JSON
 from .names import default_name
-from .serializers import JSON, checked_serializer
+from .serializer_names import found_serializer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +68,7 @@ class LocalNode:
         self,
         name: str | None = None,
         *,
-        serializer: Serializer = JSON,
+        serializer: Serializer | str = JSON,
         max_state: int = MAX_STATE,
         rebalance: float | None = 0.1,
         max_clock_lead: float = 86_400.0,
@@ -83,7 +84,7 @@ class LocalNode:
             software=__version__,
         )
         self._engine = Engine(machine, self._name)
-        self._defaults = Defaults(self._engine, checked_serializer(serializer), most)
+        self._defaults = Defaults(self._engine, found_serializer(serializer), most)
 
     @property
     def name(self) -> str:

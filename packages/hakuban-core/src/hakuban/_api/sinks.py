@@ -67,7 +67,7 @@ class ObjectStateSink(Generic[T_contra]):
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
         """
-        self._publish(self._encoder.encode(value, None), age)
+        self._publish(self._encoder.encode(value, None, self.descriptor), age)
 
     def set_state(self, version: Iterable[int], value: T_contra) -> bool:
         """Publish a value as the object's state now, with a version of one's own.
@@ -79,7 +79,7 @@ class ObjectStateSink(Generic[T_contra]):
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
         """
-        return self._publish(self._encoder.encode(value, version), None)
+        return self._publish(self._encoder.encode(value, version, self.descriptor), None)
 
     def send(self, state: ObjectState[Any]) -> bool:
         """Publish a state as it is: bytes, format, version and age. One that was received is forwarded unchanged.
@@ -90,7 +90,7 @@ class ObjectStateSink(Generic[T_contra]):
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
         """
-        return self._publish(self._encoder.encode_state(state), state.age_now())
+        return self._publish(self._encoder.encode_state(state, self.descriptor), state.age_now())
 
     def set_synchronized(self, age: float | None = None) -> None:
         """Set how fresh the last published state is.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # What decoded values are made of, where no type is more precise.
 _DECODED: Final = (bool, int, float, str, bytes, list, dict, type(None))
 
 
-def foreign_type(type: Any) -> Any:
-    """Return a class in a type that msgspec leaves to others (a pydantic model), so that no value can be one; else None.
+def foreign_type(type: Any, is_known: Callable[[Any], bool]) -> Any:
+    """Return a class in a type that msgspec leaves to others, who do not know it, so that no value can be one; else None.
 
+    :param is_known: whether others know a class.
     :raises TypeError: msgspec does not know the type.
     """
     import msgspec.inspect  # takes milliseconds, and few programs observe with a type
@@ -19,8 +23,10 @@ def foreign_type(type: Any) -> Any:
     seen: set[int] = set()
     while kinds:
         kind = kinds.pop()
-        if isinstance(kind, msgspec.inspect.CustomType) and _never_decoded(kind.cls):
-            return kind.cls
+        if isinstance(kind, msgspec.inspect.CustomType):
+            cls: Any = kind.cls
+            if _never_decoded(cls) and not is_known(cls):
+                return cls
         if id(kind) not in seen:  # types may refer to themselves
             seen.add(id(kind))
             kinds += _inside(kind)
