@@ -31,15 +31,17 @@ ROOMS: dict[str, set[str]] = {
     "_transport": {"values", "_loops"},
     "_sockets": {"values", "_loops", "_transport"},
     "_engine": {"values", "_core", "_loops"},
-    "_net": {"values", "_core.events", "_engine", "_loops", "_transport", "_wire"},
-    "_api": {"values", "_core", "_engine", "_loops", "_net", "_transport"},
+    "_events": {"values", "_engine", "_loops"},
+    "_net": {"values", "_core.events", "_engine", "_events", "_loops", "_transport", "_wire"},
+    "_api": {"values", "_core", "_engine", "_events", "_loops", "_net", "_transport"},
     # public names alone; these from where they are, since `hakuban` itself names `testing`
     "_testing": {"_api.node", "_net.connection", "transport"},
     "transport": {"values", "_loops", "_transport"},
     "sockets": {"_sockets"},
     "testing": {"_testing", "transport"},
+    "events": {"values", "_events"},
     "sync": {"_api", "_loops", "_net", "_transport"},
-    "__init__": {"values", "_api", "_core", "_net", "sync", "testing", "transport"},
+    "__init__": {"values", "_api", "_core", "_net", "events", "sync", "testing", "transport"},
 }
 PURE_ROOMS = ("_core", "_wire", "_diff")
 # the values that they may know; others log, or ask the operating system

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from hakuban import RAW, DeserializationError, ObjectDescriptor
-from hakuban._api.decoding import Decoder
 from hakuban._api.codecs import JSON
+from hakuban._api.decoding import Decoder
 from hakuban._contents import Content
 from hakuban._states import ObjectState
 

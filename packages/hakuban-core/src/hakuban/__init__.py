@@ -1,6 +1,6 @@
 """Live data objects, shared between processes: observe what you want, expose what you can.
 
-Further modules: `hakuban.sync` (links without an event loop), `hakuban.transport` (for authors of transports and
+Further modules: `hakuban.events` (changes as events), `hakuban.sync` (links without an event loop), `hakuban.transport` (for authors of transports and
 authorising plugins), `hakuban.testing` (links in memory, and checks of transports).
 """
 
@@ -17,6 +17,7 @@ from ._api.observe import ObjectObserve, TagObserve
 from ._api.serializers import RAW, Serializer
 from ._api.sinks import ObjectStateSink
 from ._api.streams import ObjectStateStream
+from ._api.view import TagView
 from ._contents import Format, Version
 from ._core.snapshot import NodeSnapshot
 from ._descriptors import ObjectDescriptor, TagDescriptor
@@ -53,6 +54,7 @@ from ._states import ObjectState
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from . import events as events
     from . import sync as sync
     from . import testing as testing
     from . import transport as transport
@@ -102,6 +104,7 @@ __all__ = [  # noqa: RUF022  # sorted plainly, constants among the rest
     "TagDescriptor",
     "TagExpose",
     "TagObserve",
+    "TagView",
     "UnknownSchemeError",
     "Version",
     "WaitTimeoutError",
@@ -119,6 +122,6 @@ del _name, _public
 
 def __getattr__(name: str) -> Any:
     # `import hakuban` is enough for hakuban.sync, and stays light for those who need none of it
-    if name in ("sync", "testing", "transport"):
+    if name in ("events", "sync", "testing", "transport"):
         return import_module(f"hakuban.{name}")
     raise AttributeError(f"module 'hakuban' has no attribute {name!r}")

@@ -138,10 +138,10 @@ def test_what_nothing_can_be_decoded_to_is_refused_before_it_is_observed(
 
 
 def test_a_decoder_that_cannot_be_made_is_a_fault_of_the_type_however_msgspec_says_so() -> None:
-    def fails(_type: Any) -> Any:
+    def fails(_type: Any, *, dec_hook: object) -> Any:
         raise SystemError("returned a result with an exception set")
 
-    codec = CodecSerializer("codec", msgspec.json.encode, _cached(fails))
+    codec = CodecSerializer("codec", lambda value, _: msgspec.json.encode(value), _cached(fails))
     for use in (codec.check_type, lambda kind: codec.deserialize(("codec",), b"1", kind)):
         with pytest.raises(TypeError):
             use(int)

@@ -348,7 +348,7 @@ def test_capacity_zero_is_never_assigned() -> None:
     with pytest.raises(ValueError, match="from 0"):
         node.object(WEATHER).expose(capacity=-1)
     with pytest.raises(TypeError, match="integer"):
-        node.object(WEATHER).expose(capacity=1.5)  # type: ignore[arg-type]  # that is the point
+        node.object(WEATHER).expose(capacity=1.5)  # type: ignore[call-overload]  # that is the point
 
 
 # ---- tags -----------------------------------------------------------------------------------------------------------

@@ -58,7 +58,12 @@ async def test_a_task_waits_for_the_first_state_that_it_wants(node: LocalNode) -
 def test_a_thread_waits_for_the_first_state_that_it_wants(node: LocalNode) -> None:
     with node.object(WARSAW).observe(type=int) as observe, node.object(WARSAW).expose() as expose:
         expose.set_object_data(1)
-        thread = threading.Thread(target=lambda: [expose.set_object_data(n) for n in range(2, 9)])
+
+        def set_all() -> None:
+            for number in range(2, 9):
+                expose.set_object_data(number)
+
+        thread = threading.Thread(target=set_all)
         thread.start()
         assert observe.wait_sync(lambda state: state.data == 8, timeout=30).data == 8
         thread.join()
@@ -152,8 +157,13 @@ def test_a_state_of_ones_own_is_what_it_was_made_of() -> None:
         assert state.raw
     assert "not encoded" in repr(state)
     assert str(state).startswith("= {'celsius': 20}, stale for 1.5 s")
-    fresh = ObjectState(bytearray(b"21"), format=["JSON"])
-    assert (fresh.raw, fresh.data, fresh.version, fresh.synchronized) == (b"21", b"21", (), True)
+    fresh = ObjectState(b"21", format=["JSON"])
+    assert (fresh.raw, fresh.data, fresh.synchronized) == (b"21", b"21", True)
+    assert not fresh.version
+    buffer = bytearray(b"21")
+    copied = ObjectState(buffer)
+    buffer[:] = b"99"
+    assert copied.raw == b"21"
 
 
 def test_states_of_ones_own_are_equal_and_pickled_as_others_are(node: LocalNode) -> None:

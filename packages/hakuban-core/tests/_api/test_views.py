@@ -40,7 +40,6 @@ def weather(node: LocalNode) -> Iterator[TagObserve[int]]:
         yield weather
 
 
-@pytest.mark.promise("views")
 def test_a_view_is_a_mapping_of_the_objects_that_have_a_state(
     node: LocalNode, weather: TagObserve[int]
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -100,7 +101,7 @@ async def test_nobody_is_woken_later_because_a_callback_blocks() -> None:
     with node.object(WARSAW).observe() as observe, node.object(WARSAW).expose() as expose:
         observe.changes().register(block)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(anyio.to_thread.run_sync, expose.set_object_data, 1)
+            tasks.start_soon(anyio.to_thread.run_sync, partial(expose.set_object_data, 1))
             assert (await observe.wait_state()).data == 1
             await anyio.to_thread.run_sync(entered.wait)
             expose.set_object_data(2)  # of this loop's thread

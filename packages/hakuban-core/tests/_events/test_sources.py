@@ -25,7 +25,6 @@ def actions(events: list[Event[ObjectDescriptor]]) -> list[Action]:
     return [event.action for event in events]
 
 
-@pytest.mark.promise("events")
 def test_an_observed_object_is_there_changes_with_its_state_and_goes_with_its_contract() -> None:
     node = LocalNode()
     observe = node.object(WARSAW).observe()
@@ -45,7 +44,6 @@ def test_an_observed_object_is_there_changes_with_its_state_and_goes_with_its_co
     assert buffer.closed
 
 
-@pytest.mark.promise("events")
 def test_an_exposed_object_changes_with_its_assignment() -> None:
     node = LocalNode()
     with node.object(WARSAW).expose() as expose:
@@ -57,7 +55,6 @@ def test_an_exposed_object_changes_with_its_assignment() -> None:
     assert actions(buffer.ready()) == [REMOVE]
 
 
-@pytest.mark.promise("events")
 def test_the_objects_of_a_tag_come_change_and_go() -> None:
     node = LocalNode()
     with node.tag("weather").observe() as observe, node.tag("weather").expose() as able:

@@ -156,8 +156,9 @@ class CodecSerializer:
         """Decode a state whose outermost encoding is this one. See `Serializer.deserialize`."""
         if format[-1:] != (self._name,):
             raise WrongFormatError(format, self._name)
+        decode = self._decoder(type, self._hooks)
         try:
-            value: T = self._decoder(type, self._hooks)(data)
+            value: T = decode(data)
         except (msgspec.MsgspecError, NotImplementedError, *_BAD_VALUE) as error:
             text = printable(str(error))
             error.args = (text,)  # it quotes what a peer wrote, and a traceback shows causes too
