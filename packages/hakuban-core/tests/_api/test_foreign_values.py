@@ -1,0 +1,306 @@
+"""Values of other libraries' classes: there and back, in JSON and MessagePack, without a word from the user."""
+
+from __future__ import annotations
+
+import enum
+import pickle
+import sys
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import attrs
+import msgspec
+import numpy as np
+import pandas as pd
+import pydantic
+import pytest
+
+from hakuban import (
+    JSON,
+    MESSAGE_PACK,
+    RAW,
+    DeserializationError,
+    LocalNode,
+    ObjectDescriptor,
+    SerializationError,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hakuban import Serializer
+
+NOON = datetime(2026, 11, 30, 12, 0, 0, 123456, tzinfo=UTC)
+WARSAW = ObjectDescriptor(["weather"], "Warsaw")
+both = pytest.mark.parametrize("serializer", [JSON, MESSAGE_PACK], ids=["json", "msgpack"])
+
+T = TypeVar("T")
+
+
+class Model(pydantic.BaseModel):
+    celsius: float
+    at: datetime
+    inner: Model | None = None
+
+
+@attrs.define
+class Attrs:
+    celsius: float
+    tags: list[str]
+
+
+@dataclass
+class Plain:
+    at: datetime
+    price: Decimal
+    id: uuid.UUID
+    maybe: int | None = None
+
+
+class Wind(enum.Enum):
+    EAST = "east"
+
+
+class Box(msgspec.Struct, Generic[T]):
+    value: T
+
+
+VALUES: list[tuple[Any, Any]] = [
+    (np.float64(1.5), np.float64),
+    (np.float32(1.5), float),
+    (np.int64(-7), np.int64),
+    (np.uint8(7), int),
+    (np.bool_(True), bool),
+    (pd.Timestamp("2026-11-30T12:00:00.123456Z"), pd.Timestamp),
+    (pd.Timestamp("2026-11-30T12:00:00.123456Z"), datetime),
+    (Model(celsius=20, at=NOON), Model),
+    ([Model(celsius=20, at=NOON, inner=Model(celsius=1, at=NOON))], list[Model]),
+    (Attrs(20.5, ["a"]), Attrs),
+    (Plain(NOON, Decimal("1.20"), uuid.UUID(int=5)), Plain),
+    (Wind.EAST, Wind),
+    (None, Plain | None),
+    (Box(value=3), Box[int]),
+    ({"x": Box(value=np.float64(2.5))}, dict[str, Box[float]]),
+    (date(2026, 11, 30), date),
+]
+
+
+@both
+@pytest.mark.parametrize(
+    ("value", "wanted"), VALUES, ids=lambda it: str(getattr(it, "__name__", ""))
+)
+def test_values_of_other_libraries_come_back(
+    serializer: Serializer, value: Any, wanted: Any
+) -> None:
+    with (
+        LocalNode(serializer=serializer) as node,
+        node.object(WARSAW).observe(wanted) as observe,
+        node.object(WARSAW).expose() as expose,
+    ):
+        expose.set_object_data(value)
+        data = observe.object_data()
+        assert data == value
+        if isinstance(wanted, type):
+            assert isinstance(data, wanted)
+
+
+@both
+def test_arrays_and_tables_come_back(serializer: Serializer) -> None:
+    array = np.arange(6).reshape(2, 3)
+    format, data = serializer.serialize({"a": array, "deep": [np.array([1.5])]})
+    assert serializer.deserialize(format, data, dict) == {
+        "a": [[0, 1, 2], [3, 4, 5]],
+        "deep": [[1.5]],
+    }
+    again = serializer.deserialize(*serializer.serialize(array), np.ndarray)
+    assert (again == array).all()
+    table = pd.DataFrame({"celsius": [20.0, 21.5], "city": ["Warsaw", "Poznań"]})
+    assert serializer.deserialize(*serializer.serialize(table), pd.DataFrame).equals(table)
+    series = pd.Series([1, 2])
+    assert serializer.deserialize(*serializer.serialize(series), pd.Series).equals(series)
+
+
+@both
+def test_numbers_of_any_class_are_numbers(serializer: Serializer) -> None:
+    class Index:
+        def __index__(self) -> int:
+            return 7
+
+    plain = serializer.deserialize(*serializer.serialize([Index(), Fraction(1, 2)]), Any)
+    assert plain == [7, 0.5]
+
+
+@both
+def test_a_model_that_does_not_fit_is_an_error_with_its_path(serializer: Serializer) -> None:
+    format, data = serializer.serialize([{"celsius": "warm", "at": None}])
+    with pytest.raises(DeserializationError, match=r"(?s)celsius.*\$\[0\]"):
+        serializer.deserialize(format, data, list[Model])
+
+
+class Hostile:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def item(self) -> object:
+        raise self.error
+
+
+@both
+@pytest.mark.parametrize("error", [ZeroDivisionError("zero"), KeyError("key"), TypeError("type")])
+def test_an_object_whose_methods_raise_is_an_error_that_says_where(
+    serializer: Serializer, error: Exception
+) -> None:
+    with (
+        LocalNode(serializer=serializer) as node,
+        node.object(WARSAW).expose() as expose,
+        pytest.raises(SerializationError) as caught,
+    ):
+        expose.set_object_data({"readings": [1, Hostile(error)]})
+    text = str(caught.value)
+    assert text.startswith('["weather"]:"Warsaw": cannot encode dict: ')
+    assert "`$['readings'][1]` is of type Hostile" in text
+    assert type(error).__name__ in text
+    assert caught.value.descriptor == WARSAW
+
+
+@both
+def test_an_object_that_nobody_knows_is_an_error_with_a_remedy(serializer: Serializer) -> None:
+    @dataclass
+    class Outer:
+        inner: object
+
+    with pytest.raises(
+        SerializationError, match=r"`\$\.inner\['x'\]` is of type object.*with_hooks"
+    ):
+        serializer.serialize(Outer({"x": object()}))
+
+
+@both
+def test_what_is_nested_without_an_end_is_an_error(serializer: Serializer) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(SerializationError, match="contains itself"):
+        serializer.serialize(endless)
+    with pytest.raises(SerializationError, match="too deeply"):
+        serializer.serialize(nested(100_000))
+    assert serializer.deserialize(*serializer.serialize(nested(400)), Any) == nested(400)
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_not_a_number_is_no_json_and_the_error_says_what_takes_it() -> None:
+    for value in (float("nan"), [{"a": np.float64("inf")}]):
+        with pytest.raises(SerializationError, match="MESSAGE_PACK takes them"):
+            JSON.serialize(value)
+        assert MESSAGE_PACK.serialize(value)
+    with pytest.raises(SerializationError, match="no time"):
+        JSON.serialize(pd.NaT)
+
+
+# ---- hooks and names --------------------------------------------------------------------------------------------------
+
+
+def complex_to_list(value: Any) -> Any:
+    if isinstance(value, complex):
+        return [value.real, value.imag]
+    raise NotImplementedError
+
+
+def list_to_complex(cls: Any, value: Any) -> Any:
+    if cls is complex:
+        return complex(*value)
+    raise NotImplementedError
+
+
+@both
+def test_hooks_of_ones_own_are_asked_first(serializer: Any) -> None:
+    hooked = serializer.with_hooks(encode=complex_to_list, decode=list_to_complex)
+    for each in (hooked, pickle.loads(pickle.dumps(hooked)), hooked.with_format(["weather"])):
+        value = {"a": 1j, "b": np.float64(2.5)}
+        format, data = each.serialize(value)
+        each.check_type(dict[str, complex])
+        assert each.deserialize(format, data, Any) == {"a": [0.0, 1.0], "b": 2.5}
+        assert each.deserialize(*each.serialize([2j]), list[complex]) == [2j]
+        assert each.deserialize(*each.serialize(np.int64(3)), np.int64) == 3
+    with pytest.raises(SerializationError):
+        serializer.serialize(1j)
+    with pytest.raises(TypeError, match="complex"):
+        serializer.check_type(complex)
+    with pytest.raises(TypeError, match="a hook is a function"):
+        serializer.with_hooks(encode=5)
+
+
+def test_serializers_are_found_by_their_names() -> None:
+    with LocalNode(serializer="msgpack") as node:
+        for name, serializer in (("json", JSON), ("msgpack", MESSAGE_PACK), ("raw", RAW)):
+            with (
+                node.object(WARSAW).expose(serializer=name) as expose,
+                node.object(WARSAW).observe(serializer=name) as observe,
+            ):
+                expose.set_object_data(b"1" if name == "raw" else 1)
+                state = observe.object_state()
+                assert state is not None
+                assert state.format == serializer.serialize(b"" if name == "raw" else 1)[0]
+        with node.object(WARSAW).expose() as expose, node.object(WARSAW).observe() as observe:
+            expose.set_object_data(1)
+            state = observe.object_state()
+            assert state is not None
+            assert state.format == ("MessagePack",)
+        with pytest.raises(
+            TypeError, match=r"no serializer 'pickle'; there are json, msgpack, raw"
+        ):
+            node.object(WARSAW).expose(serializer="pickle")
+
+
+def test_an_installed_package_offers_a_serializer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shouting.py").write_text(
+        "class Shouting:\n"
+        "    def serialize(self, value): return ('shout',), value.upper().encode()\n"
+        "    def deserialize(self, format, data, type): return data.decode().lower()\n"
+    )
+    metadata = tmp_path / "shouting-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shouting\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[hakuban.serializers]\nshout = shouting:Shouting\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with (
+        LocalNode() as node,
+        node.object(WARSAW).expose(serializer="shout") as expose,
+        node.object(WARSAW).observe(serializer="shout") as observe,
+    ):
+        expose.set_object_data("warm")
+        state = observe.object_state()
+        assert state is not None
+        assert (state.raw, state.data) == (b"WARM", "warm")
+    monkeypatch.delitem(sys.modules, "shouting")
+
+
+# ---- types of what is exposed -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_what_observers_could_not_read_is_refused_where_bugs_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch, *, debug: bool
+) -> None:
+    monkeypatch.setenv("HAKUBAN_DEBUG", "1" if debug else "0")
+    with LocalNode() as node, node.object(WARSAW).expose(type=Box[int]) as expose:
+        expose.set_object_data(Box(value=1))
+        wrong: Any = Box(value="one")
+        if debug or sys.flags.dev_mode:
+            with pytest.raises(SerializationError, match=r"could not read it.*\$\.value"):
+                expose.set_object_data(wrong)
+        else:
+            expose.set_object_data(wrong)
+        with pytest.raises(TypeError, match="complex"):
+            node.object(WARSAW).expose(type=complex)
