@@ -115,7 +115,7 @@ class Stress:
         check(engine._machine)
         assert self.failures == []
         assert self.seen > 100
-        assert (engine._parking.places, list(engine._outbox), list(engine._deferred)) == (
+        assert (engine._parking.places, list(engine._outbox.calls), list(engine._deferred)) == (
             {},
             [],
             [],

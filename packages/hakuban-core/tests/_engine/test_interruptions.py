@@ -205,7 +205,7 @@ def intrude_everywhere(
         with ThreadPoolExecutor(1) as pool:
             pool.submit(intruder.run, getattr(scene, action)).result(timeout=10)
         assert not scene.node._engine._deferred
-        assert not scene.node._engine._outbox
+        assert not scene.node._engine._outbox.calls
         check(scene.node._engine._machine)
         assert not intruder.done or verify(scene)
         scene.node.close()
