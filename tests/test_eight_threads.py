@@ -41,16 +41,13 @@ class Actor:
         node, descriptor = self._node, self._random.choice(OBJECTS)
         kind = self._random.randrange(10)
         if kind < 4:
-            self._held.append(
-                self._random.choice(
-                    [
-                        lambda: node.object(descriptor).observe(),
-                        lambda: node.object(descriptor).expose(),
-                        lambda: node.tag("stress").observe(),
-                        lambda: node.tag("stress").expose(capacity=5),
-                    ]
-                )()
-            )
+            contracts: list[Callable[[], object]] = [
+                lambda: node.object(descriptor).observe(),
+                lambda: node.object(descriptor).expose(),
+                lambda: node.tag("stress").observe(),
+                lambda: node.tag("stress").expose(capacity=5),
+            ]
+            self._held.append(self._random.choice(contracts)())
         elif kind < 7 and self._held:
             self._use(self._random.choice(self._held), descriptor)
         elif len(self._held) > 20 or kind == 7:
@@ -96,7 +93,7 @@ def in_loop(actor: Actor, until: float, backend: str) -> None:
         while monotonic() < until:
             actor.step()
             with anyio.move_on_after(0.001), suppress(ClosedError, AttributeError):
-                held = actor._random.choice(actor._held) if actor._held else None
+                held: Any = actor._random.choice(actor._held) if actor._held else None
                 if hasattr(held, "get"):
                     await held.get()
                 elif hasattr(held, "wait_state"):

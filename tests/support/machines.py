@@ -11,6 +11,8 @@ from hakuban._core.effects import (
     Effect,
     Ignored,
     LinkReady,
+    ObjectForgotten,
+    ObjectKnown,
     PeerIgnores,
     PeerRenamed,
     SinkClosed,
@@ -185,6 +187,8 @@ class Node:
         self.world = world
         self.name = name
         self.machine = machine
+        machine.world.watched = True
+        self.known: set[ObjectDescriptor] = set()
         self.observers: dict[int, Observer] = {}
         self.exposers: dict[int, Exposer] = {}
         self.stale: list[StaleVersion] = []
@@ -284,6 +288,7 @@ class Node:
         for count in range(1, 100_000):
             if count % checked_each == 0 or not self.is_due:
                 invariants.check(self.machine)
+                assert self.known == self.machine.world.objects.keys(), "not all is reported"
             if not self.is_due:
                 return
             self.handle(Tick())
@@ -316,6 +321,10 @@ class Node:
                     self.ignored_there.append(effect)
                 case ClockDoubted():
                     self.doubted.append(effect)
+                case ObjectKnown():
+                    self.known.add(effect.descriptor)
+                case ObjectForgotten():
+                    self.known.remove(effect.descriptor)
         self.world.changed(self)
 
     def _stream(self, effect: StreamOpened | StreamClosed | StateChanged) -> None:

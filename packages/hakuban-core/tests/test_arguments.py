@@ -264,11 +264,11 @@ def test_a_tag_that_is_a_list_of_one_string_is_probably_a_mistake_and_logged_onc
 
 def test_numbers_of_other_libraries_are_taken_by_value(node: LocalNode) -> None:
     with (
-        node.object(WEATHER).expose(capacity=np.int32(3)) as contract,  # type: ignore[arg-type]  # that is the point
+        node.object(WEATHER).expose(capacity=np.int32(3)) as contract,  # type: ignore[call-overload]  # that is the point
         node.object(WEATHER).observe() as watcher,
     ):
         assert (contract.capacity, type(contract.capacity)) == (3, int)
-        contract.capacity = np.uint8(5)  # type: ignore[assignment]  # that is the point
+        contract.capacity = np.uint8(5)
         assert (contract.capacity, type(contract.capacity)) == (5, int)
         contract.set_object_state(np.array([1, 2]), "numpy")
         assert str(watcher.object_version()) == "(1, 2)"
@@ -278,8 +278,8 @@ def test_numbers_of_other_libraries_are_taken_by_value(node: LocalNode) -> None:
         greater: list[Any] = [np.int16(2)]
         contract.set_object_state(greater, "greater")
         assert str(watcher.object_version()) == "(2,)"
-        contract.set_synchronized(np.float32(1.5))  # type: ignore[arg-type]  # that is the point
-        contract.set_synchronized(Fraction(1, 2))  # type: ignore[arg-type]  # that is the point
+        contract.set_synchronized(np.float32(1.5))
+        contract.set_synchronized(Fraction(1, 2))
         assert not watcher.synchronized
 
 

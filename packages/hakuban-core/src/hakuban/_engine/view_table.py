@@ -32,8 +32,8 @@ class ViewTable:
     __slots__ = ("ending", "feed", "kept", "retain", "retain_most", "shown")
 
     def __init__(self, retain: float, retain_most: int) -> None:
-        self.retain = retain
-        self.retain_most = retain_most
+        self.retain: float = retain
+        self.retain_most: int = retain_most
         self.shown: dict[ObjectDescriptor, View] = {}
         self.kept: OrderedDict[ObjectDescriptor, float] = OrderedDict()
         self.feed: Feed[ObjectDescriptor] = Feed()
