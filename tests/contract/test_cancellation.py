@@ -11,6 +11,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from hakuban import LocalNode, ObjectDescriptor
+from hakuban.events import EventMerge
 from support.cancelling import (
     Function,
     cancel_after_each_turn,
@@ -23,9 +24,11 @@ from support.scenes import ANYWHERE
 from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import hakuban
+    from hakuban import ObjectObserve, ObjectState
+    from hakuban.events import EventBuffer, EventSource
 
 pytestmark = pytest.mark.promise("cancellation")
 everywhere = pytest.mark.parametrize(
@@ -68,19 +71,126 @@ async def test_a_state_that_came_while_a_cancelled_loop_slept_is_given_afterward
                 assert (await anext(states)).data == number
 
 
-WAITS: dict[str, Callable[[LocalNode], Function]] = {
-    "a state": lambda node: node.object(X).observe().wait_state,
-    "the next state": lambda node: aiter(node.object(X).observe()).__anext__,
-    "an object of a tag": lambda node: aiter(node.tag("t").observe()).__anext__,
-    "an assignment": lambda node: node.object(X).expose().wait_assigned,
-    "the next sink": lambda node: aiter(node.object(X).expose()).__anext__,
-    "the next sink of a tag": lambda node: aiter(node.tag("t").expose()).__anext__,
-    "serving": lambda node: partial(node.tag("t").expose().serve, never),
+def later_than_the_last(seen: ObjectObserve[int]) -> Callable[[], Awaitable[int]]:
+    last = -1
+
+    async def read() -> int:
+        nonlocal last
+        last = (await seen.wait(lambda state: state.data > last)).data
+        return last
+
+    return read
+
+
+def data_of(states: AsyncIterator[ObjectState[int]]) -> Callable[[], Awaitable[int]]:
+    async def read() -> int:
+        return (await anext(states)).data
+
+    return read
+
+
+def data_after(seen: ObjectObserve[int], source: EventSource[Any]) -> Callable[[], Awaitable[int]]:
+    buffer = source.buffer()
+    buffer.clear()
+
+    async def read() -> int:
+        await buffer.get()
+        state = seen.object_state()
+        assert state is not None
+        return state.data
+
+    return read
+
+
+READERS: dict[str, Callable[[ObjectObserve[int]], Callable[[], Awaitable[int]]]] = {
+    "a condition": later_than_the_last,
+    "a loop with ages": lambda seen: data_of(aiter(seen.every(60))),
+    "events": lambda seen: data_after(seen, seen.changes()),
+    "events of a merge": lambda seen: data_after(seen, EventMerge(seen.changes()).map(str)),
 }
+
+
+@pytest.mark.parametrize("how", READERS)
+async def test_a_cancelled_reader_sees_the_newest_state_afterwards(how: str) -> None:
+    node, taken = LocalNode(), list[int]()
+    with node.object(X).observe(int) as seen, node.object(X).expose() as exposed:
+        read_one = READERS[how](seen)
+
+        async def read() -> None:
+            while len(taken) < 10:
+                exposed.set_object_data(len(taken))
+                taken.append(await read_one())
+
+        await cancel_at_each_suspension(read, checkpoint)
+        assert taken == list(range(10))
+
+
+def fits(state: hakuban.ObjectState[Any]) -> bool:
+    return bool(state.data)
+
+
+def past_the_first(source: EventSource[ObjectDescriptor]) -> EventBuffer[ObjectDescriptor]:
+    """Return events without that of the object that is there already."""
+    buffer = source.buffer()
+    buffer.clear()
+    return buffer
+
+
+def until_unassigned(node: LocalNode) -> Function:
+    seen, exposed = node.object(X).observe(), node.object(X).expose()
+    sinks = aiter(exposed)
+    sink: hakuban.ObjectStateSink[Any] | None = None
+
+    async def wait() -> None:
+        nonlocal sink
+        sink = await anext(sinks) if sink is None else sink
+        await sink.wait_unassigned()
+        raise AssertionError(seen)  # which is kept by this
+
+    return wait
+
+
+def next_of_a_stream(node: LocalNode) -> Function:
+    seen, exposed = node.tag("t").observe(), node.object(X).expose()
+    streams = aiter(seen)
+    stream: AsyncIterator[object] | None = None
+
+    async def wait() -> None:
+        nonlocal stream
+        stream = stream or aiter(await anext(streams))
+        await anext(stream)
+        raise AssertionError(exposed)
+
+    return wait
 
 
 async def never(sink: hakuban.ObjectStateSink[Any]) -> None:
     raise AssertionError
+
+
+WAITS: dict[str, Callable[[LocalNode], Function]] = {
+    "a state": lambda node: node.object(X).observe().wait_state,
+    "the next state": lambda node: aiter(node.object(X).observe()).__anext__,
+    "an object of a tag": lambda node: aiter(node.tag("t").observe()).__anext__,
+    "a state that fits": lambda node: partial(node.object(X).observe().wait, fits),
+    "the next state, or the age of the last": lambda node: (
+        aiter(node.object(X).observe().every(9)).__anext__
+    ),
+    "an event": lambda node: past_the_first(node.object(X).observe().changes()).get,
+    "the next event": lambda node: past_the_first(node.object(X).expose().changes()).__anext__,
+    "an event of a view": lambda node: node.tag("t").observe().view().changes().buffer().get,
+    "an event of a node": lambda node: node.changes().buffer().get,
+    "a node that is linked": lambda node: aiter(node.peer_changes()).__anext__,
+    "an event of a merge": lambda node: (
+        EventMerge(node.changes(), node.tag("t").observe().changes()).buffer().get
+    ),
+    "an assignment": lambda node: node.object(X).expose().wait_assigned,
+    "the end of an assignment": until_unassigned,
+    "the next state of an object": next_of_a_stream,
+    "the next sink": lambda node: aiter(node.object(X).expose()).__anext__,
+    "the next sink of a tag": lambda node: aiter(node.tag("t").expose()).__anext__,
+    "serving": lambda node: partial(node.tag("t").expose().serve, never),
+}
 
 
 @pytest.mark.parametrize("what", WAITS)
