@@ -1,4 +1,4 @@
-"""Values to bytes and back."""
+"""Values to bytes and back (scenarios 152 to 156)."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import math
+from contextlib import ExitStack
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -210,6 +211,24 @@ def test_what_is_no_time_is_refused(weather: TagObserve[int], retain: float) -> 
     with pytest.raises(ValueError, match="retain_most"):
         weather.view(retain_most=-1)
     assert not weather._entry.views
+
+
+@pytest.mark.thorough
+def test_a_hundred_thousand_objects_are_told_of_and_shown() -> None:
+    node = LocalNode()
+    with (
+        node.tag("weather").observe(type=int) as weather,
+        weather.view() as view,
+        weather.changes().buffer() as objects,
+        view.changes().buffer() as states,
+        ExitStack() as exposed,
+    ):
+        names = [ObjectDescriptor(["weather"], number) for number in range(100_000)]
+        for number, name in enumerate(names):
+            exposed.enter_context(node.object(name).expose()).set_object_data(number)
+        assert {*objects.ready()} == {*states.ready()} == {(INSERT, name) for name in names}
+        assert [*view] == names
+        assert view[names[-1]].data == len(view) - 1 == 99_999
 
 
 # ---- in virtual time --------------------------------------------------------------------------------------------

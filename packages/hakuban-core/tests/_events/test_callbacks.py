@@ -1,4 +1,4 @@
-"""Callbacks: each event once, one at a time, outside all locks, and nobody waits for them."""
+"""Callbacks: each event once, one at a time, outside all locks, and nobody waits for them (scenario 30)."""
 
 from __future__ import annotations
 
