@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LEVELS: Final = 5  # of a value that is nested too deeply, to be shown
 _BAD_VALUE: Final = (TypeError, ValueError, OverflowError, RecursionError)
+
+
+class HookError(ValueError):
+    """What went wrong in a class of somebody else's."""
 
 
 class Hooks:
@@ -43,7 +48,7 @@ class Hooks:
         self._decode = decode
 
     def encode(self, value: Any) -> Any:
-        """Return plain values; what goes wrong is a ValueError.
+        """Return plain values; what goes wrong is a HookError.
 
         :raises TypeError: nobody knows the class.
         """
@@ -53,7 +58,7 @@ class Hooks:
             raise TypeError("there is no encoding for it") from None
 
     def decode(self, cls: Any, value: Any) -> Any:
-        """Make a value of a class; what goes wrong is a ValueError.
+        """Make a value of a class; what goes wrong is a HookError.
 
         :raises NotImplementedError: nobody knows the class.
         """
@@ -76,7 +81,7 @@ class Hooks:
             except (RecursionError, MemoryError):
                 raise
             except Exception as error:  # of a class of somebody else's
-                raise ValueError(f"{type(error).__name__}: {error}") from error
+                raise HookError(f"{type(error).__name__}: {error}") from error
         raise NotImplementedError
 
     @property
@@ -92,7 +97,8 @@ class CodecSerializer:
     """An encoding by msgspec, with its name as the outermost one. Decodes to any type that msgspec knows, and to others.
 
     Values of other libraries' classes are told by what they can do: what has `model_dump` (pydantic), `tolist` or `item`
-    (numpy, pandas), `to_dict` (pandas), `__index__` or `__float__`, and subclasses of datetime. Such types are decoded to
+    (numpy, pandas), `to_dict` (pandas), `__index__` or `__float__`, other mappings, sequences and sets, and subclasses of
+    str, bytes, datetime, timedelta, Decimal and UUID. Such types are decoded to
     by `model_validate`, `from_dict`, or the class itself; see `with_hooks` for others.
     """
 
@@ -144,10 +150,14 @@ class CodecSerializer:
         return self._format, data
 
     def _reason(self, value: Any, error: Exception) -> str:
+        def encode(part: Any) -> object:
+            return self._encode(part, self._hooks.encode)
+
         if isinstance(error, RecursionError):
-            return f"{error}: it is nested too deeply, or contains itself; flatten it"
-        where = blamed(value, lambda part: self._encode(part, self._hooks.encode))
-        if isinstance(error, TypeError):
+            where = blamed(value, encode, levels=_LEVELS)
+            return f"{where}: it is nested too deeply, or contains itself; flatten it"
+        where = blamed(value, encode)
+        if isinstance(error, (TypeError, HookError)):
             step = "send plain values, or give the serializer a function: `with_hooks(encode=...)`"
             return f"{where}: {error}; {step}"
         return f"{where}: {error}"
@@ -205,12 +215,16 @@ def _encode_message_pack(value: Any, hook: Callable[[Any], Any]) -> bytes:
 
 
 def _finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(map(_finite, value.values()))
-    if isinstance(value, (list, tuple)):
-        return all(map(_finite, value))
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, float):
+            if not math.isfinite(part):
+                return False
+        elif isinstance(part, dict):
+            left.extend(part.values())
+        elif isinstance(part, (list, tuple)):
+            left.extend(part)
     return True
 
 

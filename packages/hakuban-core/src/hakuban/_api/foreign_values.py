@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
-from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -14,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LOOKED_AT: Final = 10_000  # parts of a value, for the one that cannot be encoded
+_STEPS: Final = 10  # of a path that are shown
+_NUMPY_TIMES: Final = ("M", "m")  # dtype.kind of datetime64 and timedelta64
 
 
 def encode_foreign(value: Any) -> Any:
@@ -21,18 +28,24 @@ def encode_foreign(value: Any) -> Any:
 
     :raises NotImplementedError: it is like none of them.
     """
-    if isinstance(value, datetime):  # a subclass: msgspec takes none
-        return _plain_datetime(value)
-    if isinstance(value, date):
-        return date(value.year, value.month, value.day)
-    for name, arguments in _METHODS:
-        method = getattr(value, name, None)
-        if callable(method) and not isinstance(value, type):
-            return method(**arguments(value))
+    for found in _ways(value):
+        if type(found) is not type(value):  # else it would be asked for again, without an end
+            return found
+    raise NotImplementedError
+
+
+def _ways(value: Any) -> Iterator[Any]:
+    """Yield what might be encoded in place of a value, the best first."""
+    yield from (plain(value) for base, plain in _PLAIN if isinstance(value, base))
+    if not isinstance(value, type):
+        for name, make in _METHODS:
+            method = getattr(value, name, None)
+            if callable(method):
+                yield make(method, value)
     for name, kind in (("__index__", int), ("__float__", float)):
         if hasattr(type(value), name):
-            return kind(value)
-    raise NotImplementedError
+            yield kind(value)
+    yield from (plain(value) for base, plain in _COLLECTIONS if isinstance(value, base))
 
 
 def decode_foreign(cls: Any, value: Any) -> Any:
@@ -47,11 +60,15 @@ def decode_foreign(cls: Any, value: Any) -> Any:
         return cls(
             plain.year, plain.month, plain.day, plain.hour, plain.minute, plain.second, plain.microsecond, plain.tzinfo
         )  # fmt: skip
+    if issubclass(cls, timedelta):
+        return cls(msgspec.convert(value, timedelta))
     if callable(validate := getattr(cls, "model_validate", None)):
         return validate(value)
     numpy = sys.modules.get("numpy")
     if numpy is not None and issubclass(cls, numpy.ndarray):
         return numpy.asarray(value)
+    if numpy is not None and issubclass(cls, numpy.timedelta64):
+        return cls(msgspec.convert(value, timedelta))
     if callable(from_dict := getattr(cls, "from_dict", None)):
         return from_dict(value)
     if hasattr(cls, "tolist"):  # a scalar of numpy's, a pandas.Series
@@ -62,7 +79,7 @@ def decode_foreign(cls: Any, value: Any) -> Any:
 def is_foreign(cls: Any) -> bool:
     """Return whether `decode_foreign` makes values of a class."""
     return isinstance(cls, type) and (
-        issubclass(cls, datetime)
+        issubclass(cls, (datetime, timedelta))
         or any(hasattr(cls, name) for name in ("model_validate", "from_dict", "tolist"))
     )
 
@@ -76,49 +93,97 @@ def _plain_datetime(value: datetime) -> datetime:
     )  # fmt: skip
 
 
-def _dump_arguments(_value: Any) -> dict[str, Any]:
-    return {"mode": "json"}
+def _plain_duration(value: timedelta) -> timedelta:
+    if value != value:  # noqa: PLR0124  # pandas' "not a time"
+        raise ValueError("no time: there is none for it, so send None")
+    return timedelta(value.days, value.seconds, value.microseconds)
 
 
-def _table_arguments(value: Any) -> dict[str, Any]:
-    return {"orient": "list"} if hasattr(value, "columns") else {}
+# Subclasses of what msgspec takes itself, of which it takes none.
+_PLAIN: Final[tuple[tuple[type[Any], Callable[[Any], Any]], ...]] = (
+    (datetime, _plain_datetime),
+    (date, lambda value: date(value.year, value.month, value.day)),
+    (timedelta, _plain_duration),
+    (str, str.__str__),
+    (bytes, bytes),
+    (Decimal, Decimal),
+    (UUID, lambda value: UUID(int=value.int)),
+)
 
 
-def _no_arguments(_value: Any) -> dict[str, Any]:
-    return {}
+def _called(method: Callable[[], Any], _value: Any) -> Any:
+    return method()
 
 
-# A method that makes plain values, and its arguments; the first that a value has.
-_METHODS: Final[tuple[tuple[str, Callable[[Any], dict[str, Any]]], ...]] = (
-    ("model_dump", _dump_arguments),
-    ("tolist", _no_arguments),
-    ("item", _no_arguments),
-    ("to_dict", _table_arguments),
+def _dumped(method: Callable[..., Any], _value: Any) -> Any:
+    return method(mode="json")
+
+
+def _in_columns(method: Callable[..., Any], value: Any) -> Any:
+    return method(orient="list") if hasattr(value, "columns") else method()
+
+
+def _listed(method: Callable[[], Any], value: Any) -> Any:
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind in _NUMPY_TIMES and type(value).__module__ == "numpy":
+        return value.astype(f"{kind}8[us]").tolist()  # finer ones would be made integers of
+    return method()
+
+
+# A method that makes plain values, and how it is called; the first that a value has and that gives something else.
+_METHODS: Final[tuple[tuple[str, Callable[[Any, Any], Any]], ...]] = (
+    ("model_dump", _dumped),
+    ("tolist", _listed),
+    ("item", _called),
+    ("to_dict", _in_columns),
+)
+
+_COLLECTIONS: Final[tuple[tuple[type[Any], Callable[[Any], Any]], ...]] = (
+    (Mapping, dict),
+    (Sequence, list),
+    (AbstractSet, list),
+    (deque, list),
 )
 
 
 # ---- errors ------------------------------------------------------------------------------------------------------------
 
 
-def blamed(value: Any, encode: Callable[[Any], object]) -> str:
+def blamed(value: Any, encode: Callable[[Any], object], *, levels: int = 1_000) -> str:
     """Return where in a value the part is that cannot be encoded, and its type; "" if that is not known.
 
     :param encode: raises for what cannot be encoded.
+    :param levels: how deep to look.
     """
-    path, left = "$", _LOOKED_AT
-    while left > 0:
+    steps: list[str] = []
+    left = _LOOKED_AT
+    while left > 0 and len(steps) < levels:
         for step, part in _parts(value):
             left -= 1
             if left <= 0:
                 return ""
-            try:
-                encode(part)
-            except Exception:  # noqa: BLE001  # whatever the methods of a value raise
-                path, value = f"{path}{step}", part
+            if not _can(encode, part):
+                steps.append(step)
+                value = part
                 break
         else:
             break
+    if len(steps) > _STEPS:
+        steps[_STEPS // 2 : -_STEPS // 2] = ["..."]
+    path = "$" + "".join(steps)
+    if isinstance(value, Mapping):
+        for key in itertools.islice(value, left):
+            if not _can(encode, {key: None}):
+                return f"`{path}` has a key of type {type(key).__name__}"
     return f"`{path}` is of type {type(value).__name__}"
+
+
+def _can(encode: Callable[[Any], object], value: Any) -> bool:
+    try:
+        encode(value)
+    except Exception:  # noqa: BLE001  # whatever the methods of a value raise
+        return False
+    return True
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
