@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, assert_type
 
+import hakuban
 from hakuban import (
     LocalNode,
     ObjectDescriptor,
@@ -77,3 +78,9 @@ async def events(node: LocalNode, lab: TagObserve[Reading]) -> None:
     async for event in source:
         assert_type(event, Event[ObjectDescriptor])
     assert_type(await source.buffer().get(), Event[ObjectDescriptor])
+
+
+def names() -> None:
+    """A name that is not there is an error, and modules are known without an import of their own."""
+    print(hakuban.ObjectObserveContract)  # type: ignore[attr-defined]
+    assert_type(hakuban.events.Event(hakuban.events.Action.INSERT, 1), Event[int])

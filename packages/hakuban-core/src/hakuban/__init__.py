@@ -1,7 +1,7 @@
 """Live data objects, shared between processes: observe what you want, expose what you can.
 
-Further modules: `hakuban.events` (changes as events), `hakuban.sync` (links without an event loop), `hakuban.transport` (for authors of transports and
-authorising plugins), `hakuban.testing` (links in memory, and checks of transports).
+Further modules: `hakuban.events` (changes as events), `hakuban.sync` (links without an event loop), `hakuban.transport`
+(for authors of transports and authorising plugins), `hakuban.testing` (links in memory, and checks of transports).
 """
 
 from __future__ import annotations
@@ -52,12 +52,6 @@ from ._net.connection import Connection, Listener
 from ._remote import ConnectionCounters, ConnectionStatus, Peer
 from ._states import ObjectState
 from ._version import __version__
-
-if TYPE_CHECKING:
-    from . import events as events
-    from . import sync as sync
-    from . import testing as testing
-    from . import transport as transport
 
 __all__ = [  # noqa: RUF022  # sorted plainly, constants among the rest
     "AlreadyConnectedError",
@@ -120,8 +114,15 @@ for _name in __all__:
 del _name, _public
 
 
-def __getattr__(name: str) -> Any:
-    # `import hakuban` is enough for hakuban.sync, and stays light for those who need none of it
-    if name in ("events", "sync", "testing", "transport"):
-        return import_module(f"hakuban.{name}")
-    raise AttributeError(f"module 'hakuban' has no attribute {name!r}")
+if TYPE_CHECKING:
+    from . import events as events
+    from . import sync as sync
+    from . import testing as testing
+    from . import transport as transport
+else:  # a type checker would take any name for one of this module's
+
+    def __getattr__(name: str) -> Any:
+        # `import hakuban` is enough for hakuban.sync, and stays light for those who need none of it
+        if name in ("events", "sync", "testing", "transport"):
+            return import_module(f"hakuban.{name}")
+        raise AttributeError(f"module 'hakuban' has no attribute {name!r}")
