@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 import anyio
@@ -10,7 +11,7 @@ from anyio.lowlevel import checkpoint
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Turns", "until"]
+__all__ = ["Turns", "until", "wait_for"]
 
 
 async def until(condition: Callable[[], object], seconds: float = 10) -> None:
@@ -23,6 +24,18 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
             if condition():
                 return
             await checkpoint()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Let other threads run until a condition holds.
+
+    :raises TimeoutError: it did not in that time.
+    """
+    deadline = monotonic() + seconds
+    while not condition():
+        if monotonic() > deadline:
+            raise TimeoutError
+        sleep(0.001)
 
 
 class Turns:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 K = TypeVar("K", bound=Hashable)
 
@@ -101,6 +101,13 @@ class PendingEvents(Generic[K]):
             return None
         key, action = self._actions.popitem(last=False)
         return Event(action, key)
+
+    def __iter__(self) -> Iterator[Event[K]]:
+        """Take all events."""
+        while self:
+            event = self.pop()
+            if event is not None:
+                yield event
 
     def clear(self) -> None:
         """Forget all events."""

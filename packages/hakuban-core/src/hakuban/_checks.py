@@ -199,6 +199,16 @@ def encoded_size(what: str, text: str) -> int:
         raise ValueError(f"{what} has a lone surrogate, which is no Unicode text") from None
 
 
+def expect_function(what: str, value: object) -> None:
+    """Refuse what cannot be called.
+
+    :param what: says what it should be.
+    :raises TypeError: it cannot.
+    """
+    if not callable(value):
+        raise TypeError(f"{what}, not {value!r:.100}")
+
+
 def takes_one_argument(function: Callable[..., object]) -> bool:
     """Return whether a function takes one argument, as far as is known. Of a decorated one, the wrapper counts."""
     try:

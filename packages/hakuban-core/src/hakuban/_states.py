@@ -43,13 +43,14 @@ _UNCHANGED: Final = _Unchanged()
 class ObjectState(Generic[T]):
     """One state of an object: as an observer sees it, or one's own, for `sink.send`. Immutable, and safe to use from any thread.
 
-    Two states are equal when their raw data (of one's own that are no bytes: their data), format, version and freshness
-    are; their ages and objects may differ. A pickled state holds its raw data, its age by then, and what decodes it; where
+    Two states are equal when their raw data (of one's own that are no bytes: their data, if `==` says so in one word), format,
+    version and freshness are; their ages and objects may differ. A pickled state holds its raw data, its age by then, and what decodes it; where
     that cannot be pickled, the decoded value. `print` shows object, value and age.
 
     :param data: the value; bytes are what is sent, anything else is encoded by the serializer of who sends it.
     :param version: integers of 64 bits; () for a default one when it is sent.
-    :param format: the stack of encodings of bytes, outermost last, for example ("JSON",).
+    :param format: the stack of encodings of bytes, outermost last, for example ("JSON",); of anything else, the names that
+        go under the encoding of the serializer, as with its `with_format`.
     :param age: seconds since it was current; None for current.
     :raises TypeError: an argument is of another type.
     :raises ValueError: an argument is out of range.
@@ -194,7 +195,7 @@ class ObjectState(Generic[T]):
         if not isinstance(other, ObjectState):
             return NotImplemented
         return (
-            self._compared() == other._compared()
+            _equal(self._compared(), other._compared())
             and self.format == other.format
             and self.version == other.version
             and self.synchronized == other.synchronized
@@ -256,6 +257,14 @@ class ObjectState(Generic[T]):
 
     def _size(self) -> str:
         return "not encoded" if self._content is None else f"{len(self._content.data)} bytes"
+
+
+def _equal(one: object, other: object) -> bool:
+    """Return whether two values are equal; False for those of which nobody knows, numpy's arrays for example."""
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # noqa: BLE001  # of the class of somebody else's
+        return False
 
 
 def _restored(

@@ -6,18 +6,19 @@ import enum
 import pickle
 import sys
 import uuid
-from collections import deque
+from collections import UserDict, UserString, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_origin
 
 import attrs
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pydantic
 import pytest
@@ -29,6 +30,7 @@ from hakuban import (
     DeserializationError,
     LocalNode,
     ObjectDescriptor,
+    PluginError,
     SerializationError,
 )
 
@@ -46,6 +48,30 @@ T = TypeVar("T")
 
 class Text(str):
     __slots__ = ()
+
+
+class Data(bytes):
+    __slots__ = ()
+
+
+class Price(Decimal):
+    __slots__ = ()
+
+
+class Count(int):
+    pass
+
+
+class Day(date):
+    pass
+
+
+class Span(timedelta):
+    pass
+
+
+class Id(uuid.UUID):
+    pass
 
 
 class Model(pydantic.BaseModel):
@@ -76,6 +102,28 @@ class Box(msgspec.Struct, Generic[T]):
     value: T
 
 
+class Made(Generic[T]):
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    @classmethod
+    def from_dict(cls, value: object) -> Made[T]:
+        return cls(value)
+
+
+class Anything(pydantic.BaseModel):
+    a: object
+    b: object
+
+
+class Refusing(pydantic.BaseModel):
+    a: int
+
+    @pydantic.field_serializer("a")
+    def refuse(self, value: int) -> int:
+        raise ZeroDivisionError(value)
+
+
 VALUES: list[tuple[Any, Any]] = [
     (np.float64(1.5), np.float64),
     (np.float32(1.5), float),
@@ -95,6 +143,15 @@ VALUES: list[tuple[Any, Any]] = [
     (date(2026, 11, 30), date),
     (np.str_("text"), str),
     (Text("text"), str),
+    (Text("text"), Text),
+    (UserString("0012"), str),
+    ([UserString("0012")], list[Text]),
+    (Data(b"data"), Data),
+    (Price("1.20"), Price),
+    (Count(7), Count),
+    (Day(2026, 11, 30), Day),
+    (Span(days=1, microseconds=1), Span),
+    (Id(int=5), Id),
     (np.datetime64("2026-11-30T12:00:00.123456789"), np.datetime64),
     (np.timedelta64(1_500_000_001, "ns"), np.timedelta64),
     (pd.Timedelta("1.5s"), pd.Timedelta),
@@ -148,6 +205,53 @@ def test_arrays_and_tables_come_back(serializer: Serializer) -> None:
     assert serializer.deserialize(*serializer.serialize(table), pd.DataFrame).equals(table)
     series = pd.Series([1, 2])
     assert serializer.deserialize(*serializer.serialize(series), pd.Series).equals(series)
+
+
+@both
+def test_arrays_are_of_the_numbers_that_were_asked_for(serializer: Serializer) -> None:
+    wanted: Any
+    for wanted, dtype in (
+        (npt.NDArray[np.float32], np.float32),
+        (npt.NDArray[Any], np.int64),
+        (npt.NDArray[np.integer[Any]], np.int64),
+        (np.ndarray[Any, Any], np.int64),
+        (np.ma.MaskedArray[Any, np.dtype[np.int8]], np.int8),
+    ):
+        array: Any = serializer.deserialize(*serializer.serialize(np.array([1, 2])), wanted)
+        assert ([*array], array.dtype) == ([1, 2], dtype)
+        assert isinstance(array, get_origin(wanted))
+    times = np.array(["2026-11-30T12:00"], dtype="M8[m]")
+    wanted = npt.NDArray[np.datetime64]
+    assert (serializer.deserialize(*serializer.serialize(times), wanted) == times).all()
+    wanted = npt.NDArray[np.int8]
+    assert serializer.deserialize(*serializer.serialize([]), wanted).dtype == np.int8
+    for values in ([1.5], [1000]):
+        with pytest.raises(DeserializationError):
+            serializer.deserialize(*serializer.serialize(values), wanted)
+
+
+@both
+def test_what_takes_a_parameter_is_made_by_its_class(serializer: Serializer) -> None:
+    wanted: Any = Made[int]
+    with (
+        LocalNode(serializer=serializer) as node,
+        node.object(WARSAW).observe(wanted) as observe,
+        node.object(WARSAW).expose() as expose,
+    ):
+        expose.set_object_data([1])
+        made = observe.object_data()
+        assert made is not None
+        assert made.value == [1]
+
+
+@both
+def test_what_would_be_lost_is_an_error(serializer: Serializer) -> None:
+    with pytest.raises(SerializationError, match="two columns have one name"):
+        serializer.serialize(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+    missing = np.datetime64("NaT")
+    for value in (missing, np.timedelta64("NaT", "s"), np.array([missing]), pd.Series([missing])):
+        with pytest.raises(SerializationError, match="no time: there is none"):
+            serializer.serialize({"a": value})
 
 
 @both
@@ -207,6 +311,30 @@ def test_an_object_that_nobody_knows_is_an_error_with_a_remedy(serializer: Seria
 
 
 @both
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (Attrs(1.0, [object()]), "`$.tags[0]` is of type object"),  # type: ignore[list-item]
+        ({"a": {1, object()}}, "`$['a'][...]` is of type object"),
+        (deque([1, object()]), "`$[1]` is of type object"),
+        (UserDict(a=[object()]), "`$['a'][0]` is of type object"),
+        (np.array([[1, object()]]), "`$[0][1]` is of type object"),
+        (pd.DataFrame({"a": [1, object()]}), "`$['a'][1]` is of type object"),
+        (Anything(a=1, b={"c": object()}), "`$.b['c']` is of type object"),
+        (Refusing(a=1), "something in `$`, of type Refusing, cannot be encoded"),
+        ([*range(20_000), object()], "something in `$`, of type list, cannot be encoded"),
+        ({"a": Refusing(a=1)}, "something in `$['a']`, of type Refusing, cannot be encoded"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else type(value).__name__,
+)
+def test_the_path_goes_on_in_other_classes(serializer: Serializer, value: Any, path: str) -> None:
+    with pytest.raises(SerializationError) as caught:
+        serializer.serialize(value)
+    assert path in str(caught.value)
+    assert "with_hooks(encode=...)" in str(caught.value)
+
+
+@both
 def test_what_is_nested_without_an_end_is_an_error(serializer: Serializer) -> None:
     endless: list[Any] = []
     endless.append(endless)
@@ -252,8 +380,23 @@ def test_not_a_number_is_no_json_and_the_error_says_what_takes_it() -> None:
         with pytest.raises(SerializationError, match="MESSAGE_PACK takes them"):
             JSON.serialize(value)
         assert MESSAGE_PACK.serialize(value)
+    with pytest.raises(SerializationError, match=r"`\$\[1\]` is of type float: NaN"):
+        JSON.serialize(np.array([1, np.nan]))
+    for key in (float("nan"), float("-inf"), np.float64("inf"), np.float32("nan")):
+        with pytest.raises(SerializationError, match=r"`\$\['a'\]` has a key of type float.*NaN"):
+            JSON.serialize({"a": {key: 1}})
+        assert MESSAGE_PACK.serialize({"a": {key: 1}})
+    assert JSON.serialize({"nan": "inf", "a": 'nan":'})
     with pytest.raises(SerializationError, match="no time"):
         JSON.serialize(pd.NaT)
+
+
+def test_a_union_with_a_class_of_another_library_says_what_to_ask_for() -> None:
+    wanted: Any
+    for wanted in (Model | int, dict[str, np.float64 | str]):
+        with pytest.raises(TypeError, match="ask for one class alone"):
+            JSON.check_type(wanted)
+    JSON.check_type(Model | None)
 
 
 # ---- hooks and names --------------------------------------------------------------------------------------------------
@@ -289,6 +432,14 @@ def test_hooks_of_ones_own_are_asked_first(serializer: Any) -> None:
         serializer.with_hooks(encode=5)
 
 
+def install(folder: Path, distribution: str, entry_point: str) -> None:
+    metadata = folder / f"{distribution}-1.dist-info"
+    metadata.mkdir()
+    text = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1\n"
+    (metadata / "METADATA").write_text(text)
+    (metadata / "entry_points.txt").write_text(f"[hakuban.serializers]\n{entry_point}\n")
+
+
 def test_serializers_are_found_by_their_names() -> None:
     with LocalNode(serializer="msgpack") as node:
         for name, serializer in (("json", JSON), ("msgpack", MESSAGE_PACK), ("raw", RAW)):
@@ -319,10 +470,7 @@ def test_an_installed_package_offers_a_serializer(
         "    def serialize(self, value): return ('shout',), value.upper().encode()\n"
         "    def deserialize(self, format, data, type): return data.decode().lower()\n"
     )
-    metadata = tmp_path / "shouting-1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shouting\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("[hakuban.serializers]\nshout = shouting:Shouting\n")
+    install(tmp_path, "shouting", "shout = shouting:Shouting")
     monkeypatch.syspath_prepend(tmp_path)
     with (
         LocalNode() as node,
@@ -334,6 +482,38 @@ def test_an_installed_package_offers_a_serializer(
         assert state is not None
         assert (state.raw, state.data) == (b"WARM", "warm")
     monkeypatch.delitem(sys.modules, "shouting")
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("nowhere_to_be_found:it", "it does not load: ModuleNotFoundError"),
+        ("os:nothing", "it does not load: AttributeError"),
+        ("os:getcwd", "it does not load: TypeError: a serializer is an object"),
+        ("decimal:Context.create_decimal", "it does not load: "),
+    ],
+)
+def test_a_broken_package_of_a_serializer_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, reason: str
+) -> None:
+    install(tmp_path, "quiet", f"whisper = {target}")
+    monkeypatch.syspath_prepend(tmp_path)
+    with LocalNode() as node, pytest.raises(PluginError) as caught:
+        node.object(WARSAW).expose(serializer="whisper")
+    assert caught.value.plugin == f"serializer 'whisper', {target} of quiet"
+    assert caught.value.reason.startswith(reason)
+
+
+def test_two_packages_of_one_serializer_are_both_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "one", "loud = hakuban:JSON")
+    install(tmp_path, "two", "loud = hakuban:JSON")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PluginError, match="hakuban:JSON of one and hakuban:JSON of two"):
+        LocalNode(serializer="loud")
+    with LocalNode() as node, pytest.raises(TypeError, match="there are json, loud, msgpack"):
+        node.object(WARSAW).observe(serializer="louder")
 
 
 # ---- types of what is exposed -----------------------------------------------------------------------------------------

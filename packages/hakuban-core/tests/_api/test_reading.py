@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import pickle
 import threading
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
+import numpy as np
+import pandas as pd
 import pytest
 
 from hakuban import (
+    JSON,
+    MESSAGE_PACK,
     RAW,
     ClosedError,
     LocalNode,
     NotAssignedError,
     ObjectDescriptor,
     ObjectState,
+    SerializationError,
     StateTooLargeError,
     WaitTimeoutError,
 )
+from hakuban._limits import PEERS
 from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from hakuban import Serializer
 
 WARSAW = ObjectDescriptor(["weather"], "Warsaw")
 
@@ -74,6 +84,52 @@ def test_a_thread_waits_for_the_first_state_that_it_wants(node: LocalNode) -> No
             observe.wait_sync(lambda state: state.data == 8)
 
 
+def test_a_wait_of_a_thread_ends_in_time_however_many_states_come(node: LocalNode) -> None:
+    with node.object(WARSAW).observe(type=int) as observe, node.object(WARSAW).expose() as expose:
+        seen: list[int] = []
+        began = monotonic()
+
+        def never(state: ObjectState[int]) -> bool:
+            seen.append(state.data)
+            expose.set_object_data(state.data + 1)
+            return monotonic() > began + 20
+
+        expose.set_object_data(0)
+        with pytest.raises(WaitTimeoutError, match=r"not the state .* within 0\.05 s") as caught:
+            observe.wait_sync(never, timeout=0.05)
+        assert caught.value.timeout == 0.05
+        assert seen == [*range(len(seen))]
+        seen.clear()
+        with pytest.raises(WaitTimeoutError, match="within 0 s"):
+            observe.wait_sync(never, timeout=0)
+        assert len(seen) == 1, "it has a look at what is there"
+        last = observe.wait_sync(lambda state: state.data > seen[0], timeout=0)
+        assert last.data == seen[0] + 1
+
+
+async def _is_new(state: ObjectState[int]) -> bool:
+    return True
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("predicate", "text"),
+    [
+        (_is_new, "without `async`"),
+        (anyio.to_thread.run_sync, "without `async`"),
+        (5, "a predicate is a function of a state, not 5"),
+        (None, "a predicate is a function of a state, not None"),
+    ],
+)
+async def test_what_is_no_predicate_is_refused(node: LocalNode, predicate: Any, text: str) -> None:
+    with node.object(WARSAW).observe(type=int) as observe, node.object(WARSAW).expose() as expose:
+        expose.set_object_data(1)
+        with pytest.raises(TypeError, match=text):
+            await observe.wait(predicate)
+        with pytest.raises(TypeError, match=text):
+            await anyio.to_thread.run_sync(lambda: observe.wait_sync(predicate))
+
+
 def test_a_loop_of_a_thread_waits_for_a_limited_time(node: LocalNode) -> None:
     with node.object(WARSAW).observe(type=int) as observe, node.object(WARSAW).expose() as expose:
         with pytest.raises(WaitTimeoutError, match="no state within"):
@@ -103,6 +159,18 @@ async def test_a_stale_state_is_given_again_with_its_age(node: LocalNode) -> Non
             await anext(states)
         assert scope.cancelled_caught, "what is current is given once"
         expose.set_object_data(3)
+        assert (await anext(states)).data == 3
+        observe.close()
+        assert [state async for state in states] == []
+
+
+@pytest.mark.anyio
+async def test_a_newer_state_is_given_even_if_the_time_is_over_at_once(node: LocalNode) -> None:
+    with node.object(WARSAW).observe(type=int) as observe, node.object(WARSAW).expose() as expose:
+        states = observe.every(1e-9)
+        for number in (1, 2, 3):
+            expose.set_object_data(number, age=5.0)
+            assert (await anext(states)).data == number
         assert (await anext(states)).data == 3
         observe.close()
         assert [state async for state in states] == []
@@ -180,6 +248,17 @@ def test_states_of_ones_own_are_equal_and_pickled_as_others_are(node: LocalNode)
         assert received == ObjectState(b"5", format=["JSON"], version=[7])
 
 
+def test_states_whose_values_cannot_be_compared_are_not_equal() -> None:
+    array = np.array([1, 2])
+    state = ObjectState(array)
+    assert state == state.replace()
+    for other in (np.array([1, 2]), np.array([1, 2, 3]), [array, array], pd.DataFrame({"a": [1]})):
+        assert (state == ObjectState(other), state != ObjectState(other)) == (False, True)
+        assert ObjectState(b"1") != ObjectState(other)
+    raw = ObjectState(np.bytes_(b"1"), format=["JSON"])
+    assert raw == ObjectState(b"1", format=["JSON"])
+
+
 def test_a_state_is_replaced_in_parts() -> None:
     state = ObjectState(b"1", format=["JSON"], version=[1], age=1.0)
     assert state.replace(version=[2]) == ObjectState(b"1", format=["JSON"], version=[2], age=1.0)
@@ -240,6 +319,38 @@ def test_a_value_of_a_state_of_ones_own_is_encoded_and_limited() -> None:
         assert state.version[0] == 0, "a default one"
         with pytest.raises(StateTooLargeError):
             sink.send(ObjectState(b"x" * 101))
+
+
+@pytest.mark.parametrize(
+    ("serializer", "format"),
+    [
+        (JSON, ("weather", "JSON")),
+        (MESSAGE_PACK.with_format(["a"]), ("weather", "a", "MessagePack")),
+    ],
+)
+def test_the_format_of_a_value_goes_under_its_encoding(
+    node: LocalNode, serializer: Serializer, format: tuple[str, ...]
+) -> None:
+    with (
+        node.object(WARSAW).observe(serializer=serializer) as observe,
+        node.object(WARSAW).expose(serializer=serializer) as expose,
+    ):
+        sink = next(iter(expose))
+        assert sink.send(ObjectState(5, format=["weather"]))
+        state = observe.object_state()
+        assert state is not None
+        assert (state.format, state.data) == (format, 5)
+        most = ObjectState(6, format=["x"] * PEERS.max_format)
+        with pytest.raises(SerializationError, match="under its encoding: a format has at most"):
+            sink.send(most)
+        assert observe.object_data() == 5
+
+
+@pytest.mark.parametrize("state", ["x", None, b"1"])
+def test_what_is_no_state_is_not_sent(node: LocalNode, state: Any) -> None:
+    with node.object(WARSAW).observe(), node.object(WARSAW).expose() as expose:
+        with pytest.raises(TypeError, match=r"send takes an ObjectState, not .*: write `set"):
+            next(iter(expose)).send(state)
 
 
 def test_a_value_is_published_with_its_age(node: LocalNode) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
 import math
+import pickle
 from contextlib import ExitStack
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,7 +21,7 @@ from hakuban.events import Action
 from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hakuban.events import Event
 
@@ -204,6 +206,17 @@ def test_a_view_that_was_forgotten_is_closed(weather: TagObserve[int]) -> None:
     assert not weather._entry.views
 
 
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_view_is_not_copied_since_its_copy_would_close_it(
+    weather: TagObserve[int], copied: Callable[[object], object]
+) -> None:
+    with weather.view() as view:
+        with pytest.raises(TypeError, match="a TagView belongs to its node, and is neither copied"):
+            copied(view)
+        gc.collect()
+        assert not view.closed
+
+
 @pytest.mark.parametrize("retain", ["1", None, -1.0, math.nan])
 def test_what_is_no_time_is_refused(weather: TagObserve[int], retain: float) -> None:
     with pytest.raises((TypeError, ValueError), match="retain is a number"):
@@ -265,6 +278,30 @@ def test_many_go_a_few_at_a_time() -> None:
         left.append(len(table.shown))
     assert left[-1] == 0
     assert max(before - after for before, after in itertools.pairwise(left)) <= 256
+
+
+def test_closing_costs_as_little_for_each_object_as_showing_it() -> None:
+    table = ViewTable(retain=0.0, retain_most=10)
+    names, view = [ObjectDescriptor([], number) for number in range(100_000)], seen_at(None)
+    began = thread_time()
+    for name in names:
+        table.changed(name, view)
+    shown = thread_time()
+    table.end()
+    while table.due() <= 1.0:
+        table.expire(1.0)
+    assert not table.shown
+    assert thread_time() - shown < 10 * (shown - began)
+
+
+def test_closing_drops_what_was_kept_and_what_was_not() -> None:
+    table = ViewTable(retain=math.inf, retain_most=10)
+    for name in (WARSAW, POZNAN):
+        table.changed(name, seen_at(None))
+    table.ceased(WARSAW, seen_at(0.0), 0.0)
+    table.end()
+    table.expire(0.0)
+    assert (table.shown, table.kept, table.due()) == ({}, {}, math.inf)
 
 
 def test_what_had_no_state_is_not_kept() -> None:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from hakuban import LocalNode, ObjectDescriptor
+from hakuban._engine.poll_results import PENDING
+from hakuban._loops.wakeups import ThreadWaiter
 from hakuban.events import Action, Event, EventMerge
+from support.logs import lines_with
 from support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hakuban.events import EventSource
 
 INSERT, CHANGE, REMOVE = Action.INSERT, Action.CHANGE, Action.REMOVE
 WARSAW = ObjectDescriptor(["weather"], "Warsaw")
@@ -103,3 +115,135 @@ def test_a_thread_waits_for_a_merge() -> None:
         thread.join()
     assert seen == [(INSERT, WARSAW)]
     assert merge.keys() == []
+
+
+# ---- what goes wrong, and what stays -------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_slow_callback_of_a_merge_holds_up_no_other_listener() -> None:
+    node, leave = LocalNode(), threading.Event()
+
+    def block(event: Event[ObjectDescriptor]) -> None:
+        if event.action is CHANGE:
+            assert leave.wait(30)
+
+    with node.object(WARSAW).observe() as observe, node.object(WARSAW).expose() as expose:
+        merge = EventMerge(observe.changes())
+        buffer = merge.buffer()
+        merge.register(block)
+        buffer.clear()
+        changing = threading.Thread(target=expose.set_object_data, args=[1])
+        changing.start()
+        with anyio.fail_after(10):
+            assert await buffer.get() == (CHANGE, WARSAW)
+        leave.set()
+        changing.join()
+
+
+@pytest.mark.parametrize("how", ["map", "annotate", "twice"])
+def test_a_callback_keeps_the_merge_behind_its_source(how: str) -> None:
+    node = LocalNode()
+    seen: list[Action] = []
+
+    def source(merge: EventMerge[ObjectDescriptor]) -> EventSource[Any]:
+        mapped = merge.map(lambda key: key.json)
+        return {"map": mapped, "annotate": merge.annotate("it"), "twice": mapped.annotate(1)}[how]
+
+    with node.object(WARSAW).observe() as observe, node.object(WARSAW).expose() as expose:
+        source(EventMerge(observe.changes())).register(lambda event: seen.append(event.action))
+        expose.set_object_data(1)
+    assert (seen[0], seen[-1]) == (INSERT, REMOVE)
+    assert CHANGE in seen
+
+
+def test_a_key_that_cannot_be_mapped_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    def mapped(key: ObjectDescriptor) -> object:
+        if key.json == 3:
+            raise ValueError(key)
+        return key.json
+
+    node = LocalNode()
+    with node.tag("weather").observe() as weather, ExitStack() as contracts:
+        buffer = weather.changes().map(mapped).buffer()
+        merge = EventMerge(weather.changes().map(mapped))
+        for number in range(5):
+            contracts.enter_context(node.object((["weather"], number)).observe())
+            contracts.enter_context(node.object((["weather"], number)).expose())
+        assert {event.key for event in buffer.ready()} == {0, 1, 2, 4} == {*merge.keys()}
+    assert lines_with(caplog, "no key can be made for")
+    assert lines_with(caplog, "raised, for")
+    assert merge.keys() == []
+
+
+def test_a_key_whose_insert_was_lost_takes_none_away_from_others() -> None:
+    node, other = LocalNode(), LocalNode()
+    fails = True
+
+    def mapped(key: ObjectDescriptor) -> ObjectDescriptor:
+        if fails:
+            raise ValueError(key)
+        return key
+
+    with node.object(WARSAW).observe() as here:
+        there = other.object(WARSAW).observe()
+        merge = EventMerge(here.changes(), there.changes().map(mapped))
+        fails = False
+        there.close()
+        assert merge.keys() == [WARSAW]
+
+
+def test_a_source_that_has_ended_is_forgotten() -> None:
+    node = LocalNode()
+    merge = EventMerge[ObjectDescriptor]()
+    for _ in range(100):
+        with node.object(WARSAW).observe() as observe:
+            merge.include(observe.changes())
+            assert merge.keys() == [WARSAW]
+    assert not merge._included
+    assert not merge._emitter.sources
+
+
+def test_a_merge_is_no_part_of_itself() -> None:
+    merge, outer = EventMerge[ObjectDescriptor](), EventMerge[ObjectDescriptor]()
+    outer.include(merge)
+    for circle in (merge, outer, merge.map(lambda key: key), EventMerge(outer)):
+        with pytest.raises(ValueError, match="cannot include itself"):
+            merge.include(circle)
+    nothing: Any = LocalNode().object(WARSAW)
+    with pytest.raises(TypeError, match=r"write `\.changes\(\)` after"):
+        merge.include(nothing)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_nothing_is_copied_whose_copy_would_close_it(copied: Callable[[object], object]) -> None:
+    with LocalNode().object(WARSAW).observe() as observe:
+        merge = EventMerge(observe.changes())
+        for one in (observe.changes().buffer(), merge):
+            with pytest.raises(TypeError, match="neither copied nor pickled"):
+                copied(one)
+        assert merge.keys() == [WARSAW]
+
+
+def test_whoever_is_woken_while_it_parks_is_parked_nowhere() -> None:
+    node = LocalNode()
+    with node.object(WARSAW).observe() as observe, node.object(WARSAW).expose() as expose:
+        merge = EventMerge(observe.changes())
+        buffer = merge.buffer()
+        buffer.clear()
+        hub: Any = merge._emitter
+        waiter = ThreadWaiter()
+
+        def poll() -> object:
+            if (
+                node._engine._lock.inside
+            ):  # in the middle: it is parked at the merge, and not at the node yet
+                hub.wake("place")
+                hub._outbox.carry_out()
+            return PENDING
+
+        assert not hub.park("place", waiter, poll)
+        assert not node._engine._parking.places
+        assert not hub._parking.places
+        expose.set_object_data(1)
+        assert buffer.ready() == [(CHANGE, WARSAW)]

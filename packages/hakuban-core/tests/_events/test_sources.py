@@ -223,3 +223,16 @@ def test_a_list_of_what_never_ends_is_refused() -> None:
             [*observe.changes()]
         with pytest.raises(TypeError, match=r"source\.keys"):
             assert WARSAW in observe.changes()
+
+
+def test_what_is_ready_is_taken_at_one_moment() -> None:
+    node = LocalNode()
+
+    def changed(key: ObjectDescriptor) -> ObjectDescriptor:
+        expose.set_object_data(1)  # meanwhile there is something again
+        return key
+
+    with node.object(WARSAW).observe() as observe, node.object(WARSAW).expose() as expose:
+        buffer = observe.changes().map(changed).buffer()
+        assert buffer.ready() == [(INSERT, WARSAW)]
+        assert buffer.ready() == [(CHANGE, WARSAW)]

@@ -92,6 +92,7 @@ class ObjectContractBuilder:
         :param serializer: how to decode values, or the name of an installed one ("json", "msgpack", "raw", or one of the
             entry points `hakuban.serializers`); None for the node's serializer.
         :raises TypeError: no value can be decoded to the type, or the serializer is none.
+        :raises PluginError: the installed package that offers the serializer is broken, or two offer it.
         :raises ClosedError: the node is closed.
         """
         engine, descriptor = self._defaults.engine, self._descriptor
@@ -126,6 +127,7 @@ class ObjectContractBuilder:
         :param capacity: what this exposer can produce, compared with others; see `ObjectExpose.capacity`.
         :param serializer: how to encode values, or its name as in `observe`; None for the node's serializer.
         :raises TypeError: the capacity is no integer, or the serializer is none.
+        :raises PluginError: the installed package that offers the serializer is broken, or two offer it.
         :raises ValueError: the capacity is out of range.
         :raises ClosedError: the node is closed.
         """
@@ -179,6 +181,7 @@ class TagContractBuilder:
         :param serializer: how to decode values, or the name of an installed one ("json", "msgpack", "raw", or one of the
             entry points `hakuban.serializers`); None for the node's serializer.
         :raises TypeError: no value can be decoded to the type, or the serializer is none.
+        :raises PluginError: the installed package that offers the serializer is broken, or two offer it.
         :raises ClosedError: the node is closed.
         """
         engine, descriptor = self._defaults.engine, self._descriptor
@@ -213,6 +216,7 @@ class TagContractBuilder:
         :param capacity: what this exposer can produce, compared with others; see `TagExpose.capacity`.
         :param serializer: how to encode values, or its name as in `observe`; None for the node's serializer.
         :raises TypeError: the capacity is no integer, or the serializer is none.
+        :raises PluginError: the installed package that offers the serializer is broken, or two offer it.
         :raises ValueError: the capacity is out of range.
         :raises ClosedError: the node is closed.
         """

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LEVELS: Final = 5  # of a value that is nested too deeply, to be shown
+_UNIONS: Final = (
+    "; a union is of plain types, or of one class and None: ask for one class alone, which a serializer"
+    " `with_hooks(decode=...)` may make of either, or for Any"
+)
+_NOT_A_NUMBER: Final = (b"null", b'nan":', b'inf":')  # what msgspec writes; the last two as keys
 _BAD_VALUE: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -97,9 +102,9 @@ class CodecSerializer:
     """An encoding by msgspec, with its name as the outermost one. Decodes to any type that msgspec knows, and to others.
 
     Values of other libraries' classes are told by what they can do: what has `model_dump` (pydantic), `tolist` or `item`
-    (numpy, pandas), `to_dict` (pandas), `__index__` or `__float__`, other mappings, sequences and sets, and subclasses of
-    str, bytes, datetime, timedelta, Decimal and UUID. Such types are decoded to
-    by `model_validate`, `from_dict`, or the class itself; see `with_hooks` for others.
+    (numpy, pandas), `to_dict` (pandas), `__index__` or `__float__` and no length, other mappings, sequences and sets, what is
+    like a str, and subclasses of str, bytes, date, datetime, timedelta, Decimal and UUID. Decoded to are those subclasses,
+    types of numpy and pandas, and what has `model_validate` or `from_dict`; see `with_hooks` for others.
     """
 
     __slots__ = ("_decoder", "_encode", "_format", "_hooks", "_name")
@@ -154,9 +159,9 @@ class CodecSerializer:
             return self._encode(part, self._hooks.encode)
 
         if isinstance(error, RecursionError):
-            where = blamed(value, encode, levels=_LEVELS)
+            where = blamed(value, encode, self._hooks.encode, levels=_LEVELS)
             return f"{where}: it is nested too deeply, or contains itself; flatten it"
-        where = blamed(value, encode)
+        where = blamed(value, encode, self._hooks.encode)
         if isinstance(error, (TypeError, HookError)):
             step = "send plain values, or give the serializer a function: `with_hooks(encode=...)`"
             return f"{where}: {error}; {step}"
@@ -186,7 +191,10 @@ class CodecSerializer:
             self._decoder(type, self._hooks)
             foreign = foreign_type(type, self._hooks.knows)
         except Exception as error:  # names that cannot be resolved, whatever annotations raise
-            raise TypeError(f"no {self._name} can be decoded to {type!r:.200}: {error}") from error
+            step = _UNIONS if "union" in str(error) else ""
+            raise TypeError(
+                f"no {self._name} can be decoded to {type!r:.200}: {error}{step}"
+            ) from error
         if foreign is not None:
             raise TypeError(
                 f"no {self._name} can be decoded to {foreign!r:.200}; use a msgspec.Struct, a dataclass, a TypedDict or"
@@ -204,8 +212,9 @@ class CodecSerializer:
 
 def _encode_json(value: Any, hook: Callable[[Any], Any]) -> bytes:
     data = msgspec.json.encode(value, enc_hook=hook)
-    # msgspec writes NaN and Infinity as null; other peers would read something else than was meant
-    if b"null" in data and not _finite(msgspec.to_builtins(value, enc_hook=hook)):
+    # msgspec writes NaN and Infinity as null, as keys as texts; other peers would read something else than was meant
+    suspicious = any(written in data for written in _NOT_A_NUMBER)
+    if suspicious and not _finite(msgspec.to_builtins(value, enc_hook=hook)):
         raise ValueError("NaN and Infinity are not JSON; MESSAGE_PACK takes them")
     return data
 
@@ -223,6 +232,7 @@ def _finite(value: Any) -> bool:
                 return False
         elif isinstance(part, dict):
             left.extend(part.values())
+            left.extend(key for key in part if isinstance(key, float))
         elif isinstance(part, (list, tuple)):
             left.extend(part)
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import TYPE_CHECKING, NoReturn, Self, SupportsIndex
+from typing import TYPE_CHECKING, Self
 
 from typing_extensions import override
 
@@ -12,6 +12,7 @@ from .._engine.entries import NOT_OPEN
 from .._events.emitters import ContractEmitter
 from .._events.source import EventSource
 from .._exceptions import ClosedError
+from .._uncopied import Uncopied
 
 if TYPE_CHECKING:
     from .._descriptors import ObjectDescriptor, TagDescriptor
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .._engine.entries import ContractEntry
 
 
-class Contract:
+class Contract(Uncopied):
     """A contract of a node: in effect from its making until `close`. A context manager that closes it.
 
     Thread-safe, and independent of event loops. A contract that is never closed is closed when it is collected,
@@ -58,13 +59,6 @@ class Contract:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @override
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        # its copy would close it when it is collected
-        raise TypeError(
-            f"a {type(self).__name__} belongs to its node, and is neither copied nor pickled"
-        )
 
     def __del__(self) -> None:
         try:

@@ -77,12 +77,14 @@ class StateCursor(Cursor[ObjectState[T]]):
 class TimedCursor(Generic[T]):
     """A loop of a thread that takes a limited time.
 
+    What is there at its first step is given in any case.
+
     :param timeout: seconds for all of it, or None for no limit.
     :param each: whether that is the time of each step.
     :param subject: what it loops over the states of.
     """
 
-    __slots__ = ("_cursor", "_deadline", "_each", "_subject", "_timeout")
+    __slots__ = ("_began", "_cursor", "_deadline", "_each", "_subject", "_timeout")
 
     def __init__(
         self, cursor: StateCursor[T], timeout: float | None, subject: object, *, each: bool
@@ -91,6 +93,7 @@ class TimedCursor(Generic[T]):
         self._timeout = timeout
         self._subject = subject
         self._each = each
+        self._began = False
         self._deadline = None if timeout is None else monotonic() + timeout
 
     def __iter__(self) -> Self:
@@ -100,12 +103,18 @@ class TimedCursor(Generic[T]):
         if self._each or self._timeout is None or self._deadline is None:
             return self._cursor.next_within(self._timeout, self._subject)
         left = max(0.0, self._deadline - monotonic())
+        if self._began and left <= 0.0:  # however many states are still to come
+            raise self._too_late(self._timeout)
+        self._began = True
         try:
             return self._cursor.next_within(left, self._subject)
-        except WaitTimeoutError as error:
-            raise WaitTimeoutError(
-                error.subject, self._timeout, "not the state that is waited for", NO_STATE
-            ) from None
+        except WaitTimeoutError:
+            raise self._too_late(self._timeout) from None
+
+    def _too_late(self, timeout: float) -> WaitTimeoutError:
+        return WaitTimeoutError(
+            self._subject, timeout, "not the state that is waited for", NO_STATE
+        )
 
 
 class RepeatingCursor(StateCursor[T]):
@@ -139,7 +148,10 @@ class RepeatingCursor(StateCursor[T]):
     async def __anext__(self) -> ObjectState[T]:
         with anyio.move_on_after(self._seconds if self.stale else None):
             return await super().__anext__()
-        return self.again()
+        item = self._poll()  # the time may be over before anybody has looked
+        if isinstance(item, Ended):
+            raise StopAsyncIteration
+        return self.again() if isinstance(item, Pending) else self._take(item)
 
     @override
     def _next_blocking(self) -> ObjectState[T]:

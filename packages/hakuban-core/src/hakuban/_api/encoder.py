@@ -27,21 +27,23 @@ class Encoder:
         self._max_state = max_state
         self._type = type  # of values that are checked
 
-    def encode(self, value: Any, version: Iterable[int] | None, named: object) -> NewState:
-        """Encode a value of an object; `version` None asks for a default one."""
+    def encode(
+        self, value: Any, version: Iterable[int] | None, named: object, inner: Format = ()
+    ) -> NewState:
+        """Encode a value of an object; `version` None asks for a default one, `inner` goes under its encodings."""
         try:
-            return self._encode_checked(value, version)
+            return self._encode_checked(value, version, inner)
         except SerializationError as error:
             error.name_object(named)
             raise
 
-    def _encode_checked(self, value: Any, version: Iterable[int] | None) -> NewState:
+    def _encode_checked(self, value: Any, version: Iterable[int] | None, inner: Format) -> NewState:
         checked = None if version is None else checked_version(version)
         format, data = self._encode(value)
         self._check_size(data)
         if self._type is not Any:
             self._check_type(value, format, data)
-        return NewState(data, format, checked)
+        return NewState(data, _with_inner(format, inner, value), checked)
 
     def _check_type(self, value: Any, format: Format, data: bytes) -> None:
         try:
@@ -56,7 +58,7 @@ class Encoder:
         """Take a state as it is; encode it, if nobody has."""
         version = state.version or None
         if not state.encoded:
-            return self.encode(state.data, version, named)
+            return self.encode(state.data, version, named, state.format)
         self._check_size(state.raw)
         return NewState(state.raw, state.format, version)
 
@@ -94,3 +96,14 @@ class Encoder:
         return SerializationError(
             type(value), f"{type(self._serializer).__name__}.serialize: {reason}"
         )
+
+
+def _with_inner(format: Format, inner: Format, value: Any) -> Format:
+    if not inner:
+        return format
+    try:
+        return checked_format((*inner, *format))
+    except ValueError as error:
+        raise SerializationError(
+            type(value), f"with the names {list(inner)} under its encoding: {error}"
+        ) from error

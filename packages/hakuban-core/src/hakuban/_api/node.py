@@ -52,7 +52,7 @@ class LocalNode:
 
     :param name: what other nodes call this one, in logs and monitors, at most 1,024 bytes; None for the name of the
         program and four random hexadecimal digits, as in "exposer-3f2a".
-    :param serializer: how values become bytes and back, where a contract has no other.
+    :param serializer: how values become bytes and back, where a contract has no other: an object, or the name of one.
     :param max_state: bytes that the data of a state may have; more raise StateTooLargeError when set.
     :param rebalance: of a node that others connect to: how much lighter (in load, from 0 to 1) another exposer has to
         be before an object moves to it; None moves none.
@@ -60,6 +60,7 @@ class LocalNode:
         machine's; a tree goes by the one that is farthest ahead, but by none beyond this (see docs/freshness.md).
     :raises TypeError: an argument is of another type.
     :raises ValueError: an argument is out of range.
+    :raises PluginError: the package that offers a serializer of this name is broken.
     """
 
     __slots__ = ("_defaults", "_engine", "_name")

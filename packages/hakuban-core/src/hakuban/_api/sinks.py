@@ -12,6 +12,7 @@ from .._core.new_state import Outcome
 from .._engine.poll_results import PENDING, Pending
 from .._engine.waiting import Missing, wait_for, wait_for_blocking
 from .._exceptions import NotAssignedError
+from .._states import ObjectState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from .._descriptors import ObjectDescriptor
     from .._engine.engine import Engine
     from .._engine.entries import SinkEntry
-    from .._states import ObjectState
     from .encoder import Encoder
 
 
@@ -84,12 +84,18 @@ class ObjectStateSink(Generic[T_contra]):
     def send(self, state: ObjectState[Any]) -> bool:
         """Publish a state as it is: bytes, format, version and age. One that was received is forwarded unchanged.
 
-        :param state: one's own too, see `ObjectState`: what is no bytes is encoded, and () is a default version.
+        :param state: one's own too, see `ObjectState`: what is no bytes is encoded, its format goes under the encoding, and
+            () is a default version.
         :return: whether its version is newer than the held one; see `set_state`.
+        :raises TypeError: it is no ObjectState.
         :raises NotAssignedError: the assignment has ended.
         :raises SerializationError: the value cannot be encoded.
         :raises StateTooLargeError: it takes more bytes than the node's `max_state`.
         """
+        if not isinstance(state, ObjectState):
+            raise TypeError(
+                f"send takes an ObjectState, not {type(state).__name__}: write `set(value)`, or `send(ObjectState(value))`"
+            )
         return self._publish(self._encoder.encode_state(state, self.descriptor), state.age_now())
 
     def set_synchronized(self, age: float | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from time import monotonic
@@ -107,10 +108,12 @@ class StateReader(ABC, Generic[T_co]):
         """Wait for the first state, the current one or a later one, for which a function returns what is true.
 
         :param predicate: called with each state in turn; what it raises ends the wait.
+        :raises TypeError: it is no function, or an `async` one.
         :raises ClosedError: it was closed before.
         """
+        _check_predicate(predicate)
         async for state in self:
-            if predicate(state):
+            if _holds(predicate, state):
                 return state
         raise self._ended_error()
 
@@ -119,14 +122,16 @@ class StateReader(ABC, Generic[T_co]):
     ) -> ObjectState[T_co]:
         """Do what `wait` does, blocking this thread.
 
-        :param timeout: seconds to wait at most, or None.
+        :param timeout: seconds to wait at most, or None. The function is called at least once if there is a state.
+        :raises TypeError: the predicate is no function, or an `async` one.
         :raises WaitTimeoutError: there was none in that time.
         :raises ClosedError: it was closed before.
         :raises RuntimeError: an event loop runs in this thread.
         """
+        _check_predicate(predicate)
         seconds = checked_timeout(timeout)
         for state in TimedCursor(self._cursor(), seconds, self.descriptor, each=False):
-            if predicate(state):
+            if _holds(predicate, state):
                 return state
         raise self._ended_error()
 
@@ -287,6 +292,24 @@ class ObjectStateStream(StateReader[T_co]):
     def __repr__(self) -> str:
         closed = " closed" if self.closed else ""
         return f"<ObjectStateStream {self.descriptor}{closed}>"
+
+
+def _check_predicate(predicate: object) -> None:
+    if not callable(predicate):
+        raise TypeError(
+            f"a predicate is a function of a state, not {predicate!r:.100}: write `lambda state: ...`"
+        )
+
+
+def _holds(predicate: Callable[[ObjectState[T]], object], state: ObjectState[T]) -> bool:
+    answer = predicate(state)
+    if inspect.isawaitable(answer):  # which is true, whatever would come of it
+        if inspect.iscoroutine(answer):
+            answer.close()  # or Python warns that nobody has awaited it
+        raise TypeError(
+            "a predicate answers at once: write a function without `async`, or loop by `async for`"
+        )
+    return bool(answer)
 
 
 def _alike(view: View, seen: View | None) -> bool:

@@ -11,6 +11,7 @@ from .._descriptors import ObjectDescriptor, object_named
 from .._engine.feeds import TableEmitter
 from .._events.source import EventSource
 from .._states import ObjectState
+from .._uncopied import Uncopied
 
 if TYPE_CHECKING:
     from .._canonical import Json
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 
-class TagView(Mapping[ObjectDescriptor, ObjectState[T_co]]):
+class TagView(Uncopied, Mapping[ObjectDescriptor, ObjectState[T_co]]):
     """The current states of all objects of a tag: a live mapping from descriptors; made by `TagObserve.view`.
 
     An object is in it from its first state on. When it ceases it goes, at once or after the seconds it is retained for:
@@ -32,8 +33,10 @@ class TagView(Mapping[ObjectDescriptor, ObjectState[T_co]]):
     of its new life takes the place of the kept one, whatever the versions. Closed by `with`, by `close`, and with its
     contract: then it is empty.
 
-    Thread-safe; nothing waits. `items()`, `keys()`, `values()` and loops show all objects at one moment. Where a
-    descriptor is asked for, whatever `ObjectDescriptor` takes alone will do, `(tags, json)` for example.
+    Thread-safe; nothing waits. `items()`, `keys()`, `values()` and loops show all objects at one moment. To copy it, write
+    `dict(view.items())`: `dict(view)` and `{**view}` look up one object after the other, and raise KeyError where one has
+    gone meanwhile. Where a descriptor is asked for, whatever `ObjectDescriptor` takes alone will do, `(tags, json)` for
+    example.
     """
 
     __slots__ = ("__weakref__", "_contract", "_decode", "_engine", "_entry", "_table")
@@ -124,7 +127,7 @@ class TagView(Mapping[ObjectDescriptor, ObjectState[T_co]]):
             engine, entry, table = self._engine, self._entry, self._table
         except AttributeError:
             return  # __init__ was interrupted
-        engine.end_view(entry, table)
+        engine.forget_view(entry, table)
 
     @override
     def __repr__(self) -> str:

@@ -67,8 +67,8 @@ class Engine(Steps):
     def snapshot(self) -> NodeSnapshot:
         """Take a picture, in steps that let go of the lock in between."""
         self.catch_up()
-        picture = self.call(lambda machine, _: machine.picture())
-        while (snapshot := self.call(lambda _, now: picture.go_on(now))) is None:
+        picture = self.ask(lambda machine, _: machine.picture())
+        while (snapshot := self.ask(lambda _, now: picture.go_on(now))) is None:
             self.yield_thread()
         return snapshot
 
@@ -105,14 +105,17 @@ class Engine(Steps):
 
     def end_view(self, entry: ObserveEntry, table: ViewTable) -> None:
         """Have a table show nothing any more. Never waits; twice is fine."""
+        self.quietly(partial(self._end_view, entry, table))
 
-        def end() -> None:
-            if table in entry.views:
-                entry.views.remove(table)
-            table.end()
-            self._registry.views.look_at(table)
+    def forget_view(self, entry: ObserveEntry, table: ViewTable) -> None:
+        """Do the same for a finalizer: soon, and without ever waiting."""
+        self.later(partial(self._end_view, entry, table))
 
-        self.quietly(end)
+    def _end_view(self, entry: ObserveEntry, table: ViewTable) -> None:
+        if table in entry.views:
+            entry.views.remove(table)
+        table.end()
+        self._registry.views.look_at(table)
 
     @override
     def until_due(self) -> float | None:
@@ -136,7 +139,7 @@ class Engine(Steps):
         if entry.id == NOT_OPEN:
             self.expect_open()
         if isinstance(entry.descriptor, TagDescriptor):
-            self.catch_up()
+            self.catch_up(changes=True)
 
     def expect_open(self) -> None:
         """Raise ClosedError if the node is closed."""
@@ -149,7 +152,7 @@ class Engine(Steps):
         if self.cause is not None:
             entry.closed = True  # all that can be done for it
         elif isinstance(entry.descriptor, TagDescriptor):
-            self.catch_up()
+            self.catch_up(changes=True)
 
     def close_quietly(self, operation: Callable[[Machine, float], object]) -> None:
         """Run an operation that ends something; where it has no meaning any more, do nothing."""
@@ -160,6 +163,13 @@ class Engine(Steps):
     def quietly(self, function: Callable[[], object]) -> None:
         """Do the same with a function that needs no machine."""
         self.close_quietly(lambda _machine, _now: function())
+
+    def later(self, function: Callable[[], object]) -> None:
+        """Do the same now or soon, without ever waiting or calling a callback: for finalizers."""
+        if not self._lock.forked and self.cause is None:
+            self._deferred.append(lambda _machine, _now: function())
+            if not self._lock.inside:
+                self._afterwards()
 
     def release_entry(self, entry: ContractEntry, warning: str) -> bool:
         """Close a contract that nobody holds any more, and log that, without ever waiting: for finalizers.
@@ -195,6 +205,7 @@ class Engine(Steps):
             while self._winding_up and not self._lock.refuses_caller():
                 self.call(lambda _machine, _now: None)
                 self.yield_thread()
+            self.catch_up(changes=True)
 
     def _wind_up(self, now: float) -> None:
         """Close some of them. Under the lock."""

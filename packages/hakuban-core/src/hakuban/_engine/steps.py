@@ -91,24 +91,33 @@ class Steps(ABC):
         :raises NodeForkedError: the node belongs to the parent process.
         :raises RuntimeError: called by a signal handler or finalizer that interrupts another operation.
         """
+        return self._call(operation, changes=True)
+
+    def ask(self, operation: Callable[[Machine, float], T]) -> T:
+        """Do the same with one that changes nothing: it calls no callbacks, whatever is done on the way."""
+        return self._call(operation, changes=False)
+
+    def _call(self, operation: Callable[[Machine, float], T], *, changes: bool) -> T:
         if self._lock.refuses_caller():
             self._refuse()
         try:
             return self._lock.run(self._apply, operation)
         finally:
-            self._afterwards()
+            self._afterwards(changes=changes)
 
-    def catch_up(self) -> None:
+    def catch_up(self, *, changes: bool = False) -> None:
         """Do what is due, where no timer does it, for a call that concerns as many objects as there are.
 
         That takes time in proportion, in steps that let go of the lock in between; whatever others add meanwhile.
+
+        :param changes: whether the call has changed something, see `Callbacks`.
         """
         most = 2 + len(self._machine.world.objects) // _LEAST_IN_A_STEP
-        while most and self.step():
+        while most and self.step(changes=changes):
             most -= 1
             self.yield_thread()
 
-    def step(self) -> bool:
+    def step(self, *, changes: bool = False) -> bool:
         """Do a slice of what is due, where no timer does it; return whether there was anything."""
         if self.until_due() != 0.0 or self._lock.refuses_caller():
             return False
@@ -116,7 +125,7 @@ class Steps(ABC):
         try:
             self._lock.run(self._apply_tick)
         finally:
-            self._afterwards()
+            self._afterwards(changes=changes)
         return True
 
     def help_out(self) -> None:
@@ -152,6 +161,13 @@ class Steps(ABC):
 
     def read(self, function: Callable[[], T]) -> T:
         """Run a function that reads several entries, while none of them changes."""
+        return self._run(function, changes=False)
+
+    def change(self, function: Callable[[], T]) -> T:
+        """Run a function that has something to be told to callbacks."""
+        return self._run(function, changes=True)
+
+    def _run(self, function: Callable[[], T], *, changes: bool) -> T:
         if self._lock.inside:
             return function()
         if self._lock.refuses_caller():
@@ -159,7 +175,7 @@ class Steps(ABC):
         try:
             return self._lock.run(function)
         finally:
-            self._afterwards()
+            self._afterwards(changes=changes)
 
     def update(self, place: object, function: Callable[[], None]) -> None:
         """Change what is waited for at a place, and wake those who wait there. Works on a broken node."""
@@ -218,8 +234,11 @@ class Steps(ABC):
         self._parking.wake_all()
         self._stop_links()
 
-    def _afterwards(self) -> None:
-        """Do what is left to do outside the lock, or leave it to the thread that is at it."""
+    def _afterwards(self, *, changes: bool = False) -> None:
+        """Do what is left to do outside the lock, or leave it to the thread that is at it.
+
+        :param changes: whether the caller has changed something, see `Callbacks`.
+        """
         while self._deferred and self._lock.try_run(self._apply_deferred):
             pass
         # else whoever waits on this node does it, or makes the next call: this one may be about one object alone
@@ -232,8 +251,11 @@ class Steps(ABC):
             self._outbox.carry_out()
         if self._log.lines and not self._outbox.inside:  # a finalizer may come in the middle
             self._log.log_all()
-        if self.callbacks.waiting and not self._outbox.inside and not self._lock.inside:
-            self.callbacks.run()
+        if self.callbacks.waiting:
+            if changes and not self._outbox.inside and not self._lock.inside:
+                self.callbacks.run()
+            elif not self._lock.inside:
+                self.callbacks.leave()
 
     def _apply_deferred(self) -> None:
         if self._half_done:

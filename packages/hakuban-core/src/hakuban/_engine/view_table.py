@@ -75,7 +75,10 @@ class ViewTable:
         for _ in range(_DROPPED):
             if self.due() > now:
                 break
-            self._drop(next(iter(self.kept or self.shown)))
+            if self.ending:
+                self._drop_last()
+            else:
+                self._drop(next(iter(self.kept)))
         if self.ending and not self.shown:
             self.feed.end()
 
@@ -87,6 +90,13 @@ class ViewTable:
 
     def _drop(self, descriptor: ObjectDescriptor) -> None:
         del self.shown[descriptor]
+        self._dropped(descriptor)
+
+    def _drop_last(self) -> None:
+        # a dict whose first ones were deleted looks for the next first one longer and longer
+        self._dropped(self.shown.popitem()[0])
+
+    def _dropped(self, descriptor: ObjectDescriptor) -> None:
         self.kept.pop(descriptor, None)
         self.feed.put(Action.REMOVE, descriptor)
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from typing_extensions import override
 
-from .._changes import Event
+from .._changes import Event, PendingEvents
 from .._checks import checked_timeout
 from .._engine.feeds import Subscriber
 from .._engine.poll_results import ENDED, PENDING, Ended, Pending
 from .._engine.waiting import Loop, Missing, wait_for, wait_for_blocking
 from .._exceptions import ClosedError
+from .._logger import get_logger
+from .._uncopied import Uncopied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterable
 
     from .._engine.feeds import Emitter
 
 K = TypeVar("K", bound="Hashable")
 
-_AT_ONCE: Final = 64  # events that are taken under the lock at a time
+_logger = get_logger("hakuban.events")
 
 
 class Mailbox(Subscriber[Any], Generic[K]):
@@ -54,22 +56,32 @@ class Mailbox(Subscriber[Any], Generic[K]):
             return True
         return ENDED if self.ended else PENDING
 
-    def take(self, most: int) -> list[Event[K]]:
-        """Take a few events, in order. None may be left although there were some: what has come and gone is nothing."""
-        events = self._emitter.hub.read(lambda: self._pop(most))
-        function = self._function
-        if function is None:
-            return events
-        return [Event(event.action, function(event.key)) for event in events]
+    def take(self) -> list[Event[K]]:
+        """Take the first event. There may be none although some were there: what has come and gone is nothing."""
+        event = self._emitter.hub.read(self.pop)
+        return [] if event is None else self.named([event])
 
-    def _pop(self, most: int) -> list[Event[Any]]:
-        events: list[Event[Any]] = []
-        while len(events) < most and (event := self.pop()) is not None:
-            events.append(event)
-        return events
+    def cut(self) -> PendingEvents[Any]:
+        """Take all that is there. Under the lock."""
+        cut, self.pending = self.pending, PendingEvents()
+        return cut
+
+    def named(self, events: Iterable[Event[Any]]) -> list[Event[K]]:
+        """Return events with the keys that the source has made of its keys."""
+        if self._function is None:
+            return [*events]
+        named = []
+        for event in events:
+            try:
+                named.append(Event(event.action, self._function(event.key)))
+            except (
+                Exception
+            ):  # code of the program's: the events of other keys must not be lost by that
+                _logger.exception("%s: no key can be made for %r", self._emitter.name, event)
+        return named
 
 
-class EventBuffer(Loop[Event[K]]):
+class EventBuffer(Uncopied, Loop[Event[K]]):
     """The events of a source since it was made, the keys that were there then first; at most one a key, folded.
 
     What a reader has not taken is folded: an INSERT and a CHANGE are an INSERT, an INSERT and a REMOVE nothing, a REMOVE
@@ -118,14 +130,11 @@ class EventBuffer(Loop[Event[K]]):
 
     def ready(self) -> list[Event[K]]:
         """Take all that is there; empty if there is nothing. Never waits."""
-        events: list[Event[K]] = []
-        while self._mailbox.pending:
-            events += self._mailbox.take(_AT_ONCE)
-        return events
+        return self._mailbox.named(self._hub.read(self._mailbox.cut))
 
     def clear(self) -> None:
         """Forget all that is there."""
-        self._hub.read(self._mailbox.pending.clear)
+        self._hub.read(self._mailbox.cut)
 
     @property
     def closed(self) -> bool:
@@ -147,7 +156,7 @@ class EventBuffer(Loop[Event[K]]):
             hub, mailbox = self._hub, self._mailbox
         except AttributeError:
             return  # __init__ was interrupted
-        hub.quietly(mailbox.unsubscribe)
+        hub.later(mailbox.unsubscribe)
 
     @override
     async def __anext__(self) -> Event[K]:
@@ -165,7 +174,7 @@ class EventBuffer(Loop[Event[K]]):
 
     async def _wait(self) -> Event[K] | None:
         while await wait_for(self._hub, self._place, self._poll) is not ENDED:
-            for event in self._mailbox.take(1):
+            for event in self._mailbox.take():
                 return event
         return None
 
@@ -178,7 +187,7 @@ class EventBuffer(Loop[Event[K]]):
             found = wait_for_blocking(self._hub, self._place, self._poll, left, spelling, missing)
             if found is ENDED:
                 return None
-            for event in self._mailbox.take(1):
+            for event in self._mailbox.take():
                 return event
 
     @override

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from weakref import ref
 
 from typing_extensions import override
 
@@ -16,6 +17,7 @@ from .._engine.lock import NodeLock
 from .._engine.outbox import Outbox
 from .._engine.parking import Parking
 from .._engine.poll_results import PENDING
+from .._uncopied import Uncopied
 from .registration import Delivery
 from .source import EventSource
 
@@ -30,7 +32,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class EventMerge(EventSource[K]):
+class EventMerge(Uncopied, EventSource[K]):
     """The changes of several sources, of one node or several, as those of one table.
 
     A key is there as long as one of the sources has it: the second INSERT of a key is a CHANGE, and so is a REMOVE while
@@ -38,6 +40,7 @@ class EventMerge(EventSource[K]):
     ends with its sources, and loops over it go on.
 
     :param sources: what to include at once.
+    :raises TypeError: one of them is no source.
     """
 
     __slots__ = ("_included",)
@@ -52,8 +55,16 @@ class EventMerge(EventSource[K]):
             self.include(source)
 
     def include(self, source: EventSource[K]) -> Inclusion:
-        """Have the events of another source in it; return what takes them out again."""
-        included = source.included_in(partial(_Included, self._emitter))
+        """Have the events of another source in it; return what takes them out again.
+
+        :raises TypeError: it is no source.
+        :raises ValueError: this merge is a part of it.
+        """
+        if not isinstance(source, EventSource):
+            raise TypeError(f"a merge includes sources: write `.changes()` after {source!r:.100}")
+        if self._emitter.is_part_of(source.included_in(lambda emitter, _function: emitter)):
+            raise ValueError("a merge cannot include itself, also not by way of another one")
+        included = source.included_in(partial(_Included, self._emitter, ref(self)))
         self._included[included] = source
         included.start()
         return Inclusion(self, included)
@@ -64,12 +75,12 @@ class EventMerge(EventSource[K]):
         self._included.pop(included, None)
 
     @override
-    def _kept_by_listeners(self) -> object:
+    def kept_by_listeners(self) -> object:
         return self
 
     def __del__(self) -> None:
         for included in [*getattr(self, "_included", ())]:
-            included.stop()
+            included.forget()
 
 
 class Inclusion:
@@ -95,21 +106,23 @@ class Inclusion:
 class _Included(Delivery[Any]):
     """Brings the events of a source into the table of a merge."""
 
-    __slots__ = ("_keys", "_merged")
+    __slots__ = ("_keys", "_merge", "_merged")
 
     def __init__(
         self,
         merged: _Merged[Any],
+        merge: ref[EventMerge[Any]],
         emitter: Emitter[Any],
         function: Callable[[Any], Any] | None,
     ) -> None:
         super().__init__(emitter, function, _nothing, None, anywhere=True)
+        self._merge = merge  # which keeps this one
         self._merged = merged
         self._keys: set[Any] = set()
 
     @override
     def start(self) -> None:
-        self._merged.sources.append(self.hub)
+        self._merged.sources.append(self._emitter)
         super().start()
 
     @override
@@ -117,24 +130,44 @@ class _Included(Delivery[Any]):
         super().stop()
         self._merged.quietly(self._take_out)
 
+    def forget(self) -> None:
+        """Do the same for a finalizer."""
+        self.stopped = True
+        self.hub.later(self._unsubscribe)
+
+    @override
+    def deliver(self) -> None:
+        super().deliver()
+        self._merged.callbacks.run()  # not in the middle of this one, which others would wait for
+        if self.over and (merge := self._merge()) is not None:
+            merge.exclude(self)  # the source has ended
+
     @override
     def _hand_over(self, event: Event[Any]) -> None:
         self._merged.read(lambda: self._note(event))
 
+    @override
+    def _note_time(self, seconds: float) -> None:
+        pass  # it is no program's function
+
     def _note(self, event: Event[Any]) -> None:
         if self.stopped:
             return
-        if event.action is Action.REMOVE:
+        action, known = event.action, event.key in self._keys
+        if action is Action.REMOVE:
             self._keys.discard(event.key)
-        elif event.action is Action.INSERT:
+            if not known:
+                return  # its INSERT was lost, where a function has raised
+        else:
             self._keys.add(event.key)
-        self._merged.put(event)
+            action = Action.CHANGE if known else Action.INSERT
+        self._merged.put(Event(action, event.key))
 
     def _take_out(self) -> None:
         while self._keys:
             self._merged.put(Event(Action.REMOVE, self._keys.pop()))
-        if self.hub in self._merged.sources:
-            self._merged.sources.remove(self.hub)
+        if self._emitter in self._merged.sources:
+            self._merged.sources.remove(self._emitter)
 
 
 def _nothing(_event: object) -> None:
@@ -144,7 +177,7 @@ def _nothing(_event: object) -> None:
 class _Merged(Generic[K]):
     """The table of a merge, and its lock. Whoever waits does what is due on the nodes of its sources.
 
-    :ivar sources: whose locks guard the sources: one entry for each of them.
+    :ivar sources: what it includes, one entry for each time.
     """
 
     __slots__ = (
@@ -154,7 +187,7 @@ class _Merged(Generic[K]):
     def __init__(self) -> None:
         self.name: str = "an EventMerge"
         self.callbacks: Callbacks = Callbacks()
-        self.sources: list[Hub] = []
+        self.sources: list[Emitter[Any]] = []
         self._lock = NodeLock()
         self._outbox = Outbox()
         self._parking = Parking(self._outbox.calls.append)
@@ -166,6 +199,16 @@ class _Merged(Generic[K]):
     @property
     def hub(self) -> Hub:
         return self
+
+    @property
+    def _hubs(self) -> list[Hub]:
+        return [source.hub for source in [*self.sources]]
+
+    def is_part_of(self, emitter: Emitter[Any]) -> bool:
+        """Return whether a table is this one, or one that includes it."""
+        return emitter is self or (
+            isinstance(emitter, _Merged) and any(map(self.is_part_of, [*emitter.sources]))
+        )
 
     # ---- emitter: under the lock ------------------------------------------------------------------------------------
 
@@ -188,7 +231,16 @@ class _Merged(Generic[K]):
         finally:
             self._afterwards()
 
+    def change(self, function: Callable[[], T]) -> T:
+        result = self.read(function)
+        self.callbacks.run()
+        return result
+
     def quietly(self, function: Callable[[], object]) -> None:
+        self.later(function)
+        self.callbacks.run()
+
+    def later(self, function: Callable[[], object]) -> None:
         self._deferred.append(function)
         self._afterwards()
 
@@ -196,7 +248,7 @@ class _Merged(Generic[K]):
         self._parking.wake(place)
 
     def park(self, place: object, waiter: Waiter, poll: Callable[[], object]) -> bool:
-        parked = _Parked(self, place, waiter, [*self.sources])
+        parked = _Parked(self, place, waiter, self._hubs)
         self._parked[waiter] = parked
 
         def park() -> bool:
@@ -205,24 +257,33 @@ class _Merged(Generic[K]):
             self._parking.add(place, parked)
             return True
 
-        if self.read(park) and all(hub.park(place, parked, poll) for hub in parked.hubs):
+        if (
+            self.read(park)
+            and all(hub.park(place, parked, poll) for hub in parked.hubs)
+            and self._parked.get(waiter)
+            is parked  # else it was woken meanwhile, before it was parked everywhere
+        ):
             return True
-        self.unpark(place, waiter)
+        self._parked.pop(waiter, None)
+        self._forget(place, parked)
         return False
 
     def unpark(self, place: object, waiter: Waiter) -> None:
         parked = self._parked.pop(waiter, None)
         if parked is not None:
-            for hub in parked.hubs:
-                hub.unpark(place, parked)
-            self.read(lambda: self._parking.remove(place, parked))
+            self._forget(place, parked)
+
+    def _forget(self, place: object, parked: _Parked) -> None:
+        for hub in parked.hubs:
+            hub.unpark(place, parked)
+        self.read(lambda: self._parking.remove(place, parked))
 
     def step(self) -> bool:
-        done = [hub.step() for hub in [*self.sources]]
+        done = [hub.step() for hub in self._hubs]
         return any(done)
 
     def until_due(self) -> float | None:
-        times = [hub.until_due() for hub in [*self.sources]]
+        times = [hub.until_due() for hub in self._hubs]
         return min((time for time in times if time is not None), default=None)
 
     def _afterwards(self) -> None:
@@ -231,8 +292,6 @@ class _Merged(Generic[K]):
         if self._lock.inside:
             return
         self._outbox.carry_out()
-        if self.callbacks.waiting and not self._outbox.inside:
-            self.callbacks.run()
 
     def _do_deferred(self) -> None:
         while self._deferred:

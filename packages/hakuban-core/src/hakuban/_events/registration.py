@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound="Hashable")
 
 SLOW: Final = 0.01  # seconds
+_QUICK: Final = 10  # calls after which one that was slow is waited for again
 _logger = get_logger("hakuban.events")
 
 
@@ -30,12 +31,12 @@ class Delivery(Subscriber[Any], Generic[K]):
     :param function: what keys become, or None.
     :param owner: what it needs, and perhaps nobody else keeps.
     :ivar anywhere: whether an event loop's thread may call it.
-    :ivar slow: whether it has taken long.
+    :ivar slow: whether it has taken long lately.
     :ivar stopped: whether it is called no more.
     """
 
     __slots__ = (
-        "_callback", "_calling", "_emitter", "_function", "_owner", "_via", "anywhere", "slow", "stopped",
+        "_callback", "_calling", "_emitter", "_function", "_owner", "_quick", "_via", "_warned", "anywhere", "stopped",
     )  # fmt: skip
 
     def __init__(
@@ -56,8 +57,14 @@ class Delivery(Subscriber[Any], Generic[K]):
         self._calling = NodeLock()
         self._owner = owner
         self.anywhere: bool = anywhere
-        self.slow: bool = False
+        self._quick = _QUICK  # calls one after the other that took no time
+        self._warned = False
         self.stopped: bool = False
+
+    @property
+    def slow(self) -> bool:
+        """See `Called.slow`."""
+        return self._quick < _QUICK
 
     @property
     def hub(self) -> Hub:
@@ -71,7 +78,11 @@ class Delivery(Subscriber[Any], Generic[K]):
 
     def start(self) -> None:
         """Subscribe; the callback is called for the keys that are there."""
-        self._emitter.hub.read(self._subscribe)
+        try:
+            self._emitter.hub.change(self._subscribe)
+        except BaseException:  # of a callback that ends the program: nobody gets what would end it
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Call no more, and forget what waits. Never waits itself."""
@@ -87,8 +98,8 @@ class Delivery(Subscriber[Any], Generic[K]):
 
     @override
     def notify(self) -> None:
-        if self.pending:
-            self._emitter.hub.callbacks.add(self)
+        # also if nothing is pending: at the end it is dropped outside the lock then, with what is the program's
+        self._emitter.hub.callbacks.add(self)
 
     def _subscribe(self) -> None:
         self._emitter.feed().add(self, self._emitter.keys())
@@ -120,13 +131,20 @@ class Delivery(Subscriber[Any], Generic[K]):
             )
         except Exception:  # code of the program's, which may raise whatever it likes
             _logger.exception("%s: %r raised, for %r", self._emitter.name, self._callback, event)
-        if not self.slow and monotonic() - began > SLOW:
-            self.slow = True
+        self._note_time(monotonic() - began)
+
+    def _note_time(self, seconds: float) -> None:
+        if seconds <= SLOW:
+            self._quick = min(self._quick + 1, _QUICK)
+            return
+        self._quick = 0
+        if not self._warned:
+            self._warned = True
             _logger.warning(
                 "%s: %r took %.0f ms, and whoever made the change may have waited: hand events over with `via=`",
                 self._emitter.name,
                 self._callback,
-                1000.0 * (monotonic() - began),
+                1000.0 * seconds,
             )
 
 

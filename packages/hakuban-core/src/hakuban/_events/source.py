@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .._checks import expect_function
 from .._engine.waiting import Endless
 from .buffer import EventBuffer, Mailbox
 from .registration import Delivery, Registration
@@ -54,29 +55,36 @@ class EventSource(Endless, Generic[K]):
     ) -> Registration:
         """Have a callback called for each event: at once for the keys that are there.
 
-        It is called outside all locks, one call after the other, in the thread that has made the change; where that runs
-        an event loop, in a thread of its own, so that no loop waits for a callback longer than 10 ms. What comes while it
-        runs is folded. An exception is logged, and harms nobody; a callback that takes longer than 10 ms is logged once.
+        It is called outside all locks, one call after the other, in the thread that has made the change and before its
+        call returns; where that thread runs an event loop, in a thread of its own, for which the loop waits 10 ms at most,
+        and not at all if the callback has taken longer lately. In such a thread too, and without waiting, where something
+        is due that nobody has asked for, or was forgotten: whoever only reads calls nobody. What comes while it runs is
+        folded. An exception is logged, and harms nobody; a callback that takes longer than 10 ms is logged once.
 
         :param callback: called with an `Event`.
         :param via: called with the callback and the event instead, to hand them over to another thread or loop:
             `loop.call_soon_threadsafe`, for example. It must not block.
         :return: what ends it; nobody has to keep that.
+        :raises TypeError: one of them is no function.
         """
+        expect_function("a callback is a function of one event", callback)
+        if via is not None:
+            expect_function("`via` is a function of a callback and an event", via)
         delivery = Delivery(
             self._emitter,
             self._function,
             callback,
             via,
             anywhere=via is not None,
-            owner=self._kept_by_listeners(),
+            owner=self.kept_by_listeners(),
         )
         delivery.start()
         return Registration(delivery)
 
-    def _kept_by_listeners(self) -> object:
-        """Return what callbacks keep: no contract, which ends when it is forgotten."""
-        return None
+    def kept_by_listeners(self) -> object:
+        """Return what callbacks keep: a merge, and no contract, which ends when it is forgotten."""
+        owner = self._owner
+        return owner.kept_by_listeners() if isinstance(owner, EventSource) else None
 
     def included_in(self, make: Callable[[Emitter[Any], Callable[[Any], K] | None], D]) -> D:
         """Make what brings its events into a merge."""
@@ -85,8 +93,11 @@ class EventSource(Endless, Generic[K]):
     def map(self, function: Callable[[K], L]) -> EventSource[L]:
         """Return a source with other keys.
 
-        :param function: makes a key of each; no two keys may become the same. Called in the thread of whoever listens.
+        :param function: makes a key of each; no two keys may become the same. Called in the thread of whoever listens;
+            an event for which it raises is logged, and left out.
+        :raises TypeError: it is no function.
         """
+        expect_function("`map` takes a function of one key", function)
         before = self._function
         after: Callable[[Any], L] = (
             function if before is None else lambda key: function(before(key))
