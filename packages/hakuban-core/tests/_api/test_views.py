@@ -226,6 +226,23 @@ def test_what_is_no_time_is_refused(weather: TagObserve[int], retain: float) -> 
     assert not weather._entry.views
 
 
+def test_closing_a_node_removes_all_objects_of_its_views() -> None:
+    node = LocalNode()
+    with node.tag("weather").observe() as weather, ExitStack() as kept:
+        views = [kept.enter_context(weather.view()) for _ in range(3)]
+        for number in range(2_000):
+            expose = kept.enter_context(node.object((["weather"], number)).expose())
+            expose.set_object_data(number)
+        buffers = [view.changes().buffer() for view in views]
+        for buffer in buffers:
+            buffer.clear()
+        node.close()
+        assert not any(view._table.shown for view in views)
+        for buffer in buffers:
+            assert {event.action for event in buffer.ready()} == {REMOVE}
+            assert buffer.closed
+
+
 @pytest.mark.thorough
 def test_a_hundred_thousand_objects_are_told_of_and_shown() -> None:
     node = LocalNode()
