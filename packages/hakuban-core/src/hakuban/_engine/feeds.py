@@ -52,6 +52,12 @@ class Subscriber(ABC, Generic[K]):
         """Take the first event; see `PendingEvents.pop`."""
         return self.pending.pop()
 
+    def cut(self) -> PendingEvents[K]:
+        """Take all events."""
+        cut = self.pending
+        self.pending = PendingEvents()
+        return cut
+
 
 class Feed(Generic[K]):
     """The subscribers of one table. Only under the lock.

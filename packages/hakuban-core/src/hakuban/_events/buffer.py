@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from typing_extensions import override
 
-from .._changes import Event, PendingEvents
+from .._changes import Event
 from .._checks import checked_timeout
 from .._engine.feeds import Subscriber
 from .._engine.poll_results import ENDED, PENDING, Ended, Pending
@@ -60,11 +60,6 @@ class Mailbox(Subscriber[Any], Generic[K]):
         """Take the first event. There may be none although some were there: what has come and gone is nothing."""
         event = self._emitter.hub.read(self.pop)
         return [] if event is None else self.named([event])
-
-    def cut(self) -> PendingEvents[Any]:
-        """Take all that is there. Under the lock."""
-        cut, self.pending = self.pending, PendingEvents()
-        return cut
 
     def named(self, events: Iterable[Event[Any]]) -> list[Event[K]]:
         """Return events with the keys that the source has made of its keys."""
