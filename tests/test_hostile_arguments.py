@@ -18,7 +18,16 @@ import hakuban
 import hakuban.sync
 import hakuban.testing
 import hakuban.transport
-from hakuban import JSON, MESSAGE_PACK, RAW, LocalNode, ObjectDescriptor, TagDescriptor
+from hakuban import (
+    JSON,
+    MESSAGE_PACK,
+    RAW,
+    LocalNode,
+    ObjectDescriptor,
+    ObjectState,
+    TagDescriptor,
+)
+from hakuban.events import EventMerge
 from support.hostile import BoomError, anything
 from support.processes import RouterProcess
 
@@ -236,6 +245,70 @@ def waiting(world: World, draw: Drawing) -> None:
 
 
 @call
+def waiting_for_what_fits(world: World, draw: Drawing) -> None:
+    async def wait() -> None:
+        with anyio.move_on_after(0):
+            await world.seen.wait(draw())
+
+    for use in (
+        lambda: world.seen.wait_sync(draw(), 0.001),
+        lambda: world.seen.wait_sync(lambda _: True, draw()),
+        lambda: next(world.seen.iter(draw())),
+        lambda: next(world.seen.every(draw())),
+        lambda: anyio.run(wait),
+    ):
+        with suppress(*ALLOWED):
+            use()
+
+
+@call
+def views(world: World, draw: Drawing) -> None:
+    with (
+        world.node.tag("viewed").observe() as contract,
+        world.node.object((["viewed"], 1)).expose() as exposed,
+        suppress(*ALLOWED),
+        contract.view(**draw.some_of(contract.view)) as view,
+    ):
+        exposed.set_object_data(1)
+        for use in (lambda: view[draw()], lambda: draw() in view, lambda: view.live(draw())):
+            with suppress(*ALLOWED, KeyError):
+                use()
+        assert len(view) == len(view.items()) == 1
+
+
+@call
+def events(world: World, draw: Drawing) -> None:
+    with world.node.object("x").observe() as contract, contract.changes().buffer() as buffer:
+        source = contract.changes()
+        for use in (
+            lambda: source.register(draw()),
+            lambda: source.register(len, via=draw()),
+            lambda: source.map(draw()).buffer().ready(),
+            lambda: source.annotate(draw()).buffer().ready(),
+            lambda: EventMerge(source.map(draw()), source.annotate(draw())).keys(),
+            lambda: EventMerge(draw()),
+            lambda: buffer.get_sync(draw()),
+        ):
+            with suppress(*ALLOWED):
+                use()
+
+
+@call
+def states(world: World, draw: Drawing) -> None:
+    with world.node.object("sent").expose() as contract, world.node.object("sent").observe():
+        sink = next(iter(contract))
+        for use in (
+            lambda: sink.send(draw()),
+            lambda: sink.send(ObjectState(draw(), **draw.some_of(ObjectState))),
+            lambda: sink.send(ObjectState(1).replace(**draw.some_of(ObjectState.replace))),
+            lambda: sink.set(1, age=draw()),
+            lambda: contract.set_object_data(1, age=draw()),
+        ):
+            with suppress(*ALLOWED):
+                use()
+
+
+@call
 def serving(world: World, draw: Drawing) -> None:
     with world.node.object("served").expose() as contract:
         handler, on_error = draw(), draw()
@@ -292,6 +365,10 @@ def serializers(_: World, draw: Drawing) -> None:
             serializer.deserialize(("JSON",), b"1", draw())
         with suppress(*ALLOWED):
             serializer.check_type(draw())
+    for codec in (JSON, MESSAGE_PACK):
+        with suppress(*ALLOWED):
+            hooked = codec.with_hooks(draw(), draw())
+            hooked.deserialize(*hooked.serialize(draw()), draw())
 
 
 @call

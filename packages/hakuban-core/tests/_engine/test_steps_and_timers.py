@@ -179,7 +179,7 @@ def test_who_catches_up_does_not_go_on_for_ever_where_others_add_more(
 ) -> None:
     done = 0
 
-    def endless(_engine: Engine) -> bool:
+    def endless(_engine: Engine, *, changes: bool) -> bool:
         nonlocal done
         done += 1
         return True

@@ -55,7 +55,9 @@ async def _page(monitor: Monitor, place: Place) -> Page:
 
 
 def _write(page: Page) -> None:
-    stderr = sys.stderr  # which may be another one when a page that nobody has read for long goes on
+    stderr = (
+        sys.stderr
+    )  # which may be another one when a page that nobody has read for long goes on
     if isinstance(stderr, StandardError):
         stderr.write_all(page.lines)
         if page.next is not None:
