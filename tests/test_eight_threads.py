@@ -15,6 +15,8 @@ import anyio
 import pytest
 
 from hakuban import ClosedError, LocalNode, NotAssignedError, ObjectDescriptor, WaitTimeoutError
+from hakuban._core import invariants
+from hakuban.events import EventBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +96,7 @@ def in_loop(actor: Actor, until: float, backend: str) -> None:
             actor.step()
             with anyio.move_on_after(0.001), suppress(ClosedError, AttributeError):
                 held: Any = actor._random.choice(actor._held) if actor._held else None
-                if hasattr(held, "get"):
+                if isinstance(held, EventBuffer):
                     await held.get()
                 elif hasattr(held, "wait_state"):
                     await held.wait_state()
@@ -135,6 +137,7 @@ def test_eight_threads_and_two_loops_leave_nothing(seconds: float) -> None:
     assert min(actor.steps for actor in actors) > 10
     snapshot = node.snapshot()
     assert snapshot.objects == []
+    invariants.check(node._engine._machine)
     registry = node._engine._registry
     assert (registry.contracts, registry.links, len(registry._streams), registry._sinks) == (
         {}, {}, 0, {},

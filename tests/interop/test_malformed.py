@@ -190,6 +190,7 @@ def test_16_mib_of_tiny_legal_actions_hold_up_nobody_else(
     assert grown < 20
 
 
+@pytest.mark.thorough
 def test_100_000_contracts_of_one_link_vanish_without_a_gap(
     router: RouterProcess, witness: Witness, record_property: Any
 ) -> None:

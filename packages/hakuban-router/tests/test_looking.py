@@ -54,6 +54,7 @@ class CountingNode(hakuban.LocalNode):
 # ---- how often -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_who_comes_and_goes_all_the_time_causes_a_picture_a_period(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -75,6 +76,7 @@ async def test_who_comes_and_goes_all_the_time_causes_a_picture_a_period(
     assert looks > 5 * len(node.begun)  # most of them were shown the last one at once
 
 
+@pytest.mark.long
 async def test_observers_and_reports_share_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hakuban_router._monitor.PERIOD", 0.4)
     node = CountingNode()

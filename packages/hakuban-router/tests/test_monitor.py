@@ -215,6 +215,7 @@ def test_objects_flow_through_a_router_that_shows_thousands_of_them(
 # ---- one node ------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_pictures_are_published_every_second_and_only_while_somebody_looks() -> None:
     node = hakuban.LocalNode()
     monitor = Monitor(node, None)

@@ -646,6 +646,7 @@ anyio.run(main)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
 async def test_the_silent_give_up_their_descriptors_too() -> None:
     with Program([sys.executable, "-c", FEW_DESCRIPTORS, LOCAL]) as listener:
@@ -701,6 +702,7 @@ async def test_unfinished_messages_of_all_links_have_one_limit(
         assert [error.code for error in ends] == [1013]
 
 
+@pytest.mark.long
 async def test_messages_that_end_are_none_that_are_unfinished(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

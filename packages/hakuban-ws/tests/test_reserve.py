@@ -79,6 +79,7 @@ async def gets_in(url: str) -> None:
                 await anyio.sleep(0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["asyncio", "asyncio+uvloop", "trio"])
 def test_strangers_of_one_bind_leave_files_to_the_process_and_links_to_the_other(
     backend: str,

@@ -412,6 +412,7 @@ async def test_who_asks_during_a_look_waits_for_the_next_one(directory: Path) ->
     assert looks == 3
 
 
+@pytest.mark.long
 async def test_a_look_that_does_not_return_is_the_only_one_and_lets_nobody_in(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -453,6 +454,7 @@ async def test_the_end_of_a_listener_lets_nobody_wait(directory: Path) -> None:
     assert answers == [False]
 
 
+@pytest.mark.long
 async def test_an_outage_is_told_once_and_its_end_is_noticed(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -470,6 +472,7 @@ async def test_an_outage_is_told_once_and_its_end_is_noticed(
             assert await allowed.admits(key)
 
 
+@pytest.mark.long
 async def test_a_look_at_5000_keys_is_no_more_work_for_the_loop_than_one_at_5(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -519,6 +522,7 @@ anyio.run(main, backend=sys.argv[2])
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_program_ends_though_a_look_does_not_return(directory: Path, backend: str) -> None:
     with Program([sys.executable, "-c", STUCK, str(directory), backend]) as program:

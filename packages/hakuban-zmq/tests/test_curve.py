@@ -139,6 +139,7 @@ async def test_who_is_not_on_the_list_is_refused_at_once(keys: Keys) -> None:
         await attempt(keys.connecting(keys.known_secret), url)
 
 
+@pytest.mark.long
 async def test_a_change_of_the_list_is_noticed_by_those_who_connect_later(keys: Keys) -> None:
     stranger = keys.connecting(keys.stranger_secret)
     async with accepting(transport=keys.listening()) as (url, _):
@@ -152,6 +153,7 @@ async def test_a_change_of_the_list_is_noticed_by_those_who_connect_later(keys: 
         await get_in(stranger, url)
 
 
+@pytest.mark.long
 async def test_who_is_taken_off_the_list_loses_its_link_and_nobody_else_does(keys: Keys) -> None:
     (keys.allowed / "other.key").write_bytes(keys.stranger_public.read_bytes())
     known, other = keys.connecting(keys.known_secret), keys.connecting(keys.stranger_secret)
@@ -173,6 +175,7 @@ async def test_who_is_taken_off_the_list_loses_its_link_and_nobody_else_does(key
         assert list(await left.receive()) == [b"still here"]
 
 
+@pytest.mark.long
 async def test_a_key_that_was_taken_off_is_told_so_and_gets_no_other_link(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +263,7 @@ async def test_a_broken_file_on_the_list_lets_nobody_in_and_keeps_nobody_out(
         assert f"broken{number}.key lets nobody in" in caplog.text
 
 
+@pytest.mark.long
 async def test_a_list_that_went_away_lets_nobody_in(
     keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,7 +49,7 @@ def test_in_any_history_the_promises_hold(examples: int) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("examples", FEW_AND_MANY)
-@pytest.mark.parametrize("room", [50, 300])
+@pytest.mark.parametrize("room", [50, pytest.param(300, marks=pytest.mark.thorough)])
 def test_in_any_history_the_promises_hold_where_steps_have_little_room(
     room: int, examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from support.interrupter import Interrupter
 from support.tracing import traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
 WEATHER = ObjectDescriptor(["weather"], 1)
@@ -74,6 +74,14 @@ class Scene:
 
 
 ACTIONS = ["set", "publish", "observe", "expose", "close", "close_node", "wait", "loop"]
+
+
+def some_thorough(actions: Sequence[str]) -> list[Any]:
+    """Return actions as parameters, of which those that have the most lines are tried in the thorough run."""
+    return [
+        pytest.param(action, marks=[pytest.mark.thorough] * (action in ("expose", "close_node")))
+        for action in actions
+    ]
 
 
 def verdict(scene: Scene) -> str:
@@ -130,7 +138,7 @@ def drain(scene: Scene) -> None:
 
 # a KeyboardInterrupt within a finalizer goes nowhere
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", some_thorough(ACTIONS))
 def test_a_keyboard_interrupt_at_any_line_leaves_a_node_whole_or_broken(action: str) -> None:
     verdicts = strike_everywhere(action, opcodes=False)
     assert verdicts["whole"] > 0
@@ -214,7 +222,9 @@ def intrude_everywhere(
         at += 1
 
 
-@pytest.mark.parametrize("action", ["set", "publish", "observe", "expose", "close", "wait"])
+@pytest.mark.parametrize(
+    "action", some_thorough(["set", "publish", "observe", "expose", "close", "wait"])
+)
 def test_a_signal_handler_may_set_at_any_line(action: str) -> None:
     def was_set(scene: Scene) -> bool:
         return scene.watcher.object_data() in ("intruder", 1)
@@ -227,7 +237,7 @@ def test_a_signal_handler_may_set_at_any_line(action: str) -> None:
     assert steps > 50
 
 
-@pytest.mark.parametrize("action", ["set", "observe", "expose", "close", "wait"])
+@pytest.mark.parametrize("action", some_thorough(["set", "observe", "expose", "close", "wait"]))
 def test_a_finalizer_may_close_at_any_line(action: str) -> None:
     steps = intrude_everywhere(
         action, lambda scene: scene.doomed.close(), lambda scene: scene.doomed.closed
