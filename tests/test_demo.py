@@ -99,6 +99,7 @@ class Demo(Program):
         assert [pid for _, pid in self.pids if psutil.pid_exists(pid)] == []
 
 
+@pytest.mark.thorough
 @pytest.mark.promise("stale-visible", "self-healing")
 def test_counters_survive_an_exposer_and_a_router_that_are_killed() -> None:
     with Demo("--calm", "--seconds", "10") as demo:

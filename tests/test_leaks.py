@@ -8,6 +8,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from support.leaks import KINDS
 
 PLANTED = Path(__file__).parent / "support/planted_leaks.py"
@@ -17,6 +19,7 @@ REPORT = re.compile(
 COLLECTED = re.compile(r"::test_(\w+?)__(\S+) (PASSED|SKIPPED)")
 
 
+@pytest.mark.thorough
 def test_each_kind_of_leak_is_found_on_each_loop() -> None:
     command = [
         sys.executable,

@@ -85,6 +85,7 @@ def test_a_transport_needs_nothing_but_public_names() -> None:
     assert {name.rpartition(".")[2] for name in ours} <= set(hakuban.transport.__all__)
 
 
+@pytest.mark.thorough
 @pytest.mark.long
 @pytest.mark.promise("plugins", "everywhere")
 async def test_a_transport_of_thirty_lines_keeps_the_contract(plugin: Any) -> None:

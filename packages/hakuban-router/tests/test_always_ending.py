@@ -58,7 +58,10 @@ def programs_hang_up() -> Iterator[None]:
 # ---- before it listens ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ENDING)
+@pytest.mark.parametrize(
+    "name",
+    ["SIGTERM", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("SIGINT", "SIGHUP"))],
+)
 def test_a_signal_ends_it_in_whatever_part_of_the_start(name: str) -> None:
     signum = signal.Signals[name]
     for milliseconds in range(0, 800, 100):

@@ -323,6 +323,7 @@ def test_patience_ends_with_code_1_when_nothing_comes(
 NOBODY = "nobody observes this object here, or somebody else was chosen to produce it"
 
 
+@pytest.mark.thorough
 def test_the_producer_is_told_once_that_nobody_takes_what_it_reads(
     start_router: StartRouter, start: Start
 ) -> None:
@@ -371,6 +372,7 @@ def test_the_end_of_the_input_alone_is_a_clean_end(start_router: StartRouter, st
     assert not expose.err.seen
 
 
+@pytest.mark.thorough
 def test_each_state_renews_patience(start_router: StartRouter, start: Start) -> None:
     router = start_router()
     node = hakuban.LocalNode()

@@ -75,13 +75,8 @@ def test_no_part_of_a_record_writes_lines_of_its_own(kind: str, text: str) -> No
 # ---- with a router ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "bind",
-    [
-        pytest.param("ws://127.0.0.1:0", id="ws"),
-        pytest.param("zmq+tcp://127.0.0.1:0", id="zmq", marks=pytest.mark.thorough),
-    ],
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("bind", ["ws://127.0.0.1:0", "zmq+tcp://127.0.0.1:0"], ids=["ws", "zmq"])
 def test_whatever_peers_call_themselves_and_their_objects_can_be_shown(
     start_router: Callable[..., RouterProcess], bind: str
 ) -> None:

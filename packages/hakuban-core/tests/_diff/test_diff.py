@@ -232,7 +232,9 @@ def test_data_after_noise_are_looked_at_again(size: int) -> None:
     assert made < 0.8 * len(rows)
 
 
-@pytest.mark.parametrize("kind", ["rows", "noise", "words"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("rows", marks=pytest.mark.thorough), "noise", "words"]
+)
 def test_memory_is_in_proportion_to_the_data(kind: str) -> None:
     random = Random(1)
     words = [random.randbytes(random.randrange(2, 9)) for _ in range(2000)]

@@ -79,7 +79,9 @@ ACTIONS = ["set", "publish", "observe", "expose", "close", "close_node", "wait",
 def some_thorough(actions: Sequence[str]) -> list[Any]:
     """Return actions as parameters, of which those that have the most lines are tried in the thorough run."""
     return [
-        pytest.param(action, marks=[pytest.mark.thorough] * (action in ("expose", "close_node")))
+        pytest.param(
+            action, marks=[pytest.mark.thorough] * (action in ("observe", "expose", "close_node"))
+        )
         for action in actions
     ]
 
