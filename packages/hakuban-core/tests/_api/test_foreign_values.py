@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_origin
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 import msgspec
@@ -219,7 +219,7 @@ def test_arrays_are_of_the_numbers_that_were_asked_for(serializer: Serializer) -
     ):
         array: Any = serializer.deserialize(*serializer.serialize(np.array([1, 2])), wanted)
         assert ([*array], array.dtype) == ([1, 2], dtype)
-        assert isinstance(array, get_origin(wanted))
+        assert isinstance(array, np.ma.MaskedArray) is ("Masked" in str(wanted))
     times = np.array(["2026-11-30T12:00"], dtype="M8[m]")
     wanted = npt.NDArray[np.datetime64]
     assert (serializer.deserialize(*serializer.serialize(times), wanted) == times).all()
@@ -248,7 +248,7 @@ def test_what_takes_a_parameter_is_made_by_its_class(serializer: Serializer) -> 
 def test_what_would_be_lost_is_an_error(serializer: Serializer) -> None:
     with pytest.raises(SerializationError, match="two columns have one name"):
         serializer.serialize(pd.DataFrame([[1, 2]], columns=["a", "a"]))
-    missing = np.datetime64("NaT")
+    missing = np.datetime64("NaT", "s")
     for value in (missing, np.timedelta64("NaT", "s"), np.array([missing]), pd.Series([missing])):
         with pytest.raises(SerializationError, match="no time: there is none"):
             serializer.serialize({"a": value})
