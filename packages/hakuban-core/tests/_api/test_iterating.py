@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 import hakuban
 from hakuban import LocalNode, ObjectDescriptor
+from support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,10 +42,7 @@ class Waiting:
             self._pool.shutdown()
 
     def settle(self, node: LocalNode) -> Waiting:
-        deadline = time.monotonic() + 10
-        while not node._engine._parking.places and not self._future.done():
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        wait_for(lambda: node._engine._parking.places or self._future.done())
         return self
 
 

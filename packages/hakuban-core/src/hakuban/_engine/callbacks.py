@@ -44,9 +44,7 @@ class Called(Protocol):
 class _Call(Protocol):
     """`Callbacks.call`."""
 
-    def __call__(
-        self, some: Iterable[Called], left: dict[Called, None], /, *, looping: bool
-    ) -> None: ...
+    def __call__(self, left: dict[Called, None], /, *, looping: bool) -> None: ...
 
 
 class Callbacks:
@@ -76,7 +74,7 @@ class Callbacks:
         looping = in_event_loop()
         left: dict[Called, None] = {}
         try:
-            self.call((), left, looping=looping)
+            self.call(left, looping=looping)
         finally:
             if left:
                 self._helpers.take(self.call, left, waits=looping)
@@ -87,16 +85,15 @@ class Callbacks:
         if me not in self._callers and (left := self.waiting.pop(me, None)):
             self._helpers.take(self.call, left, waits=False)
 
-    def call(self, some: Iterable[Called], left: dict[Called, None], /, *, looping: bool) -> None:
+    def call(self, left: dict[Called, None], /, *, looping: bool) -> None:
         """Call some, and whom that concerns in turn; does nothing within a callback of this thread.
 
-        :param left: gets those that are to be called by another thread, or are left where one has raised.
+        :param left: those to be called; afterwards those that another thread is to call, or that are left where one raised.
         """
         me = get_ident()
         if me in self._callers:
             return  # further out in this thread it goes on
         self._callers.add(me)
-        left.update(dict.fromkeys(some))
         elsewhere: dict[Called, None] = {}
         try:
             while left or me in self.waiting:
@@ -194,19 +191,18 @@ class _Helpers:
             if called.slow and not self._orders.empty():
                 self._start()
             turn.began = monotonic()
-            _call_all(order.call, [called])
+            _call_to_the_end(order.call, called)
             turn.began = math.inf
             order.called()
             del called, order  # of nodes that may be forgotten while it waits for more
 
 
-def _call_all(call: _Call, some: Iterable[Called]) -> None:
-    left: dict[Called, None] = {}
-    while some:
+def _call_to_the_end(call: _Call, called: Called) -> None:
+    left: dict[Called, None] = {called: None}
+    while left:
         try:
-            call(some, left, looping=False)
+            call(left, looping=False)
         except BaseException:  # noqa: ASYNC103  # in a thread: SystemExit of a callback ends none
             _logger.exception(
                 "a callback has tried to end its thread, and is called for later events"
             )
-        some, left = left, {}

@@ -67,8 +67,8 @@ class Engine(Steps):
     def snapshot(self) -> NodeSnapshot:
         """Take a picture, in steps that let go of the lock in between."""
         self.catch_up()
-        picture = self.ask(lambda machine, _: machine.picture())
-        while (snapshot := self.ask(lambda _, now: picture.go_on(now))) is None:
+        picture = self.call(lambda machine, _: machine.picture(), changes=False)
+        while (snapshot := self.call(lambda _, now: picture.go_on(now), changes=False)) is None:
             self.yield_thread()
         return snapshot
 

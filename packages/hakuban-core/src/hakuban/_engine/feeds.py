@@ -19,18 +19,29 @@ K = TypeVar("K", bound=Hashable)
 class Subscriber(ABC, Generic[K]):
     """The events of one feed that wait for one reader.
 
+    :param emitter: whose feed it is.
     :ivar ended: whether no more will come.
     """
 
-    __slots__ = ("ended", "pending")
+    __slots__ = ("_emitter", "ended", "pending")
 
-    def __init__(self) -> None:
+    def __init__(self, emitter: Emitter[K]) -> None:
+        self._emitter = emitter
         self.ended: bool = False
         self.pending: PendingEvents[K] = PendingEvents()
 
     @abstractmethod
     def notify(self) -> None:
         """There is something, or no more will come. Under the lock; does not raise."""
+
+    def subscribe(self) -> None:
+        """Be told of the keys that are there, and of all that happens to them. Under the lock."""
+        self._emitter.feed().add(self, self._emitter.keys())
+
+    def unsubscribe(self) -> None:
+        """Be told no more, and forget what waits. Under the lock."""
+        self._emitter.feed().remove(self)
+        self.pending.clear()
 
     def begin(self, present: Iterable[K]) -> None:
         """Begin with these keys."""

@@ -84,20 +84,14 @@ class Steps(ABC):
 
     # ---- calling the machine ----------------------------------------------------------------------------------------
 
-    def call(self, operation: Callable[[Machine, float], T]) -> T:
+    def call(self, operation: Callable[[Machine, float], T], *, changes: bool = True) -> T:
         """Run an operation on the machine, at a monotonic time, and return its result. It must not raise.
 
+        :param changes: whether it changes something; else no callback is called, whatever is done on the way.
         :raises NodeBrokenError: an earlier operation raised.
         :raises NodeForkedError: the node belongs to the parent process.
         :raises RuntimeError: called by a signal handler or finalizer that interrupts another operation.
         """
-        return self._call(operation, changes=True)
-
-    def ask(self, operation: Callable[[Machine, float], T]) -> T:
-        """Do the same with one that changes nothing: it calls no callbacks, whatever is done on the way."""
-        return self._call(operation, changes=False)
-
-    def _call(self, operation: Callable[[Machine, float], T], *, changes: bool) -> T:
         if self._lock.refuses_caller():
             self._refuse()
         try:
@@ -159,15 +153,11 @@ class Steps(ABC):
                 return fault
             events = events[taken:]
 
-    def read(self, function: Callable[[], T]) -> T:
-        """Run a function that reads several entries, while none of them changes."""
-        return self._run(function, changes=False)
+    def read(self, function: Callable[[], T], *, changes: bool = False) -> T:
+        """Run a function that reads several entries, while none of them changes.
 
-    def change(self, function: Callable[[], T]) -> T:
-        """Run a function that has something to be told to callbacks."""
-        return self._run(function, changes=True)
-
-    def _run(self, function: Callable[[], T], *, changes: bool) -> T:
+        :param changes: whether there is something to be told to callbacks by it.
+        """
         if self._lock.inside:
             return function()
         if self._lock.refuses_caller():

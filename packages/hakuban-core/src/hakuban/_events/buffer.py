@@ -32,23 +32,19 @@ class Mailbox(Subscriber[Any], Generic[K]):
     :param function: what keys become, or None.
     """
 
-    __slots__ = ("_emitter", "_function")
+    __slots__ = ("_function",)
 
     def __init__(self, emitter: Emitter[Any], function: Callable[[Any], K] | None) -> None:
-        super().__init__()
-        self._emitter = emitter
+        super().__init__(emitter)
         self._function = function
 
     @override
     def notify(self) -> None:
         self._emitter.hub.wake(self)
 
-    def subscribe(self) -> None:
-        self._emitter.feed().add(self, self._emitter.keys())
-
+    @override
     def unsubscribe(self) -> None:
-        self._emitter.feed().remove(self)
-        self.pending.clear()
+        super().unsubscribe()
         self.end()
 
     def poll(self) -> bool | Pending | Ended:

@@ -133,7 +133,7 @@ class _Included(Delivery[Any]):
     def forget(self) -> None:
         """Do the same for a finalizer."""
         self.stopped = True
-        self.hub.later(self._unsubscribe)
+        self.hub.later(self.unsubscribe)
 
     @override
     def deliver(self) -> None:
@@ -223,18 +223,15 @@ class _Merged(Generic[K]):
 
     # ---- hub --------------------------------------------------------------------------------------------------------
 
-    def read(self, function: Callable[[], T]) -> T:
+    def read(self, function: Callable[[], T], *, changes: bool = False) -> T:
         if self._lock.inside:
             return function()
         try:
             return self._lock.run(function)
         finally:
             self._afterwards()
-
-    def change(self, function: Callable[[], T]) -> T:
-        result = self.read(function)
-        self.callbacks.run()
-        return result
+            if changes:
+                self.callbacks.run()
 
     def quietly(self, function: Callable[[], object]) -> None:
         self.later(function)

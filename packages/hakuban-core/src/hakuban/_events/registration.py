@@ -36,7 +36,7 @@ class Delivery(Subscriber[Any], Generic[K]):
     """
 
     __slots__ = (
-        "_callback", "_calling", "_emitter", "_function", "_owner", "_quick", "_via", "_warned", "anywhere", "stopped",
+        "_callback", "_calling", "_function", "_owner", "_quick", "_via", "_warned", "anywhere", "stopped",
     )  # fmt: skip
 
     def __init__(
@@ -49,8 +49,7 @@ class Delivery(Subscriber[Any], Generic[K]):
         anywhere: bool,
         owner: object = None,
     ) -> None:
-        super().__init__()
-        self._emitter = emitter
+        super().__init__(emitter)
         self._function = function
         self._callback = callback
         self._via = via
@@ -79,7 +78,7 @@ class Delivery(Subscriber[Any], Generic[K]):
     def start(self) -> None:
         """Subscribe; the callback is called for the keys that are there."""
         try:
-            self._emitter.hub.change(self._subscribe)
+            self._emitter.hub.read(self.subscribe, changes=True)
         except BaseException:  # of a callback that ends the program: nobody gets what would end it
             self.stop()
             raise
@@ -88,7 +87,7 @@ class Delivery(Subscriber[Any], Generic[K]):
         """Call no more, and forget what waits. Never waits itself."""
         self.stopped = True
         self._owner = None
-        self._emitter.hub.quietly(self._unsubscribe)
+        self._emitter.hub.quietly(self.unsubscribe)
 
     def deliver(self) -> None:
         """See `Called.deliver`."""
@@ -100,13 +99,6 @@ class Delivery(Subscriber[Any], Generic[K]):
     def notify(self) -> None:
         # also if nothing is pending: at the end it is dropped outside the lock then, with what is the program's
         self._emitter.hub.callbacks.add(self)
-
-    def _subscribe(self) -> None:
-        self._emitter.feed().add(self, self._emitter.keys())
-
-    def _unsubscribe(self) -> None:
-        self._emitter.feed().remove(self)
-        self.pending.clear()
 
     def _deliver(self) -> None:
         while not self.stopped:
